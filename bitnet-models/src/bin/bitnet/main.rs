@@ -1,0 +1,41 @@
+//! `bitnet`: runs a BitNet b1.58 checkpoint.
+
+mod capture;
+mod run;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs BitNet b1.58 checkpoints; built with the feature `trace`, records every tensor on the way.
+#[derive(Parser)]
+#[command(name = "bitnet", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generates the text after a prompt
+    Run(run::Run),
+}
+
+fn main() -> ExitCode {
+    let Cli { command: Command::Run(run) } = Cli::parse();
+    match run.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has what they wanted: `bitnet run ... | head` is no failure.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,172 @@
+//! The linear layer of BitNet b1.58: ternary weights, int8 activations, an exact integer product.
+//!
+//! "The Era of 1-bit LLMs" (arXiv 2402.17764), section 2; `BitLinear` and `AutoBitLinear` of
+//! transformers' `integrations/bitnet.py`.
+
+use candle_core::{Device, Tensor};
+
+use crate::error::Result;
+
+/// Largest magnitude of an int8 activation.
+const Q_MAX: f32 = 127.0;
+
+/// Smallest maximum that a row is scaled by: a row of zeros must not divide by zero.
+const SMALLEST_MAX: f32 = 1e-5;
+
+/// A matrix of -1, 0 and +1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TernaryMatrix {
+    /// Number of outputs.
+    pub rows: usize,
+    /// Number of inputs.
+    pub columns: usize,
+    /// Row-major, each -1, 0 or 1.
+    pub values: Vec<i8>,
+}
+
+/// What the product is scaled by: the flavours store it one way or the other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum WeightScale {
+    /// The mean magnitude of the float weights.
+    Multiply(f32),
+    /// Its inverse.
+    Divide(f32),
+}
+
+/// A linear layer without bias.
+#[derive(Debug, Clone)]
+pub struct BitLinear {
+    weight: TernaryMatrix,
+    scale: WeightScale,
+}
+
+impl BitLinear {
+    /// A layer of ternary weights and their scale.
+    #[must_use]
+    pub fn new(weight: TernaryMatrix, scale: WeightScale) -> Self {
+        Self { weight, scale }
+    }
+
+    /// `x` `[.., columns]` to `[.., rows]`: quantises every row of `x` to int8, multiplies in
+    /// integers, and scales back.
+    ///
+    /// # Errors
+    ///
+    /// If `x` is not F32 or its last dimension is not the number of columns.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let TernaryMatrix { rows, columns, values } = &self.weight;
+        let x = x.contiguous()?;
+        let inputs = x.reshape(((), *columns))?.flatten_all()?.to_vec1::<f32>()?;
+        let mut outputs = Vec::with_capacity(inputs.len() / columns * rows);
+        let mut quantized = vec![0; *columns];
+        for row in inputs.chunks_exact(*columns) {
+            let activation_scale = quantize_activations(row, &mut quantized);
+            outputs.extend(values.chunks_exact(*columns).map(|weights| {
+                #[allow(clippy::cast_precision_loss)] // |product| <= 127 * columns, exact below 2^24
+                let product = dot(weights, &quantized) as f32;
+                match self.scale {
+                    WeightScale::Multiply(scale) => product / activation_scale * scale,
+                    WeightScale::Divide(scale) => product / (activation_scale * scale),
+                }
+            }));
+        }
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = *rows;
+        }
+        Ok(Tensor::from_vec(outputs, shape, &Device::Cpu)?)
+    }
+}
+
+/// One token's activations as int8: `round(x * scale)` with `scale = 127 / max|x|`, halves to even.
+/// Returns the scale; NaN where the row holds a number that is not finite, so that it shows in the
+/// product as it would in floating point.
+pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
+    let max = row.iter().fold(0.0, |max: f32, x| if x.is_finite() { max.max(x.abs()) } else { f32::NAN });
+    if max.is_nan() {
+        quantized.fill(0);
+        return f32::NAN;
+    }
+    let scale = Q_MAX / max.max(SMALLEST_MAX);
+    for (to, from) in quantized.iter_mut().zip(row) {
+        #[allow(clippy::cast_possible_truncation)] // clamped to the range of i8
+        let q = (from * scale).round_ties_even().clamp(-128.0, Q_MAX) as i8;
+        *to = q;
+    }
+    scale
+}
+
+/// Float master weights `[rows, columns]` made ternary: `clamp(round(w / s), -1, 1)` with `s` the
+/// mean magnitude, which is also the layer's scale. Halves to even.
+#[must_use]
+pub fn quantize_weights(weights: &[f32], rows: usize, columns: usize) -> (TernaryMatrix, WeightScale) {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // a mean, rounded once
+    let mean = (weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len() as f64) as f32;
+    let scale = 1.0 / mean.max(SMALLEST_MAX);
+    #[allow(clippy::cast_possible_truncation)] // clamped to -1, 0, 1
+    let values = weights.iter().map(|w| (w * scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
+    (TernaryMatrix { rows, columns, values }, WeightScale::Multiply(1.0 / scale))
+}
+
+fn dot(weights: &[i8], activations: &[i8]) -> i32 {
+    weights.iter().zip(activations).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::{BitLinear, TernaryMatrix, WeightScale, quantize_activations, quantize_weights};
+
+    fn quantized(row: &[f32]) -> (Vec<i8>, f32) {
+        let mut to = vec![0; row.len()];
+        let scale = quantize_activations(row, &mut to);
+        (to, scale)
+    }
+
+    /// With a maximum of 127 the scale is exactly 1, so every `n + 0.5` is an exact tie.
+    #[test]
+    fn activations_round_halves_to_even() {
+        let (q, scale) = quantized(&[127.0, 0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 125.5, 126.5, -126.5]);
+        assert_eq!(scale.to_bits(), 1.0f32.to_bits());
+        assert_eq!(q, [127, 0, 2, 2, 4, 0, -2, -2, 126, 126, -126]);
+    }
+
+    /// With a mean magnitude of 1 the scale is exactly 1, and 0.5 is an exact tie.
+    #[test]
+    fn weights_round_halves_to_even() {
+        let (matrix, scale) = quantize_weights(&[0.5, -0.5, 1.5, -1.5], 2, 2);
+        assert_eq!(matrix.values, [0, 0, 1, -1]);
+        assert_eq!(scale, WeightScale::Multiply(1.0));
+    }
+
+    #[test]
+    fn the_largest_magnitude_becomes_127_and_zeros_stay() {
+        assert_eq!(quantized(&[-4.0, 2.0, 0.0]).0, [-127, 64, 0]);
+        assert_eq!(quantized(&[0.0, 0.0]).0, [0, 0]);
+    }
+
+    #[test]
+    fn the_two_scales_are_inverse() {
+        let x = Tensor::new(&[[1f32, -0.5, 0.25], [0.0, 3.0, -3.0]], &Device::Cpu).expect("a matrix");
+        let weight = TernaryMatrix { rows: 2, columns: 3, values: vec![1, 0, -1, -1, 1, 1] };
+        let run = |scale| {
+            let y = BitLinear::new(weight.clone(), scale).forward(&x).expect("a product");
+            y.to_vec2::<f32>().expect("F32")
+        };
+        let multiplied = run(WeightScale::Multiply(0.25));
+        assert_eq!(multiplied, run(WeightScale::Divide(4.0)));
+        assert!((multiplied[0][0] - 0.25 * 0.75).abs() < 1e-2, "{multiplied:?}");
+    }
+
+    #[test]
+    fn what_is_not_finite_shows_in_the_output() {
+        let weight = TernaryMatrix { rows: 1, columns: 2, values: vec![1, 1] };
+        let layer = BitLinear::new(weight, WeightScale::Multiply(1.0));
+        for odd in [f32::NAN, f32::INFINITY] {
+            let x = Tensor::new(&[[odd, 1.0], [1.0, 1.0]], &Device::Cpu).expect("a matrix");
+            let y = layer.forward(&x).and_then(|y| Ok(y.to_vec2::<f32>()?)).expect("a product");
+            assert!(y[0][0].is_nan() && (y[1][0] - 2.0).abs() < 1e-6, "{y:?}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! `config.json` of a Hugging Face BitNet checkpoint.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Sizes and constants of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward network.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of key and value heads; each serves `num_attention_heads / num_key_value_heads`
+    /// query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Most positions that a sequence may have.
+    pub max_position_embeddings: usize,
+    /// Added to the mean square in every RMS norm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary embedding's frequencies.
+    pub rope_theta: f64,
+    /// Ids that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// How the linear layers are stored.
+    pub flavour: Flavour,
+}
+
+/// How a checkpoint stores the weights of its linear layers, and what its scale means
+/// (transformers, `integrations/bitnet.py`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// `AutoBitLinear`, offline: packed ternary, the output is *multiplied* by `weight_scale`.
+    Offline,
+    /// `AutoBitLinear`, online: float master weights, made ternary at load.
+    Online,
+    /// `BitLinear`, the older checkpoints: packed ternary, the output is *divided* by `weight_scale`.
+    BitLinear,
+}
+
+impl Config {
+    /// Reads a `config.json`; `file` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JSON, lacks a size, or asks for an architecture, activation, quantisation or type
+    /// other than that of BitNet b1.58 in float32.
+    pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
+        let raw: Raw = serde_json::from_slice(json).map_err(|error| Error::Format {
+            file: file.to_owned(),
+            reason: format!("not a BitNet configuration: {error}"),
+        })?;
+        let check = Check { file };
+        check.is(
+            "architectures",
+            raw.architectures.iter().any(|name| name == ARCHITECTURE),
+            ARCHITECTURE,
+            &raw.architectures,
+        )?;
+        check.is("model_type", raw.model_type == "bitnet", "\"bitnet\"", &raw.model_type)?;
+        check.is("hidden_act", raw.hidden_act == "relu2", "\"relu2\"", &raw.hidden_act)?;
+        check.is("attention_bias", !raw.attention_bias, "false", &raw.attention_bias)?;
+        check.is("tie_word_embeddings", raw.tie_word_embeddings, "true", &raw.tie_word_embeddings)?;
+        check.is("rope_scaling", raw.rope_scaling.is_none(), "null", &raw.rope_scaling)?;
+        let dtype = raw.torch_dtype.or(raw.dtype);
+        check.is("torch_dtype", dtype.as_deref().is_none_or(|dtype| dtype == "float32"), "\"float32\"", &dtype)?;
+
+        let positive = |field, size: usize| check.is(field, size > 0, "at least 1", &size);
+        positive("vocab_size", raw.vocab_size)?;
+        positive("hidden_size", raw.hidden_size)?;
+        positive("intermediate_size", raw.intermediate_size)?;
+        positive("num_hidden_layers", raw.num_hidden_layers)?;
+        positive("num_attention_heads", raw.num_attention_heads)?;
+        positive("max_position_embeddings", raw.max_position_embeddings)?;
+        let heads = raw.num_attention_heads;
+        let kv_heads = raw.num_key_value_heads.unwrap_or(heads);
+        check.is(
+            "num_key_value_heads",
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            &format!("a divisor of {heads}"),
+            &kv_heads,
+        )?;
+        let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
+        let head_dims =
+            raw.hidden_size.is_multiple_of(heads) && head_dim == raw.hidden_size / heads && head_dim.is_multiple_of(2);
+        check.is("head_dim", head_dims, "hidden_size / num_attention_heads, an even number", &head_dim)?;
+        check.is(
+            "rms_norm_eps",
+            raw.rms_norm_eps.is_finite() && raw.rms_norm_eps >= 0.0,
+            "a finite number of at least 0",
+            &raw.rms_norm_eps,
+        )?;
+        let rope_type = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.clone());
+        check.is(
+            "rope_parameters.rope_type",
+            rope_type.as_deref().is_none_or(|kind| kind == "default"),
+            "\"default\"",
+            &rope_type,
+        )?;
+        let rope_theta = raw.rope_parameters.and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(ROPE_THETA);
+        check.is("rope_theta", rope_theta.is_finite() && rope_theta > 0.0, "a finite number above 0", &rope_theta)?;
+
+        Ok(Self {
+            vocab_size: raw.vocab_size,
+            hidden_size: raw.hidden_size,
+            intermediate_size: raw.intermediate_size,
+            num_hidden_layers: raw.num_hidden_layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            max_position_embeddings: raw.max_position_embeddings,
+            rms_norm_eps: raw.rms_norm_eps,
+            rope_theta,
+            eos_token_ids: raw.eos_token_id.map_or_else(Vec::new, OneOrMany::into_vec),
+            flavour: flavour(raw.quantization_config.as_ref(), &check)?,
+        })
+    }
+}
+
+const ARCHITECTURE: &str = "BitNetForCausalLM";
+
+/// Default of transformers' `BitNetConfig`.
+const ROPE_THETA: f64 = 500_000.0;
+
+/// The keys that matter, with the defaults of transformers' `BitNetConfig`; sizes have none here.
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    architectures: Vec<String>,
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default = "relu2")]
+    hidden_act: String,
+    #[serde(default = "max_position_embeddings")]
+    max_position_embeddings: usize,
+    #[serde(default = "rms_norm_eps")]
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<RopeParameters>,
+    rope_scaling: Option<serde_json::Value>,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    torch_dtype: Option<String>,
+    dtype: Option<String>,
+    eos_token_id: Option<OneOrMany>,
+    quantization_config: Option<Quantization>,
+}
+
+fn relu2() -> String {
+    "relu2".to_owned()
+}
+
+fn max_position_embeddings() -> usize {
+    2048
+}
+
+fn rms_norm_eps() -> f64 {
+    1e-5
+}
+
+/// Where transformers 5 keeps `rope_theta`.
+#[derive(Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Quantization {
+    quant_method: Option<String>,
+    #[serde(default = "bitlinear")]
+    linear_class: String,
+    #[serde(default = "offline", rename = "quantization_mode")]
+    mode: String,
+    #[serde(default)]
+    use_rms_norm: bool,
+}
+
+fn bitlinear() -> String {
+    "bitlinear".to_owned()
+}
+
+fn offline() -> String {
+    "offline".to_owned()
+}
+
+fn flavour(quantization: Option<&Quantization>, check: &Check<'_>) -> Result<Flavour> {
+    let Some(quantization) = quantization else {
+        return Err(check.error("quantization_config", "quant_method \"bitnet\"", &"absent (a dense model)"));
+    };
+    let method = &quantization.quant_method;
+    check.is("quantization_config.quant_method", method.as_deref() == Some("bitnet"), "\"bitnet\"", method)?;
+    check.is("quantization_config.use_rms_norm", !quantization.use_rms_norm, "false", &quantization.use_rms_norm)?;
+    match (quantization.linear_class.as_str(), quantization.mode.as_str()) {
+        ("autobitlinear", "offline") => Ok(Flavour::Offline),
+        ("autobitlinear", "online") => Ok(Flavour::Online),
+        ("bitlinear", "offline") => Ok(Flavour::BitLinear),
+        ("autobitlinear" | "bitlinear", mode) => Err(check.error(
+            "quantization_config.quantization_mode",
+            "\"offline\" (or \"online\" with autobitlinear)",
+            &mode,
+        )),
+        (class, _) => {
+            Err(check.error("quantization_config.linear_class", "\"autobitlinear\" or \"bitlinear\"", &class))
+        }
+    }
+}
+
+/// Errors about one file's fields.
+struct Check<'a> {
+    file: &'a str,
+}
+
+impl Check<'_> {
+    fn is(&self, field: &'static str, holds: bool, expected: &str, found: &dyn std::fmt::Debug) -> Result<()> {
+        if holds { Ok(()) } else { Err(self.error(field, expected, found)) }
+    }
+
+    fn error(&self, field: &'static str, expected: &str, found: &dyn std::fmt::Debug) -> Error {
+        let found = format!("{found:?}");
+        Error::Config { file: self.file.to_owned(), field, expected: expected.to_owned(), found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Flavour};
+
+    /// A valid configuration with some keys replaced.
+    fn with(changes: &serde_json::Value) -> Result<Config, String> {
+        let mut json = serde_json::json!({
+            "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "vocab_size": 256, "hidden_size": 64,
+            "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "hidden_act": "relu2", "tie_word_embeddings": true, "torch_dtype": "float32", "eos_token_id": 2,
+            "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"},
+        });
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            json[key] = value.clone();
+        }
+        Config::from_json(json.to_string().as_bytes(), "config.json").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_reference() {
+        let config = with(&serde_json::json!({})).expect("valid");
+        assert_eq!((config.head_dim, config.flavour, &config.eos_token_ids[..]), (16, Flavour::Offline, &[2][..]));
+        assert!((config.rope_theta - 500_000.0).abs() < 1e-9 && (config.rms_norm_eps - 1e-5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        for (changes, field) in [
+            (serde_json::json!({"architectures": ["LlamaForCausalLM"]}), "`architectures`"),
+            (serde_json::json!({"model_type": "llama"}), "`model_type`"),
+            (serde_json::json!({"hidden_act": "silu"}), "`hidden_act`"),
+            (serde_json::json!({"torch_dtype": "bfloat16"}), "`torch_dtype`"),
+            (serde_json::json!({"num_key_value_heads": 3}), "`num_key_value_heads`"),
+            (serde_json::json!({"num_attention_heads": 0}), "`num_attention_heads`"),
+            (serde_json::json!({"hidden_size": 63}), "`head_dim`"),
+            (serde_json::json!({"quantization_config": null}), "`quantization_config`"),
+            (
+                serde_json::json!({"quantization_config": {"quant_method": "bitnet", "linear_class": "trilinear"}}),
+                "`quantization_config.linear_class`",
+            ),
+            (
+                serde_json::json!({"quantization_config": {"quant_method": "bitnet", "linear_class": "bitlinear", "quantization_mode": "online"}}),
+                "`quantization_config.quantization_mode`",
+            ),
+            (serde_json::json!({"vocab_size": "many"}), "config.json"),
+        ] {
+            let message = with(&changes).expect_err("refused");
+            assert!(message.contains(field), "{message}");
+        }
+    }
+}

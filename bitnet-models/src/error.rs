@@ -1,0 +1,103 @@
+//! The crate's error type: every message says what was expected, what was found, and where.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can be wrong with a checkpoint, a prompt or a computation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is not of the format that its name says.
+    #[error("{file}: {reason}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The configuration asks for something that is not BitNet b1.58 as this crate knows it.
+    #[error("{file}: `{field}` is {found}; expected {expected}")]
+    Config {
+        /// The file.
+        file: String,
+        /// The key, dotted for nested ones.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A tensor is missing, or has another shape or type.
+    #[error("{file}: tensor `{tensor}`: expected {expected}, found {found}")]
+    Tensor {
+        /// The file.
+        file: String,
+        /// The tensor's name.
+        tensor: String,
+        /// Type and shape that the configuration calls for.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+    /// The tokenizer is missing, unreadable, or does not know a text.
+    #[error("{file}: {reason}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing to run on.
+    #[error("the prompt has no tokens; expected at least one")]
+    EmptyPrompt,
+    /// The prompt does not fit.
+    #[error(
+        "the prompt has {tokens} tokens; expected at most {context}, the model's context less what is in its cache"
+    )]
+    PromptTooLong {
+        /// Tokens in the prompt.
+        tokens: usize,
+        /// Positions that are left.
+        context: usize,
+    },
+    /// A token id that the model has no embedding for.
+    #[error("token id {id} at position {position}: expected an id below {vocab_size}, the size of the vocabulary")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Where in the prompt, from 0.
+        position: usize,
+        /// Ids the model knows.
+        vocab_size: usize,
+    },
+    /// Every logit is NaN or infinite, so there is no next token.
+    #[error("no next token after position {position}: none of the logits is finite")]
+    NoFiniteLogit {
+        /// Position of the token whose logits these are, from 0.
+        position: usize,
+    },
+    /// A temperature that is not a finite number of at least 0.
+    #[error("temperature is {0}; expected a finite number of at least 0")]
+    Temperature(f64),
+    /// A computation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
+}

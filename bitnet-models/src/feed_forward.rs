@@ -1,0 +1,63 @@
+//! The feed-forward network: a gate of squared rectified linear units, and a norm before the down projection.
+
+use bitnet_trace::traced;
+use candle_core::Tensor;
+
+use crate::bit_linear::BitLinear;
+use crate::checkpoint::Weights;
+use crate::config::Config;
+use crate::error::Result;
+use crate::rms_norm::RmsNorm;
+
+/// Feed-forward network of one block.
+#[derive(Debug)]
+pub(crate) struct FeedForward {
+    gate_proj: BitLinear,
+    up_proj: BitLinear,
+    down_proj: BitLinear,
+    sub_norm: RmsNorm,
+}
+
+impl FeedForward {
+    pub(crate) fn load(weights: &Weights<'_>, config: &Config) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        Ok(Self {
+            gate_proj: weights.bit_linear("gate_proj", inner, hidden)?,
+            up_proj: weights.bit_linear("up_proj", inner, hidden)?,
+            down_proj: weights.bit_linear("down_proj", hidden, inner)?,
+            sub_norm: weights.rms_norm("ffn_sub_norm", inner, config)?,
+        })
+    }
+
+    /// `x` `[batch, tokens, hidden]`, normed; same shape out.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let activation = ffn_act(&self.gate_proj(x)?, &self.up_proj(x)?)?;
+        self.down_proj(&self.ffn_sub_norm(&activation)?)
+    }
+
+    #[traced(stage = "gate_proj")]
+    fn gate_proj(&self, x: &Tensor) -> Result<Tensor> {
+        self.gate_proj.forward(x)
+    }
+
+    #[traced(stage = "up_proj")]
+    fn up_proj(&self, x: &Tensor) -> Result<Tensor> {
+        self.up_proj.forward(x)
+    }
+
+    #[traced(stage = "ffn_sub_norm")]
+    fn ffn_sub_norm(&self, activation: &Tensor) -> Result<Tensor> {
+        self.sub_norm.forward(activation)
+    }
+
+    #[traced(stage = "down_proj")]
+    fn down_proj(&self, activation: &Tensor) -> Result<Tensor> {
+        self.down_proj.forward(activation)
+    }
+}
+
+/// `relu(gate)^2 * up`, `[batch, tokens, intermediate]`.
+#[traced(stage = "ffn_act")]
+fn ffn_act(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    Ok((gate.relu()?.sqr()? * up)?)
+}

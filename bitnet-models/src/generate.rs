@@ -1,0 +1,121 @@
+//! From a prompt to the tokens after it.
+
+use candle_core::Tensor;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::error::{Error, Result};
+use crate::kv_cache::KvCache;
+use crate::transformer::Transformer;
+
+/// How tokens are chosen and when to stop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Most tokens to generate.
+    pub max_new_tokens: usize,
+    /// 0 takes the most likely token; above it, tokens are drawn, the flatter the higher.
+    pub temperature: f64,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Go on after an end token.
+    pub ignore_eos: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_new_tokens: 32, temperature: 0.0, seed: 0, ignore_eos: false }
+    }
+}
+
+/// Generates tokens after `prompt`: one prefill, then one decode step a token. The last token is
+/// chosen but not computed; an end token ends the text and is part of the result. Stops early where
+/// the context is full.
+///
+/// # Errors
+///
+/// If the prompt is empty, too long or holds an id outside the vocabulary, the temperature is not a
+/// finite number of at least 0, or no logit is finite.
+pub fn generate(model: &Transformer, prompt: &[u32], options: &Options) -> Result<Vec<u32>> {
+    let mut sampler = Sampler::new(options)?;
+    let config = model.config();
+    let mut cache = KvCache::new(config);
+    let mut logits = model.forward_full(prompt, &mut cache)?;
+    let mut generated = Vec::new();
+    while generated.len() < options.max_new_tokens {
+        let token = sampler.next(&last_row(&logits)?, cache.positions() - 1)?;
+        generated.push(token);
+        let ended = !options.ignore_eos && config.eos_token_ids.contains(&token);
+        let full = cache.positions() == config.max_position_embeddings;
+        if ended || full || generated.len() == options.max_new_tokens {
+            break;
+        }
+        logits = model.forward_incremental(token, &mut cache)?;
+    }
+    Ok(generated)
+}
+
+/// The last token's logits of `[1, tokens, vocabulary]`.
+fn last_row(logits: &Tensor) -> Result<Vec<f32>> {
+    let (_, tokens, _) = logits.dims3()?;
+    Ok(logits.get(0)?.get(tokens - 1)?.to_vec1()?)
+}
+
+struct Sampler {
+    temperature: f64,
+    random: StdRng,
+}
+
+impl Sampler {
+    fn new(options: &Options) -> Result<Self> {
+        if !options.temperature.is_finite() || options.temperature < 0.0 {
+            return Err(Error::Temperature(options.temperature));
+        }
+        Ok(Self { temperature: options.temperature, random: StdRng::seed_from_u64(options.seed) })
+    }
+
+    /// The next token, from the logits of the token at `position`.
+    fn next(&mut self, logits: &[f32], position: usize) -> Result<u32> {
+        let finite = || (0u32..).zip(logits).filter(|(_, logit)| logit.is_finite());
+        // The first of equals, as torch.argmax on the CPU.
+        let best = finite().reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let Some((best, highest)) = best else { return Err(Error::NoFiniteLogit { position }) };
+        if self.temperature == 0.0 {
+            return Ok(best);
+        }
+        let weight = |logit: &f32| (f64::from(logit - highest) / self.temperature).exp();
+        let mut left = self.random.random::<f64>() * finite().map(|(_, logit)| weight(logit)).sum::<f64>();
+        for (token, logit) in finite() {
+            left -= weight(logit);
+            if left <= 0.0 {
+                return Ok(token);
+            }
+        }
+        Ok(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, Sampler};
+
+    #[test]
+    fn greedy_takes_the_first_of_the_highest_and_passes_over_nan() {
+        let mut sampler = Sampler::new(&Options::default()).expect("a valid temperature");
+        assert_eq!(sampler.next(&[f32::NAN, 1.0, 3.0, 3.0, f32::INFINITY], 0).expect("finite logits"), 2);
+        assert!(sampler.next(&[f32::NAN], 7).is_err_and(|error| error.to_string().contains("position 7")));
+    }
+
+    #[test]
+    fn a_draw_follows_the_seed_and_the_temperature() {
+        let draw = |seed, temperature| {
+            let options = Options { temperature, seed, ..Options::default() };
+            let mut sampler = Sampler::new(&options).expect("a valid temperature");
+            (0..100).map(|_| sampler.next(&[0.0, 1.0, 2.0], 0).expect("finite logits")).collect::<Vec<u32>>()
+        };
+        assert_eq!(draw(1, 1.0), draw(1, 1.0));
+        assert_ne!(draw(1, 1.0), draw(2, 1.0));
+        assert!(draw(1, 1.0).contains(&0));
+        assert!(draw(1, 0.01).iter().all(|token| *token == 2));
+        assert!(Sampler::new(&Options { temperature: f64::NAN, ..Options::default() }).is_err());
+    }
+}

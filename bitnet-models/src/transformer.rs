@@ -1,0 +1,118 @@
+//! The whole model: embeddings, blocks, final norm, and the head that shares the embeddings.
+
+use bitnet_trace::{TraceContext, traced};
+use candle_core::{Device, Tensor};
+
+use crate::block::Block;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kv_cache::KvCache;
+use crate::rms_norm::RmsNorm;
+use crate::rope::Rope;
+
+/// A BitNet b1.58 language model in float32 on the CPU.
+#[derive(Debug)]
+pub struct Transformer {
+    config: Config,
+    /// `[vocabulary, hidden]`
+    embeddings: Tensor,
+    blocks: Vec<Block>,
+    final_norm: RmsNorm,
+}
+
+impl Transformer {
+    /// Reads the weights of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or has another shape or type than the configuration calls for.
+    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        let config = checkpoint.config.clone();
+        let weights = checkpoint.weights().at("model");
+        let embeddings = weights.f32("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+        let rope = Rope::new(&config)?;
+        let blocks = (0..config.num_hidden_layers)
+            .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config, &rope))
+            .collect::<Result<_>>()?;
+        let final_norm = weights.rms_norm("norm", config.hidden_size, &config)?;
+        Ok(Self { config, embeddings, blocks, final_norm })
+    }
+
+    /// Sizes and constants.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Prefill: computes all tokens of a prompt at once, after what the cache holds. Returns the
+    /// logits of every token, `[1, tokens, vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// If there are no tokens, more than the context takes, or an id outside the vocabulary.
+    pub fn forward_full(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.forward(tokens, cache)
+    }
+
+    /// Decode: computes one token after what the cache holds. Returns its logits,
+    /// `[1, 1, vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// If the context is full, or the id is outside the vocabulary.
+    pub fn forward_incremental(&self, token: u32, cache: &mut KvCache) -> Result<Tensor> {
+        self.forward(&[token], cache)
+    }
+
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        let position = cache.positions;
+        self.check(tokens, position)?;
+        let end = position + tokens.len();
+        let _step = TraceContext::seq(cache.steps).with_tokens(position..end).enter();
+
+        let mut x = self.embed(tokens)?;
+        for (index, (block, cache)) in self.blocks.iter().zip(cache.layers_mut()).enumerate() {
+            let _layer = TraceContext::layer(index).enter();
+            x = block.forward(&x, position, cache)?;
+        }
+        let logits = self.logits(&self.final_norm(&x)?)?;
+
+        cache.positions = end;
+        cache.steps += 1;
+        Ok(logits)
+    }
+
+    fn check(&self, tokens: &[u32], position: usize) -> Result<()> {
+        let context = self.config.max_position_embeddings - position;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if tokens.len() > context {
+            return Err(Error::PromptTooLong { tokens: tokens.len(), context });
+        }
+        let vocab_size = self.config.vocab_size;
+        match tokens.iter().position(|&id| id as usize >= vocab_size) {
+            Some(at) => Err(Error::TokenOutOfRange { id: tokens[at], position: position + at, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// One row of the embedding matrix a token: `[1, tokens, hidden]`.
+    #[traced(stage = "embeddings")]
+    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::new(tokens, &Device::Cpu)?;
+        Ok(self.embeddings.index_select(&ids, 0)?.unsqueeze(0)?)
+    }
+
+    #[traced(stage = "final_norm")]
+    fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
+        self.final_norm.forward(x)
+    }
+
+    /// The head is the embedding matrix: `[1, tokens, hidden]` to `[1, tokens, vocabulary]`.
+    #[traced(stage = "logits")]
+    fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.broadcast_matmul(&self.embeddings.t()?)?)
+    }
+}

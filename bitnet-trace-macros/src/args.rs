@@ -1,0 +1,108 @@
+//! The attribute's arguments: `stage = "..."`, `layer = expr`, `seq = expr`, `crate = path`.
+
+use proc_macro2::{Ident, Span};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, Expr, LitStr, Path, Result, Token};
+
+/// Every key, in the order in which the messages list them.
+const KEYS: [&str; 4] = ["stage", "layer", "seq", "crate"];
+
+/// What stands between the parentheses of `#[traced(...)]`.
+#[derive(Default)]
+pub(crate) struct Args {
+    /// The stage's name; the function's own name when left out.
+    pub(crate) stage: Option<LitStr>,
+    /// An integer or `Option` of one: opens a layer scope.
+    pub(crate) layer: Option<Expr>,
+    /// The same for the sequence index.
+    pub(crate) seq: Option<Expr>,
+    /// Path to the library, `::bitnet_trace` when left out.
+    pub(crate) library: Option<Path>,
+}
+
+impl Parse for Args {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut args = Self::default();
+        while !input.is_empty() {
+            let key = Ident::parse_any(input)?;
+            match key.to_string().as_str() {
+                "stage" => {
+                    unseen(args.stage.is_some(), &key)?;
+                    args.stage = Some(stage(input)?);
+                }
+                "layer" => {
+                    unseen(args.layer.is_some(), &key)?;
+                    args.layer = Some(value(input)?);
+                }
+                "seq" => {
+                    unseen(args.seq.is_some(), &key)?;
+                    args.seq = Some(value(input)?);
+                }
+                "crate" => {
+                    unseen(args.library.is_some(), &key)?;
+                    input.parse::<Token![=]>()?;
+                    args.library = Some(input.call(Path::parse_mod_style)?);
+                }
+                other => return Err(unknown(other, key.span())),
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(args)
+    }
+}
+
+fn stage(input: ParseStream<'_>) -> Result<LitStr> {
+    input.parse::<Token![=]>()?;
+    let stage: LitStr =
+        input.parse().map_err(|error| Error::new(error.span(), "expected a string, as in `stage = \"attn_norm\"`"))?;
+    if stage.value().is_empty() {
+        return Err(Error::new(
+            stage.span(),
+            "the stage's name is empty; leave `stage` out to use the function's name",
+        ));
+    }
+    Ok(stage)
+}
+
+fn value(input: ParseStream<'_>) -> Result<Expr> {
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+fn unseen(seen: bool, key: &Ident) -> Result<()> {
+    if seen { Err(Error::new(key.span(), format!("`{key}` is given twice"))) } else { Ok(()) }
+}
+
+fn unknown(key: &str, span: Span) -> Error {
+    let list = KEYS.map(|known| format!("`{known}`")).join(", ");
+    let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
+    match nearest {
+        Some((steps, known)) if steps <= key.len().max(known.len()) / 2 => {
+            Error::new(span, format!("unknown argument `{key}`, did you mean `{known}`? (known: {list})"))
+        }
+        _ => Error::new(span, format!("unknown argument `{key}`, expected one of {list}")),
+    }
+}
+
+/// Levenshtein distance, by characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = *cell;
+            left = change.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,81 @@
+//! The attribute of [`bitnet-trace`](https://docs.rs/bitnet-trace), which re-exports it; depend on
+//! that crate, not on this one.
+//!
+//! Two macros stand here. [`traced_off`] hands the item back token for token and needs no
+//! dependency. `traced` rewrites the function and exists only with the feature `trace`.
+//! `bitnet-trace` chooses between them by its own feature, so that one switch governs both the
+//! expansion and the runtime that the expansion calls.
+
+#[cfg(feature = "trace")]
+mod args;
+#[cfg(feature = "trace")]
+mod expand;
+#[cfg(feature = "trace")]
+mod func;
+#[cfg(all(test, feature = "trace"))]
+mod tests;
+
+use proc_macro::TokenStream;
+
+/// Records the tensors that the function returns.
+///
+/// # Stage
+///
+/// The stage is the fine name of a computation. Left out, it is the function's name.
+///
+/// ```ignore
+/// #[traced(stage = "attn_norm")]
+/// fn attn_norm(&self, x: &Tensor) -> Result<Tensor> {
+///     self.attn_norm.forward(x)
+/// }
+/// ```
+///
+/// # Layer and sequence index
+///
+/// `layer` and `seq` open a scope round the whole function: its own record and everything that is
+/// called inside carry the value. Both take an integer or an `Option` of one; `None` (or a negative
+/// number) leaves the outer scope as it is.
+///
+/// ```ignore
+/// #[traced(stage = "block_out", layer = self.index)]
+/// fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///     let h = self.attention(x)?;
+///     self.feed_forward(&h)
+/// }
+/// ```
+///
+/// # What it expands to
+///
+/// The signature, the attributes and the body stay as they are written; the body becomes a closure
+/// that is handed to the library together with what is known of the function at compile time:
+///
+/// ```ignore
+/// fn attn_norm(&self, x: &Tensor) -> Result<Tensor> {
+///     ::bitnet_trace::private::traced(
+///         {
+///             static SITE: ::bitnet_trace::private::Site = ::bitnet_trace::private::Site::new(
+///                 "attn_norm", "attn_norm", ::core::module_path!(), ::core::file!(), ::core::line!(),
+///             );
+///             &SITE
+///         },
+///         move || -> Result<Tensor> { self.attn_norm.forward(x) },
+///     )
+/// }
+/// ```
+///
+/// # What it refuses
+///
+/// `async fn`, `const fn`, `#[track_caller]`, a function without a body, anything that is not a
+/// function, and (through the trait bound of the expansion) a return type that holds no tensor.
+/// The item itself is always kept, so that one mistake gives one error.
+#[cfg(feature = "trace")]
+#[proc_macro_attribute]
+pub fn traced(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::attribute(args.into(), &item.into()).into()
+}
+
+/// The identity: what `#[traced]` is when tracing is not built in.
+#[proc_macro_attribute]
+pub fn traced_off(_args: TokenStream, item: TokenStream) -> TokenStream {
+    item
+}

@@ -1,0 +1,128 @@
+//! Which directory a run writes into: its own, never another process's, never somebody else's.
+//!
+//! A run holds an exclusive advisory lock on `.lock` as long as its process lives; the system
+//! releases it even after `kill -9`, so a run left behind is never taken for a live one.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::losses::warn;
+use crate::paths::{entries, is_process_directory};
+
+/// The run's description; its presence marks a directory as one of ours.
+pub(crate) const MANIFEST: &str = "run.json";
+const LOCK: &str = ".lock";
+/// Where the run before this one is kept.
+const PREVIOUS: &str = ".previous";
+/// `PREVIOUS` in the making: becomes it by one rename.
+const MOVING: &str = ".previous.moving";
+
+/// A directory that this process may write a run into, as long as the claim lives.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) directory: PathBuf,
+    /// None on file systems without locks.
+    _lock: Option<File>,
+}
+
+/// Takes `requested` (created with its parents if need be) or a directory inside it:
+///
+/// * an older run of ours is moved into `.previous`,
+/// * beside records without `run.json`, `run-<pid>` is taken,
+/// * beside a run of a live process, `p<pid>` is taken.
+pub(crate) fn claim(requested: &Path) -> Result<Claim, Error> {
+    fs::create_dir_all(requested).map_err(Error::io("create", requested))?;
+    if !is_run(requested) && has_records(requested)? {
+        return claim_inside(requested, "run-", "holds records of something else");
+    }
+    let Some(lock) = lock(requested)? else {
+        return claim_inside(requested, "p", "is in use by a running process");
+    };
+    if is_run(requested) {
+        if live_process_inside(requested)? {
+            return claim_inside(requested, "p", "is in use by a running process");
+        }
+        move_to_previous(requested)?;
+    }
+    Ok(Claim { directory: requested.to_owned(), _lock: lock.into_file() })
+}
+
+fn claim_inside(directory: &Path, prefix: &str, why: &str) -> Result<Claim, Error> {
+    let inside = directory.join(format!("{prefix}{}", std::process::id()));
+    warn(format_args!("{} {why}; this process records into {}", directory.display(), inside.display()));
+    claim(&inside)
+}
+
+/// A lock that was taken, or a file system that has none.
+enum Lock {
+    Held(File),
+    Unsupported,
+}
+
+impl Lock {
+    fn into_file(self) -> Option<File> {
+        match self {
+            Self::Held(file) => Some(file),
+            Self::Unsupported => None,
+        }
+    }
+}
+
+/// None if another run holds it.
+fn lock(directory: &Path) -> Result<Option<Lock>, Error> {
+    let path = directory.join(LOCK);
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock::Held(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(Some(Lock::Unsupported)),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
+
+fn is_run(directory: &Path) -> bool {
+    directory.join(MANIFEST).exists()
+}
+
+fn has_records(directory: &Path) -> Result<bool, Error> {
+    Ok(entries(directory)?.iter().any(|path| path.extension().is_some_and(|extension| extension == "trace")))
+}
+
+/// Whether one of the `p<pid>` directories inside belongs to a live process.
+fn live_process_inside(directory: &Path) -> Result<bool, Error> {
+    for path in entries(directory)? {
+        if is_process_directory(&path) && path.join(LOCK).exists() && lock(&path)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Moves the run that lies in `directory` aside. Killed half way, the next call moves the rest: the
+/// manifest goes last.
+fn move_to_previous(directory: &Path) -> Result<(), Error> {
+    let (moving, previous) = (directory.join(MOVING), directory.join(PREVIOUS));
+    fs::create_dir_all(&moving).map_err(Error::io("create", &moving))?;
+    let mut ours: Vec<PathBuf> = entries(directory)?.into_iter().filter(|path| is_ours(path)).collect();
+    ours.sort_by_key(|path| path.file_name().is_some_and(|name| name == MANIFEST));
+    for path in ours {
+        let to = moving.join(path.file_name().unwrap_or_default());
+        fs::rename(&path, &to).map_err(Error::io("move", &path))?;
+    }
+    match fs::remove_dir_all(&previous) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &previous)(error)),
+        _ => {}
+    }
+    fs::rename(&moving, &previous).map_err(Error::io("move", &moving))
+}
+
+/// What a run writes; anything else in the directory is the user's and stays.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    matches!(name, MANIFEST | "trace.jsonl" | "values")
+        || path.extension().is_some_and(|extension| extension == "trace")
+        || is_process_directory(path)
+}

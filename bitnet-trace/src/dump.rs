@@ -1,0 +1,92 @@
+//! The functions: `dump_trace` as in the earlier tracer, `tap`, `annotate_run`, `flush`.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::annotation::Annotation;
+use crate::context::{self, TraceContext};
+use crate::losses::warn;
+use crate::recorder::{Draft, record_value};
+use crate::run::{self, Run};
+use crate::session::{self, Session};
+use crate::traced::Traced;
+
+/// Records one tensor under a name, if `BITNET_TRACE_DIR` is set now (or inside a session's scope).
+///
+/// The variable is looked at on every call. For code that runs often, `#[traced]` and [`tap`] are
+/// cheaper: they look once.
+///
+/// # Errors
+///
+/// If the directory cannot be created, the record cannot be written, or the tensor cannot be read.
+pub fn dump_trace(name: &str, tensor: &Tensor) -> candle_core::Result<()> {
+    dump_trace_with_context(name, tensor, None, None, None)
+}
+
+/// [`dump_trace`] with what is known of the place. What is `None` stays out of the record: an open
+/// [`TraceContext`] is not asked.
+///
+/// # Errors
+///
+/// As for [`dump_trace`].
+pub fn dump_trace_with_context(
+    name: &str,
+    tensor: &Tensor,
+    seq_index: Option<usize>,
+    layer_idx: Option<usize>,
+    stage: Option<&str>,
+) -> candle_core::Result<()> {
+    let session = match context::current_session() {
+        Some(session) => session,
+        None => match session::environment_directory() {
+            Some(directory) => {
+                Arc::new(Session::new(Run::in_directory(&directory).map_err(candle_core::Error::wrap)?, false))
+            }
+            None => return Ok(()),
+        },
+    };
+    let mut context = TraceContext::default();
+    (context.seq, context.layer) = (seq_index, layer_idx);
+    let draft = Draft { name: name.to_owned(), stage, output: None, site: None, context: &context };
+    draft.record(tensor, &session).map_err(|error| {
+        session.lose(&error);
+        candle_core::Error::wrap(error)
+    })
+}
+
+/// Records a value from inside a function's body.
+///
+/// ```
+/// # use bitnet_trace::tap;
+/// # use candle_core::{Device, Result, Tensor};
+/// fn rope(q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor)> {
+///     let q = (q * 2.0)?;
+///     tap("q_rope", &q);
+///     Ok((q, k.clone()))
+/// }
+/// ```
+#[inline]
+pub fn tap<T: Traced>(stage: &str, value: &T) {
+    if session::may_record() {
+        record_value(stage, None, value);
+    }
+}
+
+/// Puts a fact about the run into `run.json`: the checkpoint's digest, the prompt, the token ids.
+///
+/// A key given again replaces the value. Without an active session nothing happens.
+pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
+    if session::may_record()
+        && let Some(session) = session::active()
+    {
+        session.run.annotate(key, value.into());
+    }
+}
+
+/// Makes everything recorded so far readable by others. A process that ends cleanly needs no call.
+pub fn flush() {
+    if let Err(error) = run::flush_all() {
+        warn(&error);
+    }
+}

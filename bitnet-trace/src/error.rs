@@ -1,0 +1,71 @@
+//! The crate's error type.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong outside the model: in configuring, writing and reading traces.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory could not be created, written or read.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `create`, `write`, `read`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A setting has a value that is not allowed.
+    #[error("{setting} is {found:?}; expected {expected}")]
+    Setting {
+        /// The environment variable or the builder's method.
+        setting: &'static str,
+        /// The value given.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// The builder of a session was given neither a directory nor `in_memory`.
+    #[error("a trace session needs `dir(..)` or `in_memory()`")]
+    NoDestination,
+    /// Another session of this process records into the directory.
+    #[error("{} already has a live session in this process; finish it first", .0.display())]
+    InUse(PathBuf),
+    /// The directory or file holds no records.
+    #[error("{} holds no trace: expected `.trace` files", .0.display())]
+    NothingToRead(PathBuf),
+    /// A file is not a record.
+    #[error("{}: not a record: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with line and column.
+        reason: String,
+    },
+    /// A tensor could not be read.
+    #[error("cannot read the tensor: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The tensor's type has no conversion to f32.
+    #[error("a tensor of type {0} is not recordable: candle has no conversion to f32 for it")]
+    NotRecordable(String),
+}
+
+impl Error {
+    #[cfg_attr(not(feature = "trace"), allow(dead_code))]
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Failures of one cause share a warning and a count: the action and the kind of the reason.
+    #[cfg(feature = "trace")]
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Io { action, source, .. } => format!("cannot {action}: {}", source.kind()),
+            Self::Tensor(_) => "cannot read the tensor".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+#![doc = include_str!("../README.md")]
+
+extern crate self as bitnet_trace;
+
+mod annotation;
+mod traced;
+
+#[cfg(feature = "trace")]
+mod context;
+#[cfg(feature = "trace")]
+mod directory;
+#[cfg(feature = "trace")]
+mod dump;
+#[cfg(feature = "trace")]
+mod exit;
+#[cfg(feature = "trace")]
+mod fingerprint;
+#[cfg(feature = "trace")]
+mod losses;
+#[cfg(feature = "trace")]
+mod name;
+#[cfg(feature = "trace")]
+#[doc(hidden)]
+pub mod private;
+#[cfg(feature = "trace")]
+mod recorder;
+#[cfg(feature = "trace")]
+mod run;
+#[cfg(feature = "trace")]
+mod session;
+#[cfg(feature = "trace")]
+mod sink;
+#[cfg(feature = "trace")]
+mod site;
+
+#[cfg(not(feature = "trace"))]
+mod off;
+
+#[cfg(feature = "read")]
+mod error;
+#[cfg(feature = "read")]
+mod paths;
+#[cfg(feature = "read")]
+mod read;
+#[cfg(feature = "read")]
+mod record;
+#[cfg(feature = "read")]
+mod report;
+
+pub use annotation::Annotation;
+#[cfg(feature = "trace")]
+pub use bitnet_trace_macros::traced;
+#[cfg(not(feature = "trace"))]
+pub use bitnet_trace_macros::traced_off as traced;
+pub use traced::{TensorVisitor, Traced, TupleElement};
+
+#[cfg(feature = "trace")]
+pub use context::{ContextGuard, TraceContext};
+#[cfg(feature = "trace")]
+pub use dump::{annotate_run, dump_trace, dump_trace_with_context, flush, tap};
+#[cfg(feature = "trace")]
+pub use losses::Loss;
+#[cfg(feature = "trace")]
+pub use session::{FinishError, TraceSession, TraceSessionBuilder};
+
+#[cfg(not(feature = "trace"))]
+pub use off::{ContextGuard, TraceContext, annotate_run, dump_trace, dump_trace_with_context, flush, tap};
+
+#[cfg(feature = "read")]
+pub use error::Error;
+#[cfg(feature = "read")]
+pub use read::Trace;
+#[cfg(feature = "read")]
+pub use record::TraceRecord;
+#[cfg(feature = "read")]
+pub use report::Table;

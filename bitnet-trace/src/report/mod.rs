@@ -1,0 +1,5 @@
+//! Traces for people to read.
+
+mod text;
+
+pub use text::Table;

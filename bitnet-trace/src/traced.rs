@@ -1,0 +1,247 @@
+//! Finding the tensors in what a function returns: by its type, not by how the type is written.
+
+use std::fmt;
+
+use candle_core::Tensor;
+
+/// A value that holds tensors: what a `#[traced]` function may return.
+///
+/// Implemented for `Tensor`, references, `Option`, `Result` (an `Err` records nothing), tuples,
+/// `Vec`, arrays and slices of such values. Beside a tensor, tuples may hold plain numbers, strings
+/// and bools, which are passed over.
+///
+/// For a type of your own, name its parts:
+///
+/// ```
+/// use bitnet_trace::{TensorVisitor, Traced};
+/// use candle_core::Tensor;
+///
+/// struct KeyValue {
+///     key: Tensor,
+///     value: Option<Tensor>,
+/// }
+///
+/// impl Traced for KeyValue {
+///     fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+///         visitor.part("key", &self.key);
+///         visitor.part("value", &self.value);
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`#[traced]` cannot record a value of type `{Self}`: it holds no tensor",
+    label = "expected a `Tensor`, or an `Option`, `Result`, tuple, `Vec` or array of tensors",
+    note = "a type of your own can implement `bitnet_trace::Traced`"
+)]
+pub trait Traced {
+    /// Shows every tensor in `self` to the visitor, in a fixed order.
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>);
+}
+
+/// An element of a tuple: a value that holds tensors, or a plain one that is passed over.
+#[diagnostic::on_unimplemented(
+    message = "`#[traced]` cannot record a tuple with an element of type `{Self}`",
+    label = "expected tensors, plain numbers, strings and bools"
+)]
+pub trait TupleElement {
+    /// Shows the tensors, if there are any, to the visitor.
+    fn visit_element(&self, visitor: &mut TensorVisitor<'_>);
+}
+
+/// Where [`Traced::visit_tensors`] shows its tensors.
+pub struct TensorVisitor<'a> {
+    /// Labels from the outermost value inwards, joined by dots. Empty for a value that is a tensor.
+    path: String,
+    visit: &'a mut dyn FnMut(&str, &Tensor),
+}
+
+#[cfg(feature = "trace")]
+impl<'a> TensorVisitor<'a> {
+    pub(crate) fn new(visit: &'a mut dyn FnMut(&str, &Tensor)) -> Self {
+        Self { path: String::new(), visit }
+    }
+}
+
+impl TensorVisitor<'_> {
+    /// Shows one tensor.
+    pub fn tensor(&mut self, tensor: &Tensor) {
+        (self.visit)(&self.path, tensor);
+    }
+
+    /// Shows a part of the value under a label: a field's name, an index, a key.
+    pub fn part<T: Traced + ?Sized>(&mut self, label: impl fmt::Display, part: &T) {
+        self.labelled(label, |visitor| part.visit_tensors(visitor));
+    }
+
+    fn labelled(&mut self, label: impl fmt::Display, show: impl FnOnce(&mut Self)) {
+        let outer = self.path.len();
+        if outer > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(&label.to_string());
+        show(self);
+        self.path.truncate(outer);
+    }
+}
+
+impl fmt::Debug for TensorVisitor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorVisitor").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Traced for Tensor {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        visitor.tensor(self);
+    }
+}
+
+impl<T: Traced + ?Sized> Traced for &T {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        (**self).visit_tensors(visitor);
+    }
+}
+
+impl<T: Traced + ?Sized> Traced for &mut T {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        (**self).visit_tensors(visitor);
+    }
+}
+
+impl<T: Traced> Traced for Option<T> {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        if let Some(value) = self {
+            value.visit_tensors(visitor);
+        }
+    }
+}
+
+impl<T: Traced, E> Traced for Result<T, E> {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        if let Ok(value) = self {
+            value.visit_tensors(visitor);
+        }
+    }
+}
+
+impl<T: Traced> Traced for [T] {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        for (index, value) in self.iter().enumerate() {
+            visitor.part(index, value);
+        }
+    }
+}
+
+impl<T: Traced> Traced for Vec<T> {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        self.as_slice().visit_tensors(visitor);
+    }
+}
+
+impl<T: Traced, const N: usize> Traced for [T; N] {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        self.as_slice().visit_tensors(visitor);
+    }
+}
+
+impl<T: Traced> TupleElement for T {
+    fn visit_element(&self, visitor: &mut TensorVisitor<'_>) {
+        self.visit_tensors(visitor);
+    }
+}
+
+macro_rules! passed_over {
+    ($($plain:ty),* $(,)?) => {$(
+        impl TupleElement for $plain {
+            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
+        }
+        impl TupleElement for Vec<$plain> {
+            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
+        }
+        impl TupleElement for Option<$plain> {
+            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
+        }
+    )*};
+}
+
+passed_over!(
+    (),
+    bool,
+    char,
+    String,
+    &'static str,
+    f32,
+    f64,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+);
+
+macro_rules! tuples {
+    ($($element:ident $position:tt),+) => {
+        impl<$($element: TupleElement),+> Traced for ($($element,)+) {
+            fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+                $(visitor.labelled($position, |visitor| self.$position.visit_element(visitor));)+
+            }
+        }
+    };
+}
+
+tuples!(A 0);
+tuples!(A 0, B 1);
+tuples!(A 0, B 1, C 2);
+tuples!(A 0, B 1, C 2, D 3);
+tuples!(A 0, B 1, C 2, D 3, E 4);
+tuples!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuples!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuples!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+
+#[cfg(all(test, feature = "trace"))]
+mod tests {
+    use candle_core::{Device, Result, Tensor};
+
+    use super::{TensorVisitor, Traced};
+
+    fn labels(value: &impl Traced) -> Vec<String> {
+        let mut found = Vec::new();
+        value.visit_tensors(&mut TensorVisitor::new(&mut |label, _| found.push(label.to_owned())));
+        found
+    }
+
+    fn tensor() -> Tensor {
+        Tensor::new(&[1f32, 2.0], &Device::Cpu).expect("a small tensor")
+    }
+
+    #[test]
+    fn a_single_tensor_has_no_label() {
+        let ok: Result<Tensor> = Ok(tensor());
+        assert_eq!(labels(&tensor()), [""]);
+        assert_eq!(labels(&&tensor()), [""]);
+        assert_eq!(labels(&Some(tensor())), [""]);
+        assert_eq!(labels(&ok), [""]);
+    }
+
+    #[test]
+    fn tuples_and_vectors_are_labelled_by_position() {
+        assert_eq!(labels(&(tensor(), tensor())), ["0", "1"]);
+        assert_eq!(labels(&vec![tensor(), tensor()]), ["0", "1"]);
+        assert_eq!(labels(&vec![tensor()]), ["0"]);
+        assert_eq!(labels(&(tensor(), (tensor(), [tensor()]))), ["0", "1.0", "1.1.0"]);
+    }
+
+    #[test]
+    fn absent_and_plain_elements_do_not_shift_the_positions() {
+        assert_eq!(labels(&(None::<Tensor>, 3usize, "x", tensor())), ["3"]);
+        let err: std::result::Result<Tensor, String> = Err("no".to_owned());
+        assert!(labels(&err).is_empty());
+    }
+}
