@@ -82,11 +82,11 @@ impl BitLinear {
 /// Returns the scale; NaN where the row holds a number that is not finite, so that it shows in the
 /// product as it would in floating point.
 pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
-    let max = row.iter().fold(0.0, |max: f32, x| if x.is_finite() { max.max(x.abs()) } else { f32::NAN });
-    if max.is_nan() {
+    if !row.iter().all(|x| x.is_finite()) {
         quantized.fill(0);
         return f32::NAN;
     }
+    let max = row.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
     let scale = Q_MAX / max.max(SMALLEST_MAX);
     for (to, from) in quantized.iter_mut().zip(row) {
         #[allow(clippy::cast_possible_truncation)] // clamped to the range of i8

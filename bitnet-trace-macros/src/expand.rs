@@ -2,8 +2,8 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::fold::{Fold, fold_type};
 use syn::spanned::Spanned;
-use syn::visit_mut::{VisitMut, visit_type_mut};
 use syn::{LitStr, Result, ReturnType, Type};
 
 use crate::args::Args;
@@ -98,17 +98,13 @@ fn scope(args: &Args, library: &TokenStream) -> Option<TokenStream> {
 // `impl Trait` means something else (nothing, E0562) in a closure's signature.
 fn closure_output(output: &ReturnType) -> ReturnType {
     struct Erase;
-    impl VisitMut for Erase {
-        fn visit_type_mut(&mut self, ty: &mut Type) {
-            if let Type::ImplTrait(found) = ty {
-                let span = found.span();
-                *ty = syn::parse_quote_spanned! { span => _ };
-            } else {
-                visit_type_mut(self, ty);
+    impl Fold for Erase {
+        fn fold_type(&mut self, ty: Type) -> Type {
+            match ty {
+                Type::ImplTrait(found) => syn::parse_quote_spanned! { found.span() => _ },
+                other => fold_type(self, other),
             }
         }
     }
-    let mut output = output.clone();
-    Erase.visit_return_type_mut(&mut output);
-    output
+    Erase.fold_return_type(output.clone())
 }

@@ -1,1 +1,72 @@
-//! Tests that need more than one crate: see the files in `tests/`.
+//! Tests that need more than one crate: see the files in `tests/`. Here: what they share.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bitnet_trace::TraceRecord;
+
+/// The `.trace` files of a directory by file name, without the extension.
+///
+/// # Panics
+///
+/// If the directory cannot be read or a file is not a record.
+#[must_use]
+pub fn records(directory: &Path) -> Vec<(String, TraceRecord)> {
+    let mut records: Vec<_> = std::fs::read_dir(directory)
+        .expect("the trace directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .map(|path| {
+            let json = std::fs::read(&path).expect("a trace file");
+            let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            (stem, serde_json::from_slice(&json).expect("a record"))
+        })
+        .collect();
+    records.sort_by(|a, b| a.0.cmp(&b.0));
+    records
+}
+
+/// The names of [`records`].
+#[must_use]
+pub fn names(directory: &Path) -> Vec<String> {
+    records(directory).into_iter().map(|(stem, _)| stem).collect()
+}
+
+/// `run.json` of a directory.
+///
+/// # Panics
+///
+/// If it is missing or no JSON.
+#[must_use]
+pub fn manifest(directory: &Path) -> serde_json::Value {
+    let json = std::fs::read(directory.join("run.json")).expect("run.json");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+/// The top of the repository.
+///
+/// # Panics
+///
+/// Never: this crate lies in it.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+///
+/// If it does not start, or fails.
+#[must_use]
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().expect("the command starts");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}

@@ -1,0 +1,43 @@
+//! What can go wrong while training, checking and writing.
+
+use std::path::PathBuf;
+
+/// An error of the trainer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// The checkpoint could not be laid out.
+    #[error("model.safetensors: {0}")]
+    SafeTensors(#[from] safetensors::SafeTensorError),
+    /// A JSON file could not be laid out.
+    #[error("cannot lay out JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A number does not fit where it has to go.
+    #[error("a count does not fit its type: {0}")]
+    Count(#[from] std::num::TryFromIntError),
+    /// A weight the model needs is not there.
+    #[error("no weight is named {0:?}")]
+    MissingWeight(String),
+    /// A character the model has no token for.
+    #[error("no token stands for {0:?}: the tiny model knows digits, '+' and '='")]
+    UnknownCharacter(char),
+    /// A thread of the trainer died.
+    #[error("a training thread stopped before it returned its gradients")]
+    Thread,
+    /// The trained model does not add well enough to be shipped.
+    #[error("not written: {0}")]
+    Refused(String),
+}
+
+/// A result of the trainer.
+pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,43 @@
+//! One token a character: the ten digits, plus, equals, and two special tokens.
+
+use crate::error::{Error, Result};
+
+/// The characters with a token; the token's id is the character's place.
+pub(crate) const CHARACTERS: [char; 12] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '='];
+
+/// Says that the answer is complete.
+pub(crate) const END: u32 = 12;
+
+/// Fills up the shorter rows of a batch.
+pub(crate) const PAD: u32 = 13;
+
+/// The text of [`END`].
+pub(crate) const END_TEXT: &str = "<end>";
+
+/// The text of [`PAD`].
+pub(crate) const PAD_TEXT: &str = "<pad>";
+
+/// How many tokens there are.
+pub(crate) const SIZE: usize = 14;
+
+/// The ids of a text's characters.
+///
+/// # Errors
+///
+/// If the text holds a character without a token.
+pub(crate) fn encode(text: &str) -> Result<Vec<u32>> {
+    text.chars()
+        .map(|character| {
+            let place =
+                CHARACTERS.iter().position(|&known| known == character).ok_or(Error::UnknownCharacter(character))?;
+            Ok(u32::try_from(place)?)
+        })
+        .collect()
+}
+
+/// The text that some ids spell before the first [`END`]; none without an end, or if another
+/// special token or an unknown id stands before it.
+pub(crate) fn decode_answer(ids: &[u32]) -> Option<String> {
+    let end = ids.iter().position(|&id| id == END)?;
+    ids.iter().take(end).map(|&id| CHARACTERS.get(usize::try_from(id).ok()?)).collect()
+}

@@ -1,0 +1,89 @@
+//! Does what its arguments say, one after another, so that tests can look at what whole processes
+//! leave behind under an environment of their choice.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+
+use bitnet_trace::{TraceContext, TraceSession, dump_trace, dump_trace_with_context, flush, tap, traced};
+use candle_core::{DType, Device, Result, Tensor};
+
+#[traced(stage = "double")]
+fn double(x: &Tensor) -> Result<Tensor> {
+    x + x
+}
+
+fn main() -> ExitCode {
+    let steps: Vec<String> = std::env::args().skip(1).collect();
+    for step in &steps {
+        let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+        if let Err(error) = run(verb, rest) {
+            let _ = writeln!(io::stderr(), "failed: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(verb: &str, rest: &str) -> Result<()> {
+    let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
+    match verb {
+        // dump NAME
+        "dump" => dump_trace(rest, &x)?,
+        // dump-in-context NAME: an open scope must not fill what is None
+        "dump-in-context" => {
+            let _scope = TraceContext::seq(7).with_layer(8).with_request(9).enter();
+            dump_trace_with_context(rest, &x, Some(1), None, Some("stage"))?;
+        }
+        "dump-nan" => dump_trace("nan", &Tensor::new(&[f32::NAN, 1.0], &Device::Cpu)?)?,
+        "dump-shapes" => {
+            for dtype in [DType::F32, DType::F64] {
+                for shape in [vec![6], vec![2, 3], vec![1, 2, 3], vec![1, 2, 3, 1]] {
+                    let name = format!("{dtype:?}-{}", shape.len());
+                    dump_trace(&name, &Tensor::arange(0f32, 6.0, &Device::Cpu)?.to_dtype(dtype)?.reshape(shape)?)?;
+                }
+            }
+        }
+        // traced N: the annotated function, N times
+        "traced" => {
+            for _ in 0..rest.parse().unwrap_or(1) {
+                double(&x)?;
+            }
+        }
+        "tap" => tap(rest, &x),
+        "unrecordable" => {
+            let storage = candle_core::CpuStorage::F4(vec![0; 4]);
+            let tensor =
+                Tensor::from_storage(candle_core::Storage::Cpu(storage), 8, candle_core::op::BackpropOp::none(), false);
+            tap("packed", &tensor);
+        }
+        // session DIR: a session of its own in DIR
+        "session" => {
+            let session = TraceSession::builder().dir(rest).start().map_err(candle_core::Error::wrap)?;
+            session.in_scope(|| double(&x))?;
+            let trace = session.finish().map_err(candle_core::Error::wrap)?;
+            say(&format!("{} records", trace.records().len()));
+        }
+        // sessions DIR: two at once on one directory
+        "sessions" => {
+            let first = TraceSession::builder().dir(rest).start().map_err(candle_core::Error::wrap)?;
+            let second = TraceSession::builder().dir(rest).start();
+            say(&second.err().map_or_else(|| "two live sessions".to_owned(), |error| error.to_string()));
+            first.finish().map_err(candle_core::Error::wrap)?;
+        }
+        "remove" => std::fs::remove_dir_all(rest)?,
+        "flush" => flush(),
+        // Tells the test that everything before is done, and waits for it.
+        "wait" => {
+            say("ready");
+            io::stdin().lock().read_line(&mut String::new())?;
+        }
+        "panic" => panic!("as told"),
+        "exit" => std::process::exit(rest.parse().unwrap_or(0)),
+        other => candle_core::bail!("unknown step {other}"),
+    }
+    Ok(())
+}
+
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,238 @@
+//! Which directory a run writes into, and what it finds there: nothing of anybody else's is
+//! touched, nothing of a run is overwritten.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use bitnet_trace::Trace;
+use bitnet_trace_tests::{manifest, names, records, succeed};
+
+fn command(directory: &Path, steps: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
+    command.args(steps).env("BITNET_TRACE_DIR", directory);
+    command
+}
+
+/// Runs to the end; what it said on standard error.
+fn run(directory: &Path, steps: &[&str]) -> String {
+    String::from_utf8(succeed(&mut command(directory, steps)).stderr).expect("UTF-8")
+}
+
+/// Runs up to its `wait`.
+fn start(directory: &Path, steps: &[&str]) -> Child {
+    let mut child = command(directory, steps)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the scenario starts");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// Lets a waiting process go on to its end.
+fn finish(mut child: Child) {
+    child.stdin.as_mut().expect("piped").write_all(b"\n").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+#[test]
+fn repeats_are_counted_and_nothing_is_overwritten() {
+    let dir = directory();
+    run(dir.path(), &["traced 3", "dump double"]);
+    assert_eq!(names(dir.path()), ["double", "double#1", "double#2", "double~2"]);
+    let found = records(dir.path());
+    let calls: Vec<_> = found.iter().map(|(_, record)| (record.name.as_str(), record.call, record.order)).collect();
+    assert_eq!(
+        calls,
+        [("double", 0, Some(0)), ("double#1", 1, Some(1)), ("double#2", 2, Some(2)), ("double", 0, Some(3))]
+    );
+}
+
+#[test]
+fn names_that_sanitize_alike_get_files_of_their_own() {
+    let dir = directory();
+    run(dir.path(), &["dump a/b_c", "dump a_b/c"]);
+    assert_eq!(names(dir.path()), ["a_b_c", "a_b_c~2"]);
+}
+
+#[test]
+fn run_json_tells_a_clean_end() {
+    for (steps, complete) in [
+        (&["traced 2"][..], true),
+        (&["traced 2", "exit 0"], true),
+        (&["traced 2", "exit 3"], true),
+        (&["traced 2", "panic"], cfg!(not(all(target_os = "linux", target_env = "gnu")))),
+    ] {
+        let dir = directory();
+        let _ = command(dir.path(), steps).output().expect("it starts");
+        let run = manifest(dir.path());
+        assert_eq!((run["records"].as_u64(), run["lost"].as_u64()), (Some(2), Some(0)), "{steps:?}");
+        assert_eq!(run["complete"], complete, "{steps:?}");
+        assert_eq!(run["finished"].is_string(), complete, "{steps:?}");
+    }
+}
+
+#[test]
+fn a_killed_run_is_not_complete_and_keeps_its_records() {
+    let dir = directory();
+    let mut child = start(dir.path(), &["traced 5", "wait"]);
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    assert_eq!(records(dir.path()).len(), 5);
+    assert_eq!(manifest(dir.path())["complete"], false);
+}
+
+#[test]
+fn an_older_run_is_moved_aside_and_one_is_kept() {
+    let dir = directory();
+    run(dir.path(), &["dump first"]);
+    fs::write(dir.path().join("notes.txt"), "mine").expect("a file of the user's");
+    run(dir.path(), &["dump second"]);
+    assert_eq!(names(dir.path()), ["second"]);
+    assert_eq!(names(&dir.path().join(".previous")), ["first"]);
+    assert!(dir.path().join(".previous/run.json").exists());
+    assert!(dir.path().join("notes.txt").exists());
+    run(dir.path(), &["dump third"]);
+    assert_eq!(names(dir.path()), ["third"]);
+    assert_eq!(names(&dir.path().join(".previous")), ["second"]);
+}
+
+#[test]
+fn a_move_that_was_cut_short_is_finished() {
+    let dir = directory();
+    run(dir.path(), &["dump a", "dump b"]);
+    // As if killed after the first of the files.
+    let moving = dir.path().join(".previous.moving");
+    fs::create_dir(&moving).expect("created");
+    fs::rename(dir.path().join("a.trace"), moving.join("a.trace")).expect("moved");
+    run(dir.path(), &["dump c"]);
+    assert_eq!(names(dir.path()), ["c"]);
+    assert_eq!(names(&dir.path().join(".previous")), ["a", "b"]);
+    assert!(!moving.exists());
+}
+
+#[test]
+fn records_of_something_else_are_not_touched() {
+    let dir = directory();
+    fs::write(dir.path().join("x.trace"), "of another tool").expect("a foreign file");
+    let said = run(dir.path(), &["dump x"]);
+    assert_eq!(fs::read_to_string(dir.path().join("x.trace")).expect("still there"), "of another tool");
+    let own: Vec<_> = entries(dir.path()).into_iter().filter(|name| name != "x.trace").collect();
+    assert!(own.len() == 1 && own[0].starts_with("run-"), "{own:?}");
+    assert!(said.contains(&own[0]), "it says where it records: {said}");
+    assert_eq!(names(&dir.path().join(&own[0])), ["x"]);
+}
+
+#[test]
+fn a_second_live_process_gets_a_directory_of_its_own() {
+    let dir = directory();
+    let first = start(dir.path(), &["dump a", "wait"]);
+    let second = start(dir.path(), &["dump b", "wait"]);
+    let own = format!("p{}", second.id());
+    assert_eq!(names(dir.path()), ["a"]);
+    assert_eq!(names(&dir.path().join(&own)), ["b"]);
+    let trace = Trace::open(dir.path()).expect("both processes");
+    let found: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
+    assert_eq!(found, ["a", "b"]);
+    // The first is gone, the second still records: a third must not take its run for an old one.
+    finish(first);
+    let said = run(dir.path(), &["dump c"]);
+    assert!(said.contains("in use"), "{said}");
+    assert_eq!(names(dir.path()), ["a"]);
+    finish(second);
+    // All gone: the whole run is moved, with all its processes.
+    run(dir.path(), &["dump d"]);
+    assert_eq!(names(dir.path()), ["d"]);
+    assert_eq!(names(&dir.path().join(".previous").join(&own)), ["b"]);
+}
+
+#[test]
+fn a_directory_that_was_deleted_is_not_made_again_at_exit() {
+    let dir = directory();
+    let traces = dir.path().join("traces");
+    run(&traces, &["traced 1", &format!("remove {}", traces.display())]);
+    assert!(!traces.exists());
+}
+
+#[test]
+fn dump_trace_makes_a_deleted_directory_again_and_goes_on_counting() {
+    let dir = directory();
+    let traces = dir.path().join("traces");
+    run(&traces, &["dump x", &format!("remove {}", traces.display()), "dump x"]);
+    let found = records(&traces);
+    assert_eq!((found.len(), found[0].1.call, found[0].1.order), (1, 1, Some(1)));
+}
+
+#[test]
+fn every_writer_of_a_process_shares_one_order() {
+    let dir = directory();
+    let session = format!("session {}", dir.path().display());
+    let output = succeed(&mut command(dir.path(), &["traced 1", "dump x", &session, "tap y", &session]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 records\n1 records\n");
+    let trace = Trace::open(dir.path()).expect("a trace");
+    let found: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
+    assert_eq!(found, ["double", "x", "double#1", "y", "double#2"]);
+    assert_eq!(manifest(dir.path())["records"], 5);
+}
+
+#[test]
+fn two_live_sessions_on_one_directory_are_refused() {
+    let dir = directory();
+    let mut command = command(dir.path(), &[&format!("sessions {}", dir.path().join("s").display())]);
+    let output = succeed(command.env_remove("BITNET_TRACE_DIR"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("already has a live session"), "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_recorded_is_counted_with_one_warning() {
+    let dir = directory();
+    let said = run(dir.path(), &["unrecordable", "unrecordable", "traced 1"]);
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    let run = manifest(dir.path());
+    assert_eq!((run["records"].as_u64(), run["lost"].as_u64()), (Some(1), Some(2)));
+    assert_eq!(run["losses"][0]["count"], 2);
+    assert!(run["losses"][0]["cause"].as_str().is_some_and(|cause| cause.contains("F4")), "{run}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_turns_tracing_off_with_one_warning() {
+    let dir = directory();
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("a file");
+    let said = run(&file.join("traces"), &["traced 3"]);
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    // dump_trace says it to its caller instead.
+    let output = command(&file.join("traces"), &["dump x"]).output().expect("it starts");
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("cannot create"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_damaged_file_is_named_and_the_rest_read() {
+    let dir = directory();
+    run(dir.path(), &["traced 2"]);
+    fs::write(dir.path().join("double.trace"), "{\"name\": \"dou").expect("cut short");
+    let trace = Trace::open(dir.path()).expect("the rest");
+    assert_eq!(trace.records().len(), 1);
+    assert!(trace.problems()[0].to_string().contains("double.trace"), "{:?}", trace.problems());
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("the directory");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
