@@ -60,7 +60,8 @@ fn nothing_is_built_for_it() {
 
 /// Not used: with these the features of what candle depends on are the workspace's, and candle is
 /// not built again.
-const SHARED: &str = "once_cell = \"1\"\nrand = \"0.10\"\nsyn = { version = \"3.0\", features = [\"fold\", \"full\"] }\n";
+const SHARED: &str =
+    "once_cell = \"1\"\nrand = \"0.10\"\nsyn = { version = \"3.0\", features = [\"fold\", \"full\"] }\n";
 
 /// The fixture as a package of its own, in a directory that stays the same: its path is part of
 /// every symbol.

@@ -1,0 +1,49 @@
+//! The README shows what `#[traced]` expands to; this holds it to what comes out.
+
+use std::process::Command;
+
+use bitnet_trace_tests::{repository, succeed};
+
+/// The compiler whose output the README shows: another one may print the same code differently.
+const COMPILER: &str = "rustc 1.95.0";
+
+/// What `cargo expand block::attn_residual` prints of `bitnet-models`, with these features: the
+/// compiler's expansion, parsed and formatted in the same way.
+fn expanded(features: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["rustc", "-q", "-p", "bitnet-models", "--lib", "--profile", "test"]).args(features);
+    command.args(["--", "-Zunpretty=expanded"]).current_dir(repository()).env("RUSTC_BOOTSTRAP", "1");
+    let source = String::from_utf8(succeed(&mut command).stdout).expect("UTF-8");
+    let file: syn::File = syn::parse_str(&source).expect("Rust");
+    let block = file.items.iter().find_map(|item| match item {
+        syn::Item::Mod(module) if module.ident == "block" => module.content.as_ref(),
+        _ => None,
+    });
+    let function = block.expect("the module").1.iter().find_map(|item| match item {
+        syn::Item::Fn(function) if function.sig.ident == "attn_residual" => Some(function.clone()),
+        _ => None,
+    });
+    let items = vec![syn::Item::Fn(function.expect("the function"))];
+    prettyplease::unparse(&syn::File { shebang: None, attrs: Vec::new(), items })
+}
+
+/// The code block after a line of the README.
+fn shown(readme: &str, after: &str) -> String {
+    let rest = readme.split_once(after).unwrap_or_else(|| panic!("the README has no line {after:?}")).1;
+    let block = rest.split_once("```rust\n").expect("a code block").1;
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+#[test]
+fn the_expansion_in_the_readme_is_what_comes_out() {
+    let version = succeed(Command::new("rustc").arg("--version").current_dir(repository()));
+    let version = String::from_utf8(version.stdout).expect("UTF-8");
+    if !version.starts_with(COMPILER) {
+        println!("SKIPPED: the README shows the output of {COMPILER}, this is {version}");
+        return;
+    }
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    assert!(readme.contains(COMPILER), "the README names the compiler");
+    assert_eq!(shown(&readme, "With the feature `trace`:"), expanded(&["--features", "trace"]));
+    assert_eq!(shown(&readme, "Without it:"), expanded(&[]));
+}
