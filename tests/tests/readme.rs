@@ -23,8 +23,9 @@ fn expanded(features: &[&str]) -> String {
         syn::Item::Fn(function) if function.sig.ident == "attn_residual" => Some(function.clone()),
         _ => None,
     });
-    let items = vec![syn::Item::Fn(function.expect("the function"))];
-    prettyplease::unparse(&syn::File { shebang: None, attrs: Vec::new(), items })
+    let function = function.expect("the function");
+    let file: syn::File = syn::parse_quote! { #function };
+    prettyplease::unparse(&file)
 }
 
 /// The code block after a line of the README.
