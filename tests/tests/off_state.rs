@@ -60,8 +60,7 @@ fn nothing_is_built_for_it() {
 
 /// Not used: with these the features of what candle depends on are the workspace's, and candle is
 /// not built again.
-const SHARED: &str =
-    "once_cell = \"1\"\nrand = \"0.10\"\nsyn = { version = \"3.0\", features = [\"fold\", \"full\"] }\n";
+const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\n";
 
 /// The fixture as a package of its own, in a directory that stays the same: its path is part of
 /// every symbol.
@@ -75,7 +74,8 @@ impl Package {
         let manifest = format!(
             "[package]\nname = \"off-state\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
              [features]\ntrace = [\"bitnet-trace/trace\"]\n\n\
-             [dependencies]\nbitnet-trace = {{ path = {library:?} }}\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
+             [dependencies]\nbitnet-trace = {{ path = '{}' }}\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
+            library.display(),
             profiles()
         );
         fs::write(directory.join("Cargo.toml"), manifest).expect("written");
