@@ -18,12 +18,14 @@ pub enum Error {
         source: io::Error,
     },
     /// A setting has a value that is not allowed.
-    #[error("{setting} is {found:?}; expected {expected}")]
+    #[error("{setting} is {found:?}{}; expected {expected}", reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}")))]
     Setting {
         /// The environment variable or the builder's method.
         setting: &'static str,
         /// The value given.
         found: String,
+        /// What in it is wrong, where that is not plain.
+        reason: Option<String>,
         /// What is allowed.
         expected: &'static str,
     },

@@ -1,0 +1,66 @@
+//! Format `jsonl`: one append-only file, one record a line, each written by one call.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::record::TraceRecord;
+
+/// Name of the file in the directory.
+pub(crate) const FILE: &str = "trace.jsonl";
+
+/// Appends lines to `trace.jsonl`.
+pub(crate) struct Jsonl {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: File,
+    /// Bytes of whole lines.
+    length: u64,
+    /// A line could neither be written whole nor taken away again: the next one begins after it.
+    torn: bool,
+    /// The line in the making; kept for its memory.
+    line: Vec<u8>,
+}
+
+impl Jsonl {
+    /// Opens the file, or makes it.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(FILE);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("create", &path))?;
+        let length = file.metadata().map_err(Error::io("read", &path))?.len();
+        Ok(Self { path, state: Mutex::new(State { file, length, torn: false, line: Vec::new() }) })
+    }
+
+    /// Whether the file is still where it was opened: its directory may have been deleted.
+    pub(crate) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// One line in one write. What could only be written in part is taken away again.
+    pub(crate) fn write(&self, record: &TraceRecord) -> Result<(), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { file, length, torn, line } = &mut *state;
+        line.clear();
+        if *torn {
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut *line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        match file.write_all(line) {
+            Ok(()) => {
+                *length += line.len() as u64;
+                *torn = false;
+                Ok(())
+            }
+            Err(error) => {
+                *torn |= file.set_len(*length).is_err();
+                Err(Error::io("write", &self.path)(error))
+            }
+        }
+    }
+}
