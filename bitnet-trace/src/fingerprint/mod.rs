@@ -1,28 +1,67 @@
-//! One pass over a tensor: BLAKE3 and statistics of its elements as f32, in row-major order.
+//! One pass over a tensor: BLAKE3, statistics, and on demand a sketch and a hash for every row, all
+//! of its elements as f32 in row-major order.
 
 mod blocks;
+mod digest;
+mod gather;
+mod kernel;
+mod rows;
+mod sketch;
 mod stats;
 
-use blake3::Hasher;
+use blake3::Hash;
 use candle_core::{Device, Storage, Tensor};
 
-pub(crate) use stats::Statistics;
+pub use kernel::Kernel;
+pub use stats::Statistics;
 
 use crate::error::Error;
+use blocks::Block;
+use digest::{Digest, little_endian};
+use kernel::SUB_BLOCK;
+use rows::RowHashes;
+use sketch::{BUCKETS, Sketch};
+
+/// What is found besides hash and statistics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// The 64 sums of signed elements that tell how far two tensors are apart.
+    pub sketch: bool,
+    /// A short hash for every row of the last dimension.
+    pub rows: bool,
+}
 
 /// What one pass finds.
 #[derive(Debug)]
-pub(crate) struct Fingerprint {
+pub struct Fingerprint {
     /// Of the elements as little-endian f32.
-    pub(crate) blake3: blake3::Hash,
+    pub blake3: Hash,
     /// Of the native little-endian bytes, for types that f32 cannot tell apart.
-    pub(crate) raw_blake3: Option<blake3::Hash>,
-    pub(crate) statistics: Statistics,
+    pub raw_blake3: Option<Hash>,
+    /// Sums, extremes and counts.
+    pub statistics: Statistics,
+    /// If wanted.
+    pub sketch: Option<[f32; BUCKETS]>,
+    /// If wanted: the first bytes of each row's BLAKE3. A scalar has one row, an empty tensor none.
+    pub rows: Option<Vec<[u8; 8]>>,
 }
 
 /// Reads the tensor once. A tensor of an accelerator is copied to the CPU first; nothing else of
-/// the tensor's size is allocated.
-pub(crate) fn fingerprint(tensor: &Tensor) -> Result<Fingerprint, Error> {
+/// the tensor's size is allocated, but what is returned.
+///
+/// # Errors
+///
+/// The tensor's type has no conversion to f32, or the accelerator fails.
+pub fn fingerprint(tensor: &Tensor, wanted: Wanted) -> Result<Fingerprint, Error> {
+    fingerprint_with(Kernel::best(), tensor, wanted)
+}
+
+/// The same with a certain instruction set. The result does not depend on it.
+///
+/// # Errors
+///
+/// As [`fingerprint`].
+pub fn fingerprint_with(kernel: Kernel, tensor: &Tensor, wanted: Wanted) -> Result<Fingerprint, Error> {
     let host;
     let tensor = if tensor.device().is_cpu() {
         tensor
@@ -34,31 +73,87 @@ pub(crate) fn fingerprint(tensor: &Tensor) -> Result<Fingerprint, Error> {
     let Storage::Cpu(storage) = &*storage else {
         return Err(Error::NotRecordable(format!("{:?} on a device other than the CPU", tensor.dtype())));
     };
+    let mut pass = Pass::new(kernel, tensor, wanted);
+    blocks::visit(kernel, storage, layout, &mut |block| pass.add(&block))?;
+    Ok(pass.finish(blocks::f32_is_lossy(storage)))
+}
 
-    let mut hasher = Hasher::new();
-    let mut raw = Hasher::new();
-    let mut statistics = Statistics::default();
-    blocks::visit(storage, layout, &mut |block| {
-        statistics.update(block.values);
-        blocks::little_endian(block.values, &mut |bytes| {
-            hasher.update(bytes);
-        });
-        if let Some(native) = block.native {
-            raw.update(native);
+/// A tensor half read.
+struct Pass {
+    kernel: Kernel,
+    digest: Digest,
+    raw: Digest,
+    statistics: Statistics,
+    sketch: Option<Sketch>,
+    rows: Rows,
+}
+
+enum Rows {
+    Unwanted,
+    /// One row, whose hash is the tensor's.
+    One,
+    Many(RowHashes),
+}
+
+impl Pass {
+    fn new(kernel: Kernel, tensor: &Tensor, wanted: Wanted) -> Self {
+        let count = tensor.elem_count();
+        let rows = match tensor.dims().last() {
+            _ if !wanted.rows => Rows::Unwanted,
+            _ if count == 0 => Rows::Many(RowHashes::new(tensor.dims())),
+            Some(&row) if row != count => Rows::Many(RowHashes::new(tensor.dims())),
+            _ => Rows::One,
+        };
+        Self {
+            kernel,
+            digest: Digest::new(count * size_of::<f32>()),
+            raw: Digest::new(count * tensor.dtype().size_in_bytes()),
+            statistics: Statistics::default(),
+            sketch: wanted.sketch.then(Sketch::new),
+            rows,
         }
-    })?;
-    Ok(Fingerprint {
-        blake3: hasher.finalize(),
-        raw_blake3: blocks::f32_is_lossy(storage).then(|| raw.finalize()),
-        statistics,
-    })
+    }
+
+    /// The sums before the hash: they stream the block into the cache, sub-block by sub-block.
+    fn add(&mut self, block: &Block<'_>) {
+        for sub_block in block.values.chunks(SUB_BLOCK) {
+            let finite = self.statistics.add(self.kernel, sub_block);
+            if let Some(sketch) = &mut self.sketch {
+                sketch.add(self.kernel, sub_block, finite);
+            }
+        }
+        little_endian(bytemuck::cast_slice(block.values), size_of::<f32>(), &mut |bytes| {
+            self.digest.update(bytes);
+            if let Rows::Many(rows) = &mut self.rows {
+                rows.update(bytes);
+            }
+        });
+        if let Some(native) = &block.native {
+            little_endian(native.bytes, native.width, &mut |bytes| self.raw.update(bytes));
+        }
+    }
+
+    fn finish(self, raw: bool) -> Fingerprint {
+        let blake3 = self.digest.finish();
+        Fingerprint {
+            blake3,
+            raw_blake3: raw.then(|| self.raw.finish()),
+            statistics: self.statistics,
+            sketch: self.sketch.map(|sketch| sketch.finish()),
+            rows: match self.rows {
+                Rows::Unwanted => None,
+                Rows::One => Some(vec![rows::first_bytes(blake3)]),
+                Rows::Many(rows) => Some(rows.finish()),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device, Tensor};
 
-    use super::fingerprint;
+    use super::{Wanted, fingerprint};
 
     /// The definition, written for clarity: everything in memory, element by element.
     fn slow(tensor: &Tensor) -> (blake3::Hash, f64, f64) {
@@ -75,7 +170,7 @@ mod tests {
     }
 
     fn check(tensor: &Tensor) {
-        let found = fingerprint(tensor).expect("recordable");
+        let found = fingerprint(tensor, Wanted::default()).expect("recordable");
         let (hash, rms, mean) = slow(tensor);
         assert_eq!(found.blake3, hash, "{:?} {:?}", tensor.dtype(), tensor.shape());
         assert!((found.statistics.rms() - rms).abs() <= 1e-12 * rms, "{} {rms}", found.statistics.rms());
@@ -125,7 +220,7 @@ mod tests {
     #[test]
     fn empty_and_scalar() {
         let empty = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).expect("empty");
-        let found = fingerprint(&empty).expect("recordable");
+        let found = fingerprint(&empty, Wanted::default()).expect("recordable");
         assert_eq!(found.blake3, blake3::hash(b""));
         assert!(found.statistics.rms().abs() < f64::MIN_POSITIVE);
         assert_eq!((found.statistics.min(), found.statistics.mean()), (None, None));
@@ -136,11 +231,11 @@ mod tests {
     fn the_raw_hash_tells_apart_what_f32_cannot() {
         let of = |value: i64| {
             let tensor = Tensor::new(&[value], &Device::Cpu).expect("one element");
-            fingerprint(&tensor).expect("recordable")
+            fingerprint(&tensor, Wanted::default()).expect("recordable")
         };
         let (a, b) = (of(1 << 24), of((1 << 24) + 1));
         assert_eq!(a.blake3, b.blake3);
         assert_ne!(a.raw_blake3, b.raw_blake3);
-        assert!(fingerprint(&ramp(3)).expect("recordable").raw_blake3.is_none());
+        assert!(fingerprint(&ramp(3), Wanted::default()).expect("recordable").raw_blake3.is_none());
     }
 }
