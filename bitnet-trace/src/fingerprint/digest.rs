@@ -29,6 +29,7 @@ pub(super) struct Digest {
 }
 
 enum State {
+    Nothing,
     Whole(Hash),
     Pieces(Box<Hasher>),
 }
@@ -36,7 +37,7 @@ enum State {
 impl Digest {
     /// Of this many bytes.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { bytes, state: State::Whole(blake3::hash(b"")) }
+        Self { bytes, state: State::Nothing }
     }
 
     pub(super) fn update(&mut self, piece: &[u8]) {
@@ -44,7 +45,7 @@ impl Digest {
             self.state = State::Whole(blake3::hash(piece));
             return;
         }
-        if let State::Whole(_) = self.state {
+        if !matches!(self.state, State::Pieces(_)) {
             self.state = State::Pieces(Box::default());
         }
         if let State::Pieces(hasher) = &mut self.state {
@@ -54,6 +55,7 @@ impl Digest {
 
     pub(super) fn finish(&self) -> Hash {
         match &self.state {
+            State::Nothing => blake3::hash(b""),
             State::Whole(hash) => *hash,
             State::Pieces(hasher) => hasher.finalize(),
         }

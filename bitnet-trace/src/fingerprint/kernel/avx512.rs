@@ -1,4 +1,4 @@
-//! AVX-512 F, BW, DQ and VL.
+//! AVX-512 F, BW, DQ and VL, and POPCNT.
 //!
 //! `unsafe` for loads and stores through pointers, which the intrinsics take, and which let the
 //! conversions read memory directly. Every function here may be called only on a processor with
@@ -20,17 +20,21 @@ struct Lanes {
     squares: [__m512d; 2],
     min: __m512,
     max: __m512,
-    zeros: usize,
+    /// Smallest magnitude, to tell whether there is a zero to be counted.
+    nearest: __m512,
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+/// `vrangeps`: of two numbers the smaller magnitude, without its sign.
+const SMALLER_MAGNITUDE: i32 = 0b1010;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 pub(super) fn statistics(values: &[f32]) -> SubBlock {
     let mut lanes = Lanes {
         sum: [_mm512_setzero_pd(); 2],
         squares: [_mm512_setzero_pd(); 2],
         min: _mm512_set1_ps(f32::INFINITY),
         max: _mm512_set1_ps(f32::NEG_INFINITY),
-        zeros: 0,
+        nearest: _mm512_set1_ps(f32::INFINITY),
     };
     let (rows, tail) = values.as_chunks::<WIDTH>();
     for row in rows {
@@ -44,7 +48,7 @@ pub(super) fn statistics(values: &[f32]) -> SubBlock {
         add(&mut lanes, low, high);
         lanes.min = _mm512_min_ps(lanes.min, all);
         lanes.max = _mm512_max_ps(lanes.max, all);
-        lanes.zeros += zeros(all, u16::MAX);
+        lanes.nearest = _mm512_range_ps::<SMALLER_MAGNITUDE>(lanes.nearest, all);
     }
     if !tail.is_empty() {
         let mask = (1u16 << tail.len()) - 1;
@@ -57,34 +61,40 @@ pub(super) fn statistics(values: &[f32]) -> SubBlock {
         );
         lanes.min = _mm512_mask_min_ps(lanes.min, mask, lanes.min, all);
         lanes.max = _mm512_mask_max_ps(lanes.max, mask, lanes.max, all);
-        lanes.zeros += zeros(all, mask);
+        lanes.nearest = _mm512_mask_range_ps::<SMALLER_MAGNITUDE>(lanes.nearest, mask, lanes.nearest, all);
     }
     SubBlock {
         sum: fold(lanes.sum),
         sum_of_squares: fold(lanes.squares),
         min: _mm512_reduce_min_ps(lanes.min),
         max: _mm512_reduce_max_ps(lanes.max),
-        zeros: lanes.zeros,
+        zeros: if _mm512_reduce_min_ps(lanes.nearest) == 0.0 { zeros(values) } else { 0 },
     }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 fn add(lanes: &mut Lanes, low: __m512d, high: __m512d) {
     lanes.sum = [_mm512_add_pd(lanes.sum[0], low), _mm512_add_pd(lanes.sum[1], high)];
     // The square of an f32 is exact in f64: fused or not, the bits are the same.
     lanes.squares = [_mm512_fmadd_pd(low, low, lanes.squares[0]), _mm512_fmadd_pd(high, high, lanes.squares[1])];
 }
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn zeros(values: __m512, mask: u16) -> usize {
-    _mm512_mask_cmp_ps_mask::<_CMP_EQ_OQ>(mask, values, _mm512_setzero_ps()).count_ones() as usize
+/// Zeros of either sign. Apart, because most sub-blocks have none.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
+fn zeros(values: &[f32]) -> usize {
+    let (rows, tail) = values.as_chunks::<WIDTH>();
+    let in_row = |row: &[f32; WIDTH]| {
+        // SAFETY: the row has 16 elements.
+        let row = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+        _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(row, _mm512_setzero_ps()).count_ones() as usize
+    };
+    rows.iter().map(in_row).sum::<usize>() + tail.iter().filter(|value| **value == 0.0).count()
 }
 
 /// Lane j takes lane j+8, then j+4, j+2, j+1.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 fn fold([low, high]: [__m512d; 2]) -> f64 {
     let eight = _mm512_add_pd(low, high);
     let four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd::<1>(eight));
@@ -110,7 +120,7 @@ static XOR: [[u32; WIDTH]; WIDTH] = {
 /// Groups of columns, each a register of buckets.
 const GROUPS: usize = BUCKETS / WIDTH;
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
     let (rows, tail) = values.as_chunks::<BUCKETS>();
     let keys = RowKeys::new(first_row, values.len().div_ceil(BUCKETS));
@@ -139,7 +149,7 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
 /// The buckets stay where they are, in registers; each takes its columns from wherever the row's
 /// mask says they are. `signs` are the row's, after eight bytes that mean nothing.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 fn add_row(buckets: &mut [__m512; GROUPS], row: &[f32; BUCKETS], signs: &[u64], mix: usize) {
     debug_assert_eq!(signs.len(), 2);
     let (group_mask, lane_mask) = (mix / WIDTH % GROUPS, mix % WIDTH);
@@ -168,7 +178,7 @@ fn add_row(buckets: &mut [__m512; GROUPS], row: &[f32; BUCKETS], signs: &[u64], 
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 pub(super) fn widen_bf16(from: &[u16], to: &mut [f32]) {
     let (rows, tail) = from.as_chunks::<WIDTH>();
     let (to_rows, to_tail) = to.as_chunks_mut::<WIDTH>();
@@ -189,7 +199,7 @@ pub(super) fn widen_bf16(from: &[u16], to: &mut [f32]) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
 pub(super) fn widen_f16(from: &[u16], to: &mut [f32]) {
     let (rows, tail) = from.as_chunks::<WIDTH>();
     let (to_rows, to_tail) = to.as_chunks_mut::<WIDTH>();

@@ -76,7 +76,7 @@ impl Kernel {
         None
     }
 
-    /// AVX-512 F, BW, DQ and VL, if the processor has them.
+    /// AVX-512 F, BW, DQ and VL and POPCNT, if the processor has them.
     #[must_use]
     pub fn avx512() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
@@ -84,6 +84,7 @@ impl Kernel {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("popcnt")
         {
             return Some(Self(Set::Avx512));
         }
