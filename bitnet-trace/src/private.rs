@@ -1,5 +1,6 @@
-//! What the expansion of `#[traced]` calls. Not part of the API.
+//! What the expansion of `#[traced]` calls, and what benchmarks measure. Not part of the API.
 
+pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
 pub use crate::site::Site;
 
 use crate::context::{ContextGuard, TraceContext};

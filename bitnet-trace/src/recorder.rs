@@ -6,7 +6,7 @@ use candle_core::{DeviceLocation, Tensor};
 
 use crate::context::TraceContext;
 use crate::error::Error;
-use crate::fingerprint::fingerprint;
+use crate::fingerprint::{Wanted, fingerprint};
 use crate::name::record_name;
 use crate::record::TraceRecord;
 use crate::session::{self, Session};
@@ -48,7 +48,7 @@ impl Draft<'_> {
     /// Reads the tensor once and hands the record to the session's run.
     pub(crate) fn record(self, tensor: &Tensor, session: &Session) -> Result<(), Error> {
         // A bug in reading a tensor must not take the model down.
-        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor)))
+        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, Wanted::default())))
             .unwrap_or_else(|_| Err(Error::NotRecordable(format!("{:?}", tensor.dtype()))))?;
         let statistics = &found.statistics;
         let record = TraceRecord {

@@ -1,0 +1,129 @@
+//! The loops that read every element: one module an instruction set, all with the same bits.
+//!
+//! `unsafe` because functions compiled for an instruction set may run only where the processor has
+//! it. [`Kernel`] is the proof: its values come from detection alone.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use super::sketch::BUCKETS;
+
+/// Elements whose lanes are folded together before the next ones begin.
+pub(crate) const SUB_BLOCK: usize = 4096;
+
+/// Element i of a sub-block is added to lane i mod 16.
+const LANES: usize = 16;
+
+/// What a kernel finds in one sub-block. Where `sum_of_squares` is not finite, an element is not,
+/// and the rest is meaningless: squares of finite f32 cannot overflow f64.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SubBlock {
+    pub(crate) sum: f64,
+    pub(crate) sum_of_squares: f64,
+    /// Infinity if there is no element; a zero may have either sign.
+    pub(crate) min: f32,
+    /// Minus infinity if there is no element; a zero may have either sign.
+    pub(crate) max: f32,
+    pub(crate) zeros: usize,
+}
+
+/// An instruction set that this processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Calls the function of the kernel's module.
+macro_rules! dispatch {
+    ($kernel:expr, $function:ident($($argument:expr),*)) => {
+        match $kernel.0 {
+            Set::Portable => portable::$function($($argument),*),
+            // SAFETY: `Kernel::avx2` found the features that the module is compiled for.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::$function($($argument),*) },
+            // SAFETY: `Kernel::avx512` found the features that the module is compiled for.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::$function($($argument),*) },
+        }
+    };
+}
+
+impl Kernel {
+    /// Plain Rust, on every processor.
+    #[must_use]
+    pub fn portable() -> Self {
+        Self(Set::Portable)
+    }
+
+    /// AVX2 with FMA and F16C, if the processor has them.
+    #[must_use]
+    pub fn avx2() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            return Some(Self(Set::Avx2));
+        }
+        None
+    }
+
+    /// AVX-512 F, BW, DQ and VL and POPCNT, if the processor has them.
+    #[must_use]
+    pub fn avx512() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("popcnt")
+        {
+            return Some(Self(Set::Avx512));
+        }
+        None
+    }
+
+    /// The fastest of this processor. The standard library caches what it detects.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::avx512().or_else(Self::avx2).unwrap_or_else(Self::portable)
+    }
+
+    /// All of this processor.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Some(Self::portable()), Self::avx2(), Self::avx512()].into_iter().flatten()
+    }
+
+    /// Statistics of a sub-block.
+    pub(crate) fn statistics(self, values: &[f32]) -> SubBlock {
+        debug_assert!(values.len() <= SUB_BLOCK, "{} elements", values.len());
+        dispatch!(self, statistics(values))
+    }
+
+    /// Adds the buckets of a sub-block of finite elements to `totals`. Its first element is the
+    /// first of sketch row `first_row`.
+    pub(crate) fn sketch(self, values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
+        debug_assert!(values.len() <= SUB_BLOCK, "{} elements", values.len());
+        dispatch!(self, sketch(values, first_row, totals));
+    }
+
+    /// Converts bf16 bits to f32 as the crate `half` does: signalling NaNs become quiet.
+    pub(crate) fn widen_bf16(self, from: &[u16], to: &mut [f32]) {
+        assert_eq!(from.len(), to.len(), "as many elements out as in");
+        dispatch!(self, widen_bf16(from, to));
+    }
+
+    /// Converts IEEE half precision bits to f32 as the crate `half` does.
+    pub(crate) fn widen_f16(self, from: &[u16], to: &mut [f32]) {
+        assert_eq!(from.len(), to.len(), "as many elements out as in");
+        dispatch!(self, widen_f16(from, to));
+    }
+}

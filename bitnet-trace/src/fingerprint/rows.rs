@@ -1,0 +1,56 @@
+//! A short hash for every row of the last dimension, which tells where two tensors differ.
+
+use blake3::{Hash, Hasher};
+
+/// Bytes kept of a row's hash.
+const KEPT: usize = 8;
+
+/// The rows seen so far.
+pub(super) struct RowHashes {
+    /// Bytes in a row.
+    row: usize,
+    hashes: Vec<[u8; KEPT]>,
+    /// The row that the last block left unfinished, and its bytes so far.
+    partial: Box<Hasher>,
+    filled: usize,
+}
+
+impl RowHashes {
+    /// For a tensor of this shape. A scalar is one row of one element; an empty tensor has no row.
+    pub(super) fn new(dimensions: &[usize]) -> Self {
+        let elements: usize = dimensions.iter().product();
+        let row = dimensions.last().copied().unwrap_or(1);
+        let rows = elements.checked_div(row).unwrap_or(0);
+        Self { row: row * size_of::<f32>(), hashes: Vec::with_capacity(rows), partial: Box::default(), filled: 0 }
+    }
+
+    /// Adds little-endian f32.
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at((self.row - self.filled).min(bytes.len()));
+            bytes = rest;
+            if piece.len() == self.row {
+                self.hashes.push(first_bytes(blake3::hash(piece)));
+                continue;
+            }
+            self.partial.update(piece);
+            self.filled += piece.len();
+            if self.filled == self.row {
+                self.hashes.push(first_bytes(self.partial.finalize()));
+                self.partial.reset();
+                self.filled = 0;
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<[u8; KEPT]> {
+        self.hashes
+    }
+}
+
+/// The bytes kept of a row's hash.
+pub(super) fn first_bytes(hash: Hash) -> [u8; KEPT] {
+    let mut kept = [0; KEPT];
+    kept.copy_from_slice(&hash.as_bytes()[..KEPT]);
+    kept
+}

@@ -1,0 +1,98 @@
+//! A linear sketch: 64 sums of signed elements, whose difference between two tensors of one shape
+//! estimates the norm of the tensors' difference.
+//!
+//! Element i is in row r = i / 64, column c = i mod 64. Bit c of splitmix64(r) says plus (1) or
+//! minus; the element goes to bucket c XOR (splitmix64(2^40 + r) mod 64). The buckets of a
+//! sub-block are f32 sums in row order starting at +0; sub-blocks are added in order in f64.
+
+use super::kernel::{Kernel, SUB_BLOCK};
+
+/// Sums in a sketch, and elements in one of its rows.
+pub(crate) const BUCKETS: usize = 64;
+
+/// Sketch rows in a sub-block.
+const ROWS: usize = SUB_BLOCK / BUCKETS;
+
+/// Keeps the numbers that choose buckets apart from those that choose signs.
+const MIX_OFFSET: u64 = 1 << 40;
+
+/// The sums over the elements seen so far.
+#[derive(Debug)]
+pub(crate) struct Sketch {
+    totals: [f64; BUCKETS],
+    next_row: u64,
+}
+
+impl Sketch {
+    pub(crate) fn new() -> Self {
+        Self { totals: [0.0; BUCKETS], next_row: 0 }
+    }
+
+    /// Adds a sub-block; all but the last must be whole. `finite`: all its elements are.
+    pub(crate) fn add(&mut self, kernel: Kernel, sub_block: &[f32], finite: bool) {
+        if finite {
+            kernel.sketch(sub_block, self.next_row, &mut self.totals);
+        } else {
+            let mut cleaned = [0.0; SUB_BLOCK];
+            for (to, from) in cleaned.iter_mut().zip(sub_block) {
+                *to = if from.is_finite() { *from } else { 0.0 };
+            }
+            kernel.sketch(&cleaned[..sub_block.len()], self.next_row, &mut self.totals);
+        }
+        self.next_row += ROWS as u64;
+    }
+
+    /// The sums as f32, clamped to its range. A sum that overflowed in both directions is 0.
+    #[allow(clippy::cast_possible_truncation)] // rounding to f32 is what is wanted
+    pub(crate) fn finish(&self) -> [f32; BUCKETS] {
+        let limit = f64::from(f32::MAX);
+        self.totals.map(|total| if total.is_nan() { 0.0 } else { total.clamp(-limit, limit) as f32 })
+    }
+}
+
+/// Signs and bucket masks of the rows of one sub-block.
+pub(super) struct RowKeys {
+    /// Those of row k are at k + 1: a kernel may read the bytes before a row's.
+    signs: [u64; ROWS + 1],
+    mixes: [u8; ROWS],
+    rows: usize,
+}
+
+impl RowKeys {
+    /// Inlined into the kernels, so that it is compiled for their instruction set.
+    #[inline(always)]
+    pub(super) fn new(first_row: u64, rows: usize) -> Self {
+        let mut keys = Self { signs: [0; ROWS + 1], mixes: [0; ROWS], rows };
+        for (row, (signs, mix)) in (first_row..).zip(keys.signs[1..=rows].iter_mut().zip(&mut keys.mixes)) {
+            *signs = splitmix64(row);
+            *mix = (splitmix64(MIX_OFFSET + row) % BUCKETS as u64) as u8;
+        }
+        keys
+    }
+
+    /// Signs and bucket mask, row after row.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.signs[1..=self.rows].iter().copied().zip(self.mixes.iter().map(|&mix| usize::from(mix)))
+    }
+
+    /// The signs of all rows in order, after eight bytes that mean nothing.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn padded_signs(&self) -> &[u64] {
+        &self.signs[..=self.rows]
+    }
+
+    /// The bucket masks of all rows in order.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn mixes(&self) -> &[u8] {
+        &self.mixes[..self.rows]
+    }
+}
+
+/// Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014).
+#[inline(always)]
+pub(crate) fn splitmix64(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}

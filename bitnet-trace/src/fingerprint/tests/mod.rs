@@ -1,0 +1,82 @@
+//! The whole pass against the definition.
+
+mod properties;
+mod reference;
+mod vectors;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{Wanted, fingerprint};
+
+/// The definition, written for clarity: everything in memory, element by element.
+fn slow(tensor: &Tensor) -> (blake3::Hash, f64, f64) {
+    let values: Vec<f32> =
+        tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()).and_then(|t| t.to_vec1()).expect("a readable tensor");
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let square: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    let n = f64::from(u32::try_from(values.len()).expect("small"));
+    let sum: f64 = values.iter().map(|v| f64::from(*v)).sum();
+    (blake3::hash(&bytes), (square / n).sqrt(), sum / n)
+}
+
+fn check(tensor: &Tensor) {
+    let found = fingerprint(tensor, Wanted::default()).expect("recordable");
+    let (hash, rms, mean) = slow(tensor);
+    assert_eq!(found.blake3, hash, "{:?} {:?}", tensor.dtype(), tensor.shape());
+    assert!((found.statistics.rms() - rms).abs() <= 1e-12 * rms, "{} {rms}", found.statistics.rms());
+    let difference = found.statistics.mean().expect("not empty") - mean;
+    assert!(difference.abs() <= 1e-9 * rms.max(1.0), "{difference}");
+}
+
+fn ramp(count: usize) -> Tensor {
+    Tensor::arange(0u32, u32::try_from(count).expect("small"), &Device::Cpu)
+        .and_then(|t| t.to_dtype(DType::F32))
+        .and_then(|t| t.affine(0.37, -11.0))
+        .expect("a ramp")
+}
+
+#[test]
+fn every_type_and_length() {
+    for count in [1, 15, 16, 17, 4095, 4096, 4097, 16383, 16384, 16385, 40000] {
+        check(&ramp(count));
+    }
+    for dtype in
+        [DType::F64, DType::F16, DType::BF16, DType::U8, DType::U32, DType::I16, DType::I32, DType::I64, DType::F8E4M3]
+    {
+        check(&ramp(20000).affine(0.01, 0.0).and_then(|t| t.to_dtype(dtype)).expect("a conversion"));
+    }
+}
+
+#[test]
+fn strided_tensors_are_read_in_logical_order() {
+    let square = ramp(150 * 200).reshape((150, 200)).expect("a matrix");
+    check(&square.t().expect("transposed"));
+    check(&square.narrow(1, 3, 90).expect("columns"));
+    check(&square.narrow(0, 7, 90).expect("rows"));
+    check(&ramp(200).broadcast_as((150, 200)).expect("rows repeated"));
+    check(&ramp(150).reshape((150, 1)).and_then(|t| t.broadcast_as((150, 200))).expect("columns repeated"));
+    let halves = square.to_dtype(DType::BF16).expect("bf16");
+    check(&halves.reshape((5, 30, 200)).and_then(|t| t.transpose(0, 2)).expect("permuted"));
+}
+
+#[test]
+fn empty_and_scalar() {
+    let empty = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).expect("empty");
+    let found = fingerprint(&empty, Wanted::default()).expect("recordable");
+    assert_eq!(found.blake3, blake3::hash(b""));
+    assert!(found.statistics.rms().abs() < f64::MIN_POSITIVE);
+    assert_eq!((found.statistics.min(), found.statistics.mean()), (None, None));
+    check(&Tensor::new(2.5f32, &Device::Cpu).expect("a scalar"));
+}
+
+#[test]
+fn the_raw_hash_tells_apart_what_f32_cannot() {
+    let of = |value: i64| {
+        let tensor = Tensor::new(&[value], &Device::Cpu).expect("one element");
+        fingerprint(&tensor, Wanted::default()).expect("recordable")
+    };
+    let (a, b) = (of(1 << 24), of((1 << 24) + 1));
+    assert_eq!(a.blake3, b.blake3);
+    assert_ne!(a.raw_blake3, b.raw_blake3);
+    assert!(fingerprint(&ramp(3), Wanted::default()).expect("recordable").raw_blake3.is_none());
+}
