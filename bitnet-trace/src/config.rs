@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::filter::{self, Filter};
 
 /// Non-empty: record into this directory.
-pub(crate) const DIRECTORY: &str = "BITNET_TRACE_DIR";
+const DIRECTORY: &str = "BITNET_TRACE_DIR";
 const FILTER: &str = "BITNET_TRACE_FILTER";
 const FORMAT: &str = "BITNET_TRACE_FORMAT";
 const CAPTURE: &str = "BITNET_TRACE_CAPTURE";
@@ -72,6 +72,11 @@ impl Config {
         config.strict = strict()?;
         Ok(config)
     }
+}
+
+/// Whether the environment asks to print records.
+pub(crate) fn prints() -> bool {
+    std::env::var_os(PRINT).is_some_and(|print| !print.is_empty())
 }
 
 /// Whether the environment asks to abort at the first failure.
@@ -150,8 +155,7 @@ impl Capture {
     /// `none`, or a comma list of `sketch`, `rows`, `values`, each with a filter in parentheses or
     /// for all records.
     pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Error> {
-        const EXPECTED: &str =
-            "`none`, or a comma list of `sketch`, `rows`, `values`, each with or without a filter: `values(stage=q_proj;layer=0)`";
+        const EXPECTED: &str = "`none`, or a comma list of `sketch`, `rows`, `values`, each with or without a filter: `values(stage=q_proj;layer=0)`";
         let mut capture = Self { sketch: None, rows: None, values: None };
         if text.trim() == "none" {
             return Ok(capture);

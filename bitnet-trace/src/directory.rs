@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::losses::warn;
-use crate::paths::{entries, is_process_directory};
+use crate::paths::{JSONL, entries, is_process_directory};
+use crate::sink::values;
 
 /// The run's description; its presence marks a directory as one of ours.
 pub(crate) const MANIFEST: &str = "run.json";
@@ -88,7 +89,11 @@ fn is_run(directory: &Path) -> bool {
 }
 
 fn has_records(directory: &Path) -> Result<bool, Error> {
-    Ok(entries(directory)?.iter().any(|path| path.extension().is_some_and(|extension| extension == "trace")))
+    let is_record = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "trace")
+            || path.file_name().is_some_and(|name| name == JSONL)
+    };
+    Ok(entries(directory)?.iter().any(is_record))
 }
 
 /// Whether one of the `p<pid>` directories inside belongs to a live process.
@@ -122,7 +127,7 @@ fn move_to_previous(directory: &Path) -> Result<(), Error> {
 /// What a run writes; anything else in the directory is the user's and stays.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    matches!(name, MANIFEST | "trace.jsonl" | "values")
+    matches!(name, MANIFEST | JSONL | values::DIRECTORY)
         || path.extension().is_some_and(|extension| extension == "trace")
         || is_process_directory(path)
 }

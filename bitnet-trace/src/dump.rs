@@ -1,15 +1,14 @@
 //! The functions: `dump_trace` as in the earlier tracer, `tap`, `annotate_run`, `flush`.
 
-use std::sync::Arc;
-
 use candle_core::Tensor;
 
 use crate::annotation::Annotation;
+use crate::config;
 use crate::context::{self, TraceContext};
 use crate::losses::warn;
 use crate::recorder::{Draft, record_value};
-use crate::run::{self, Run};
-use crate::session::{self, Session};
+use crate::run;
+use crate::session;
 use crate::traced::Traced;
 
 /// Records one tensor under a name, if `BITNET_TRACE_DIR` is set now (or inside a session's scope).
@@ -39,10 +38,8 @@ pub fn dump_trace_with_context(
 ) -> candle_core::Result<()> {
     let session = match context::current_session() {
         Some(session) => session,
-        None => match session::environment_directory() {
-            Some(directory) => {
-                Arc::new(Session::new(Run::in_directory(&directory).map_err(candle_core::Error::wrap)?, false))
-            }
+        None => match config::directory() {
+            Some(directory) => session::in_directory(&directory)?,
             None => return Ok(()),
         },
     };
@@ -80,7 +77,7 @@ pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
     if session::may_record()
         && let Some(session) = session::active()
     {
-        session.run.annotate(key, value.into());
+        session.annotate(key, value.into());
     }
 }
 

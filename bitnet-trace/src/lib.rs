@@ -6,6 +6,8 @@ mod annotation;
 mod traced;
 
 #[cfg(feature = "trace")]
+mod config;
+#[cfg(feature = "trace")]
 mod context;
 #[cfg(feature = "trace")]
 mod directory;
@@ -13,6 +15,8 @@ mod directory;
 mod dump;
 #[cfg(feature = "trace")]
 mod exit;
+#[cfg(feature = "trace")]
+mod filter;
 #[cfg(feature = "trace")]
 mod fingerprint;
 #[cfg(feature = "trace")]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
+/// The records of format `jsonl`.
+pub(crate) const JSONL: &str = "trace.jsonl";
+
 /// `p123`, where a second process records.
 pub(crate) fn is_process_directory(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 #[cfg(feature = "trace")]
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::error::Error;
-use crate::paths::{entries, is_process_directory};
+use crate::paths::{JSONL, entries, is_process_directory};
 use crate::record::TraceRecord;
 
 /// Largest record file that is read; a record takes about a kilobyte.
@@ -20,28 +20,55 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Trace {
     records: Vec<TraceRecord>,
-    /// Captured tensors by the record's order.
-    values: HashMap<u64, Tensor>,
+    values: Values,
     problems: Vec<Error>,
 }
 
+/// Where captured tensors are.
+#[derive(Debug)]
+enum Values {
+    /// By the record's order.
+    Memory(HashMap<u64, Tensor>),
+    /// In files, named by the records relative to this directory.
+    Directory(PathBuf),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Memory(HashMap::new())
+    }
+}
+
 impl Trace {
-    /// Reads the `.trace` files of a directory, and of the directories of further processes in it.
+    /// Reads a directory, `.trace` files and `trace.jsonl`, and the directories of further processes
+    /// in it; or one `.jsonl` file.
     ///
-    /// A file that is not a record is named in [`problems`](Self::problems); the rest is read.
+    /// A file or line that is not a record is named in [`problems`](Self::problems); the rest is
+    /// read.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read, or holds no `.trace` file.
+    /// If the path cannot be read, or holds no record.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        if path.is_file() {
+            let mut trace = Self::beside(path.parent().unwrap_or(Path::new("")));
+            trace.read_lines(path)?;
+            trace.sort();
+            return if trace.is_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
+        }
         let mut trace = Self::read_directory(path)?;
         for process in entries(path)?.iter().filter(|path| is_process_directory(path)) {
             let mut other = Self::read_directory(process)?;
+            // Values are named from where the records lie.
+            let name = process.file_name().unwrap_or_default().to_string_lossy();
+            for record in &mut other.records {
+                record.values = record.values.take().map(|values| format!("{name}/{values}"));
+            }
             trace.records.append(&mut other.records);
             trace.problems.append(&mut other.problems);
         }
-        if trace.records.is_empty() && trace.problems.is_empty() {
+        if trace.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
         }
         Ok(trace)
@@ -60,15 +87,75 @@ impl Trace {
         &self.problems
     }
 
-    /// The captured tensor of a record, where values were asked for.
-    #[must_use]
-    pub fn values(&self, record: &TraceRecord) -> Option<&Tensor> {
-        self.values.get(&record.order?)
+    /// The captured tensor of a record of this trace; none where values were not asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the values is missing, damaged, or would lie outside the trace directory.
+    pub fn values(&self, record: &TraceRecord) -> Result<Option<Tensor>, Error> {
+        let directory = match &self.values {
+            Values::Memory(values) => return Ok(record.order.and_then(|order| values.get(&order).cloned())),
+            Values::Directory(directory) => directory,
+        };
+        let Some(file) = &record.values else { return Ok(None) };
+        let path = directory.join(file);
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        let mut tensors = tensors.map_err(|error| damaged(error.to_string()))?.into_values();
+        match (tensors.next(), tensors.next()) {
+            (Some(tensor), None) => Ok(Some(tensor)),
+            _ => Err(damaged("expected one tensor".to_owned())),
+        }
+    }
+
+    /// Empty, with its values in files beside this directory's records.
+    fn beside(directory: &Path) -> Self {
+        Self { values: Values::Directory(directory.to_owned()), ..Self::default() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.records.is_empty() && self.problems.is_empty()
+    }
+
+    fn sort(&mut self) {
+        self.records.sort_by_key(|record| record.order.unwrap_or(u64::MAX));
+    }
+
+    /// One record a line; a line that is none is named by its number.
+    fn read_lines(&mut self, path: &Path) -> Result<(), Error> {
+        let mut reader = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let read = reader.by_ref().take(LARGEST).read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
+            if read == 0 {
+                break;
+            }
+            let whole = line.pop_if(|last| *last == b'\n').is_some();
+            let mut problem = |reason: String| {
+                let reason = format!("line {number}: {reason}");
+                self.problems.push(Error::Damaged { path: path.to_owned(), reason });
+            };
+            if !whole && read as u64 == LARGEST {
+                problem(format!("longer than {LARGEST} bytes"));
+                skip_line(&mut reader).map_err(Error::io("read", path))?;
+            } else if !line.is_empty() {
+                match serde_json::from_slice(&line) {
+                    Ok(record) => self.records.push(record),
+                    Err(error) => problem(error.to_string()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The files of one directory alone.
     fn read_directory(directory: &Path) -> Result<Self, Error> {
-        let mut trace = Self::default();
+        let mut trace = Self::beside(directory);
         for path in entries(directory)? {
             if path.extension().is_some_and(|extension| extension == "trace") {
                 match read_record(&path) {
@@ -77,8 +164,25 @@ impl Trace {
                 }
             }
         }
-        trace.records.sort_by_key(|record| record.order.unwrap_or(u64::MAX));
+        let lines = directory.join(JSONL);
+        if lines.exists() {
+            trace.read_lines(&lines)?;
+        }
+        trace.sort();
         Ok(trace)
+    }
+}
+
+/// To the end of a line that is too long to keep.
+fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let available = reader.fill_buf()?;
+        let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let (skipped, done) = (end.unwrap_or(available.len()), end.is_some() || available.is_empty());
+        reader.consume(skipped);
+        if done {
+            return Ok(());
+        }
     }
 }
 
@@ -92,14 +196,16 @@ impl Trace {
     }
 
     pub(crate) fn in_memory(recorded: Vec<(TraceRecord, Option<Tensor>)>) -> Self {
+        let mut values = HashMap::new();
         let mut trace = Self::default();
-        for (record, values) in recorded {
-            if let (Some(order), Some(values)) = (record.order, values) {
-                trace.values.insert(order, values);
+        for (record, tensor) in recorded {
+            if let (Some(order), Some(tensor)) = (record.order, tensor) {
+                values.insert(order, tensor);
             }
             trace.records.push(record);
         }
-        trace.records.sort_by_key(|record| record.order);
+        trace.values = Values::Memory(values);
+        trace.sort();
         trace
     }
 

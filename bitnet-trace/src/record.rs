@@ -69,6 +69,17 @@ pub struct TraceRecord {
     #[serde(skip_serializing_if = "is_zero", default)]
     pub zero_count: usize,
 
+    /// Base64 of 64 little-endian f32: sums of signed elements, from which the distance of two
+    /// tensors is estimated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sketch: Option<String>,
+    /// For each row of the last dimension the first 8 bytes of its BLAKE3, 16 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rows: Option<Vec<String>>,
+    /// File of the captured values, relative to the trace directory: safetensors, the tensor's own
+    /// type.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub values: Option<String>,
     /// BLAKE3-256 of the native little-endian bytes, for types that f32 cannot tell apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub raw_blake3: Option<String>,

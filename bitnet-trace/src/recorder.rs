@@ -2,14 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use candle_core::{DeviceLocation, Tensor};
 
+use crate::config::Config;
 use crate::context::TraceContext;
 use crate::error::Error;
-use crate::fingerprint::{Wanted, fingerprint};
+use crate::filter::{Filter, Rest, Subject};
+use crate::fingerprint::{Fingerprint, Wanted, fingerprint};
 use crate::name::record_name;
 use crate::record::TraceRecord;
 use crate::session::{self, Session};
+use crate::sink::print;
 use crate::site::Site;
 use crate::traced::{TensorVisitor, Traced};
 
@@ -19,6 +24,10 @@ use crate::traced::{TensorVisitor, Traced};
 #[inline(never)]
 pub(crate) fn record_value(stage: &str, site: Option<&Site>, value: &dyn Traced) {
     let Some(session) = session::active() else { return };
+    let decide = || session.wants(&Subject { stage: Some(stage), io: OUT, rest: None });
+    if site.map_or_else(decide, |site| site.decided(session.number, decide)) == Some(false) {
+        return;
+    }
     let context = TraceContext::current();
     let mut visit = |label: &str, tensor: &Tensor| {
         let draft = Draft {
@@ -35,6 +44,9 @@ pub(crate) fn record_value(stage: &str, site: Option<&Site>, value: &dyn Traced)
     value.visit_tensors(&mut TensorVisitor::new(&mut visit));
 }
 
+/// What filters call the records of what functions return.
+const OUT: &str = "out";
+
 /// What is known of a record before its tensor is read.
 pub(crate) struct Draft<'a> {
     pub(crate) name: String,
@@ -45,13 +57,41 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Reads the tensor once and hands the record to the session's run.
+    /// Asks the filters; then reads the tensor once and hands the record to the session.
     pub(crate) fn record(self, tensor: &Tensor, session: &Session) -> Result<(), Error> {
+        let subject = self.subject();
+        let accepts = |filter: &Filter| filter.accepts(&subject) == Some(true);
+        let wants = |filter: &Option<Filter>| filter.as_ref().is_some_and(accepts);
+        let Config { filter, capture, print, .. } = &session.config;
+        let kept = session.run.is_some() && accepts(filter);
+        let printed = wants(print);
+        if !kept && !printed {
+            return Ok(());
+        }
+        let wanted = Wanted { sketch: kept && wants(&capture.sketch), rows: kept && wants(&capture.rows) };
+        let values = wants(&capture.values);
+
         // A bug in reading a tensor must not take the model down.
-        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, Wanted::default())))
+        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, wanted)))
             .unwrap_or_else(|_| Err(Error::NotRecordable(format!("{:?}", tensor.dtype()))))?;
+        let mut record = self.record_of(tensor, &found);
+        if kept {
+            session.keep(&mut record, values.then_some(tensor))?;
+        }
+        if printed {
+            print::print(&record);
+        }
+        Ok(())
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        let TraceContext { seq, layer, request, .. } = *self.context;
+        Subject { stage: self.stage, io: OUT, rest: Some(Rest { name: &self.name, layer, seq, request }) }
+    }
+
+    fn record_of(self, tensor: &Tensor, found: &Fingerprint) -> TraceRecord {
         let statistics = &found.statistics;
-        let record = TraceRecord {
+        TraceRecord {
             name: self.name,
             shape: tensor.dims().to_vec(),
             dtype: format!("{:?}", tensor.dtype()),
@@ -73,14 +113,28 @@ impl Draft<'_> {
             nan_count: statistics.nan_count,
             inf_count: statistics.inf_count,
             zero_count: statistics.zero_count,
+            sketch: found.sketch.as_ref().map(base64),
+            rows: found.rows.as_ref().map(|rows| rows.iter().map(hex).collect()),
+            values: None,
             raw_blake3: found.raw_blake3.map(|hash| hash.to_hex().to_string()),
             site: self.site.map(Site::to_string),
             device: device(tensor),
-        };
-        let order = session.run.write(record, session.values.then_some(tensor))?;
-        session.written(order);
-        Ok(())
+        }
     }
+}
+
+/// The sums as little-endian f32, in base64.
+fn base64(sketch: &[f32; 64]) -> String {
+    let mut bytes = [0; 256];
+    for (to, from) in bytes.chunks_exact_mut(4).zip(sketch) {
+        to.copy_from_slice(&from.to_le_bytes());
+    }
+    STANDARD.encode(bytes)
+}
+
+/// 16 hex digits.
+fn hex(row: &[u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(*row))
 }
 
 /// `cuda:0`, `metal:0`; nothing for the CPU.

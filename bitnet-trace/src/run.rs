@@ -12,16 +12,17 @@ use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::annotation::Annotation;
+use crate::config::{Config, Format};
 use crate::directory::{Claim, MANIFEST, claim};
 use crate::error::Error;
 use crate::exit;
 use crate::losses::{Loss, Losses, warn};
 use crate::record::TraceRecord;
-use crate::sink::{Files, Memory, Sink};
+use crate::sink::{Jsonl, Memory, files, values};
 
 /// What every writer to one place shares: the execution order, the repeat numbers, the losses.
 pub(crate) struct Run {
-    sink: Sink,
+    place: Place,
     order: AtomicU64,
     written: AtomicU64,
     /// How often a record was made, by hash of what tells records apart.
@@ -35,13 +36,25 @@ pub(crate) struct Run {
     pub(crate) in_session: AtomicBool,
 }
 
+/// Where records are kept.
+enum Place {
+    Directory {
+        path: PathBuf,
+        /// Opened by the first record of that format.
+        jsonl: Mutex<Option<Arc<Jsonl>>>,
+        /// The settings of whoever began the run, for `run.json`.
+        config: Config,
+    },
+    Memory(Memory),
+}
+
 /// The runs of this process by the directory that was asked for.
 static RUNS: Mutex<Option<HashMap<PathBuf, Arc<Run>>>> = Mutex::new(None);
 
 impl Run {
     /// The run of this process in `directory`, begun if there is none. The directory is created
     /// with its parents, also when it was deleted since.
-    pub(crate) fn in_directory(directory: &Path) -> Result<Arc<Self>, Error> {
+    pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Arc<Self>, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
         let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +64,8 @@ impl Run {
             return Ok(Arc::clone(run));
         }
         let claim = claim(&key)?;
-        let run = Arc::new(Self::new(Sink::Files(Files::new(claim.directory.clone())), Some(claim)));
+        let place = Place::Directory { path: claim.directory.clone(), jsonl: Mutex::default(), config: config.clone() };
+        let run = Arc::new(Self::new(place, Some(claim)));
         run.write_manifest(None)?;
         runs.insert(key, Arc::clone(&run));
         exit::at_exit(finish_all);
@@ -60,12 +74,12 @@ impl Run {
 
     /// A run that leaves nothing behind.
     pub(crate) fn in_memory() -> Arc<Self> {
-        Arc::new(Self::new(Sink::Memory(Memory::default()), None))
+        Arc::new(Self::new(Place::Memory(Memory::default()), None))
     }
 
-    fn new(sink: Sink, claim: Option<Claim>) -> Self {
+    fn new(place: Place, claim: Option<Claim>) -> Self {
         Self {
-            sink,
+            place,
             order: AtomicU64::new(0),
             written: AtomicU64::new(0),
             calls: Mutex::default(),
@@ -87,6 +101,9 @@ impl Run {
             *held = None;
             *held = Some(claim(directory)?);
             drop(held);
+            if let Place::Directory { jsonl, .. } = &self.place {
+                jsonl.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
             self.write_manifest(None)?;
         }
         Ok(())
@@ -94,32 +111,61 @@ impl Run {
 
     /// Where the records lie: the directory asked for, or one inside it. None in memory.
     pub(crate) fn directory(&self) -> Option<&Path> {
-        match &self.sink {
-            Sink::Files(files) => Some(files.directory()),
-            Sink::Memory(_) => None,
+        match &self.place {
+            Place::Directory { path, .. } => Some(path),
+            Place::Memory(_) => None,
         }
     }
 
     /// What a run in memory holds; empty for others.
     pub(crate) fn take_memory(&self) -> Vec<(TraceRecord, Option<Tensor>)> {
-        match &self.sink {
-            Sink::Memory(memory) => memory.take(),
-            Sink::Files(_) => Vec::new(),
+        match &self.place {
+            Place::Memory(memory) => memory.take(),
+            Place::Directory { .. } => Vec::new(),
         }
     }
 
-    /// Gives the record its repeat number and its place in the order, and keeps it. Returns that
-    /// place.
-    pub(crate) fn write(&self, mut record: TraceRecord, values: Option<&Tensor>) -> Result<u64, Error> {
-        record.call = self.count_call(&record);
+    /// Gives the record its repeat number and its place in the order, and keeps it; `values` is its
+    /// tensor, where values were asked for. Values that cannot be kept do not take the record with
+    /// them: the error comes back beside it.
+    pub(crate) fn write(
+        &self,
+        record: &mut TraceRecord,
+        values: Option<&Tensor>,
+        format: Format,
+    ) -> Result<Option<Error>, Error> {
+        record.call = self.count_call(record);
         if record.call > 0 {
             record.name = format!("{}#{}", record.name, record.call);
         }
-        let order = self.order.fetch_add(1, Ordering::Relaxed);
-        record.order = Some(order);
-        self.sink.write(&record, values)?;
+        record.order = Some(self.order.fetch_add(1, Ordering::Relaxed));
+        let mut lost_values = None;
+        match &self.place {
+            Place::Memory(memory) => memory.write(record, values)?,
+            Place::Directory { path, jsonl, .. } => {
+                // Values first: a record never names a file that is not there.
+                if let Some(tensor) = values {
+                    match values::write(path, record, tensor) {
+                        Ok(file) => record.values = Some(file),
+                        Err(error) => lost_values = Some(error),
+                    }
+                }
+                match format {
+                    Format::Files => files::write(path, record)?,
+                    Format::Jsonl => Self::jsonl(path, jsonl)?.write(record)?,
+                }
+            }
+        }
         self.written.fetch_add(1, Ordering::Relaxed);
-        Ok(order)
+        Ok(lost_values)
+    }
+
+    fn jsonl(directory: &Path, jsonl: &Mutex<Option<Arc<Jsonl>>>) -> Result<Arc<Jsonl>, Error> {
+        let mut opened = jsonl.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            Some(jsonl) => Ok(Arc::clone(jsonl)),
+            None => Ok(Arc::clone(opened.insert(Arc::new(Jsonl::open(directory)?)))),
+        }
     }
 
     fn count_call(&self, record: &TraceRecord) -> usize {
@@ -131,11 +177,9 @@ impl Run {
         *calls - 1
     }
 
-    /// Counts a record that could not be kept; warns if it is the first of its cause.
-    pub(crate) fn lose(&self, error: &Error) {
-        if self.losses.add(error) {
-            warn(format_args!("{error}; the record is lost, the model goes on"));
-        }
+    /// Counts a record that could not be kept. True if it is the first of its cause.
+    pub(crate) fn lose(&self, error: &Error) -> bool {
+        self.losses.add(error)
     }
 
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
@@ -144,7 +188,7 @@ impl Run {
 
     /// Writes `run.json`: with a time when the run ended cleanly, without while it goes on.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
-        let Some(directory) = self.directory() else { return Ok(()) };
+        let Place::Directory { path: directory, config, .. } = &self.place else { return Ok(()) };
         let losses = self.losses.list();
         let manifest = Manifest {
             schema: SCHEMA,
@@ -156,7 +200,9 @@ impl Run {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             features: &["trace"],
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            format: "files",
+            format: config.format.name(),
+            filter: config.filter.to_string(),
+            capture: config.capture.to_string(),
             started: rfc3339(self.started),
             finished: finished.map(rfc3339),
             records: self.written.load(Ordering::Relaxed),
@@ -192,6 +238,8 @@ struct Manifest<'a> {
     features: &'a [&'a str],
     threads: usize,
     format: &'a str,
+    filter: String,
+    capture: String,
     started: String,
     finished: Option<String>,
     records: u64,
@@ -217,14 +265,16 @@ pub(crate) fn flush_all() -> Result<(), Error> {
 /// At the process's end. `clean`: main returned, or `process::exit` was called.
 fn finish_all(clean: bool) {
     for run in all() {
+        let Some(directory) = run.directory() else { continue };
         // A directory that was deleted is not made again.
-        if !run.directory().is_some_and(Path::exists) {
-            continue;
-        }
-        if let Err(error) = run.write_manifest(clean.then(SystemTime::now)) {
-            warn(&error);
+        let told = if directory.exists() {
+            run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(&error)).is_ok()
+        } else {
+            false
+        };
+        if !told {
             for loss in run.losses.list() {
-                warn(format_args!("lost: {loss}"));
+                warn(format_args!("lost in {}: {loss}", directory.display()));
             }
         }
     }

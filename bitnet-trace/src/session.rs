@@ -2,47 +2,93 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use candle_core::Tensor;
+
+use crate::annotation::Annotation;
+use crate::config::{self, Capture, Config, Format, parse_filter};
 use crate::context::{self, TraceContext};
 use crate::error::Error;
+use crate::filter::Subject;
 use crate::losses::{Loss, Losses, warn};
 use crate::read::Trace;
+use crate::record::TraceRecord;
 use crate::run::Run;
 
-/// Non-empty: capture into this directory.
-const DIRECTORY: &str = "BITNET_TRACE_DIR";
-
-/// Something that records: a destination and what was recorded through it.
+/// Something that records: a destination, and what is recorded there.
 pub(crate) struct Session {
-    pub(crate) run: Arc<Run>,
-    /// Whether tensors are kept beside their records.
-    pub(crate) values: bool,
-    /// Positions of the records made through this session.
-    orders: Mutex<Vec<u64>>,
+    /// None where records are only printed.
+    pub(crate) run: Option<Arc<Run>>,
+    pub(crate) config: Config,
+    /// Tells the sessions of a process apart, from 1.
+    pub(crate) number: u64,
+    /// Orders of the records made through this session, where somebody will ask for them.
+    orders: Option<Mutex<Vec<u64>>>,
     losses: Losses,
 }
 
 impl Session {
-    pub(crate) fn new(run: Arc<Run>, values: bool) -> Self {
-        Self { run, values, orders: Mutex::default(), losses: Losses::default() }
+    fn new(run: Option<Arc<Run>>, config: Config) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self { run, config, number, orders: None, losses: Losses::default() }
     }
 
-    pub(crate) fn written(&self, order: u64) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    /// Whether a record is wanted at all; none if that depends on what is not known yet.
+    pub(crate) fn wants(&self, subject: &Subject<'_>) -> Option<bool> {
+        let kept = if self.run.is_some() { self.config.filter.accepts(subject) } else { Some(false) };
+        let printed = self.config.print.as_ref().map_or(Some(false), |print| print.accepts(subject));
+        match (kept, printed) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        }
     }
 
-    /// Counts a lost record, here and in the run.
+    /// Writes the record; `values` is its tensor, where values were asked for.
+    pub(crate) fn keep(&self, record: &mut TraceRecord, values: Option<&Tensor>) -> Result<(), Error> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let lost_values = run.write(record, values, self.config.format)?;
+        if let (Some(orders), Some(order)) = (&self.orders, record.order) {
+            orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        }
+        if let Some(error) = lost_values {
+            self.lose(&error);
+        }
+        Ok(())
+    }
+
+    /// Counts a loss, here and in the run; warns if it is the first of its cause.
     pub(crate) fn lose(&self, error: &Error) {
-        self.losses.add(error);
-        self.run.lose(error);
+        if self.config.strict {
+            abort(error);
+        }
+        let first = self.losses.add(error);
+        let first = self.run.as_ref().map_or(first, |run| run.lose(error));
+        if first {
+            warn(format_args!("{error}; it is lost to the trace, the model goes on"));
+        }
     }
+
+    pub(crate) fn annotate(&self, key: &str, value: Annotation) {
+        if let Some(run) = &self.run {
+            run.annotate(key, value);
+        }
+    }
+}
+
+/// What `BITNET_TRACE_STRICT` asks for: nothing of the run can be trusted any more.
+fn abort(error: &Error) -> ! {
+    warn(format_args!("{error}; aborting, as BITNET_TRACE_STRICT asks"));
+    std::process::abort()
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("directory", &self.run.directory()).finish_non_exhaustive()
+        let directory = self.run.as_ref().and_then(|run| run.directory());
+        f.debug_struct("Session").field("directory", &directory).finish_non_exhaustive()
     }
 }
 
@@ -74,19 +120,46 @@ pub(crate) fn active() -> Option<Arc<Session>> {
 }
 
 fn from_environment() -> Option<Arc<Session>> {
-    let directory = environment_directory()?;
-    match Run::in_directory(&directory) {
-        Ok(run) => Some(Arc::new(Session::new(run, false))),
-        Err(error) => {
-            warn(format_args!("{error}; tracing is off ({DIRECTORY}={})", directory.display()));
-            None
-        }
+    let directory = config::directory();
+    if directory.is_none() && !config::prints() {
+        return None;
     }
+    let config = settings().ok()?.clone();
+    let run = match directory.map(|directory| Run::in_directory(&directory, &config)).transpose() {
+        Ok(run) => run,
+        Err(error) if config.strict => abort(&error),
+        Err(error) => {
+            warn(format_args!("{error}; tracing is off"));
+            return None;
+        }
+    };
+    Some(Arc::new(Session::new(run, config)))
 }
 
-/// What `BITNET_TRACE_DIR` says now; none if it is unset or empty.
-pub(crate) fn environment_directory() -> Option<PathBuf> {
-    std::env::var_os(DIRECTORY).filter(|directory| !directory.is_empty()).map(PathBuf::from)
+/// What the variables say, the directory excepted: read once. A wrong value is told once.
+fn settings() -> Result<&'static Config, &'static Error> {
+    static SETTINGS: OnceLock<Result<Config, Error>> = OnceLock::new();
+    let settings = SETTINGS.get_or_init(|| {
+        Config::from_environment().inspect_err(|error| {
+            if config::strict().unwrap_or(false) {
+                abort(error);
+            }
+            warn(format_args!("{error}; tracing is off"));
+        })
+    });
+    settings.as_ref()
+}
+
+/// What `dump_trace` records through: the environment's settings in the directory of this moment.
+pub(crate) fn in_directory(directory: &Path) -> candle_core::Result<Arc<Session>> {
+    let config = settings().map_err(|error| candle_core::Error::msg(error.to_string()))?;
+    let run = Run::in_directory(directory, config).map_err(|error| {
+        if config.strict {
+            abort(&error);
+        }
+        candle_core::Error::wrap(error)
+    })?;
+    Ok(Arc::new(Session::new(Some(run), config.clone())))
 }
 
 fn set_state() {
@@ -144,7 +217,7 @@ impl TraceSession {
     /// another process or to something else. None in memory.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
-        self.session.run.directory()
+        self.session.run.as_ref()?.directory()
     }
 
     /// Ends the session and gives what it recorded, in execution order.
@@ -154,44 +227,51 @@ impl TraceSession {
     /// [`FinishError`] if anything was lost or cannot be read back; it lists what, and holds the
     /// rest.
     pub fn finish(self) -> Result<Trace, FinishError> {
-        let Session { run, orders, losses, .. } = &*self.session;
         let mut problems = Vec::new();
-        let trace = if let Some(directory) = run.directory() {
-            let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
-            let orders = orders.iter().copied().collect();
-            problems.extend(run.write_manifest(Some(std::time::SystemTime::now())).err());
-            Trace::of_run(directory, &orders)
-        } else {
-            Ok(Trace::in_memory(run.take_memory()))
-        };
-        let mut trace = trace.unwrap_or_else(|error| {
+        let mut trace = self.recorded(&mut problems).unwrap_or_else(|error| {
             problems.push(error);
             Trace::default()
         });
         problems.append(&mut trace.take_problems());
-        let losses = losses.list();
+        let losses = self.session.losses.list();
         if losses.is_empty() && problems.is_empty() {
             Ok(trace)
         } else {
             Err(FinishError(Box::new(Unfinished { trace, losses, problems })))
         }
     }
+
+    fn recorded(&self, problems: &mut Vec<Error>) -> Result<Trace, Error> {
+        let Session { run: Some(run), orders: Some(orders), .. } = &*self.session else { return Ok(Trace::default()) };
+        let Some(directory) = run.directory() else { return Ok(Trace::in_memory(run.take_memory())) };
+        problems.extend(run.write_manifest(Some(std::time::SystemTime::now())).err());
+        let orders = orders.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        Trace::of_run(directory, &orders)
+    }
 }
 
 impl Drop for TraceSession {
     fn drop(&mut self) {
-        self.session.run.in_session.store(false, Ordering::Release);
+        if let Some(run) = &self.session.run {
+            run.in_session.store(false, Ordering::Release);
+        }
         *LIVE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         set_state();
     }
 }
 
-/// Configures a [`TraceSession`].
+/// Configures a [`TraceSession`]: the words are those of the environment's variables, whose values
+/// play no part unless [`environment`](Self::environment) is called.
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct TraceSessionBuilder {
     destination: Destination,
+    /// What holds where nothing else was said.
+    config: Config,
+    format: Option<String>,
+    filter: Option<String>,
     capture: Option<String>,
+    print: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -203,9 +283,10 @@ enum Destination {
 }
 
 impl TraceSessionBuilder {
-    /// Records into a directory, which is created with its parents.
+    /// Records into a directory, which is created with its parents. `%p`, `%r` and `%%` in it stand
+    /// for process id, rank and percent sign, as in `BITNET_TRACE_DIR`.
     pub fn dir(self, directory: impl Into<PathBuf>) -> Self {
-        Self { destination: Destination::Directory(directory.into()), ..self }
+        Self { destination: Destination::Directory(config::expand(directory.into())), ..self }
     }
 
     /// Keeps the records in memory.
@@ -213,42 +294,69 @@ impl TraceSessionBuilder {
         Self { destination: Destination::Memory, ..self }
     }
 
-    /// What is captured beside hash and statistics: `none` (the default) or, in memory, `values`,
-    /// a copy of every tensor.
+    /// How records lie in the directory: `files` (the default) or `jsonl`.
+    pub fn format(self, format: impl Into<String>) -> Self {
+        Self { format: Some(format.into()), ..self }
+    }
+
+    /// Which records: `stage=attn_*,layer=0-3;stage=logits`. All by default.
+    pub fn filter(self, filter: impl Into<String>) -> Self {
+        Self { filter: Some(filter.into()), ..self }
+    }
+
+    /// What is kept beside hash and statistics: `none`, or a comma list of `sketch` (the default),
+    /// `rows` and `values`, each with or without a filter.
     pub fn capture(self, capture: impl Into<String>) -> Self {
         Self { capture: Some(capture.into()), ..self }
+    }
+
+    /// Which records are printed on standard error, one line each. None by default.
+    pub fn print(self, filter: impl Into<String>) -> Self {
+        Self { print: Some(filter.into()), ..self }
+    }
+
+    /// Takes what the environment's variables say, except the directory, for what this builder is
+    /// not told.
+    ///
+    /// # Errors
+    ///
+    /// If a variable has a value that is not allowed.
+    pub fn environment(self) -> Result<Self, Error> {
+        Ok(Self { config: Config::from_environment()?, ..self })
     }
 
     /// Starts the session.
     ///
     /// # Errors
     ///
-    /// If there is no destination, `capture` is not one of the allowed words, the directory cannot
-    /// be created or written, or another session of this process has it.
+    /// If there is no destination, a setting is not one of the allowed, the directory cannot be
+    /// created or written, or another session of this process has it.
     pub fn start(self) -> Result<TraceSession, Error> {
-        let in_memory = matches!(self.destination, Destination::Memory);
-        let values = match self.capture.as_deref() {
-            None | Some("none") => false,
-            Some("values") if in_memory => true,
-            Some(other) => {
-                return Err(Error::Setting {
-                    setting: "capture",
-                    found: other.to_owned(),
-                    expected: "`none`, or `values` in memory",
-                });
-            }
-        };
+        let mut config = self.config;
+        if let Some(text) = &self.format {
+            config.format = Format::parse("format", text)?;
+        }
+        if let Some(text) = &self.filter {
+            config.filter = parse_filter("filter", text)?;
+        }
+        if let Some(text) = &self.capture {
+            config.capture = Capture::parse("capture", text)?;
+        }
+        if let Some(text) = &self.print {
+            config.print = Some(parse_filter("print", text)?);
+        }
         let run = match &self.destination {
             Destination::None => return Err(Error::NoDestination),
             Destination::Memory => Run::in_memory(),
-            Destination::Directory(directory) => Run::in_directory(directory)?,
+            Destination::Directory(directory) => Run::in_directory(directory, &config)?,
         };
         if run.in_session.swap(true, Ordering::AcqRel) {
             return Err(Error::InUse(run.directory().unwrap_or(Path::new("")).to_owned()));
         }
         *LIVE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         set_state();
-        Ok(TraceSession { session: Arc::new(Session::new(run, values)) })
+        let session = Session { orders: Some(Mutex::default()), ..Session::new(Some(run), config) };
+        Ok(TraceSession { session: Arc::new(session) })
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is known of an annotated function at compile time.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One `#[traced]` function: its stage and where it stands in the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Site {
     /// The stage of its records.
     pub stage: &'static str,
@@ -15,7 +16,14 @@ pub struct Site {
     pub file: &'static str,
     /// Line of the `fn` keyword, from 1.
     pub line: u32,
+    /// What the last session's filter says of the stage alone: the session's number, then two bits.
+    decided: AtomicU64,
 }
+
+/// The filter needs more than the stage.
+const DEPENDS: u64 = 1;
+const WANTED: u64 = 2;
+const UNWANTED: u64 = 3;
 
 impl Site {
     /// Called by the expansion of `#[traced]`.
@@ -28,7 +36,28 @@ impl Site {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self { stage, function, module, file, line }
+        Self { stage, function, module, file, line, decided: AtomicU64::new(0) }
+    }
+
+    /// What `decide` says for this session, asked once as long as the session stays the same.
+    pub(crate) fn decided(&self, session: u64, decide: impl FnOnce() -> Option<bool>) -> Option<bool> {
+        let decided = self.decided.load(Ordering::Relaxed);
+        let verdict = if decided >> 2 == session {
+            decided & 0b11
+        } else {
+            let verdict = match decide() {
+                None => DEPENDS,
+                Some(true) => WANTED,
+                Some(false) => UNWANTED,
+            };
+            self.decided.store(session << 2 | verdict, Ordering::Relaxed);
+            verdict
+        };
+        match verdict {
+            WANTED => Some(true),
+            UNWANTED => Some(false),
+            _ => None,
+        }
     }
 }
 

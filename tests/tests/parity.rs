@@ -142,8 +142,8 @@ fn by_stage(trace: &Trace) -> BTreeMap<(Option<usize>, String), Vec<Tensor>> {
     let mut stages: BTreeMap<_, Vec<Tensor>> = BTreeMap::new();
     for record in trace.records() {
         let stage = record.stage.clone().expect("annotated functions have a stage");
-        let tensor = trace.values(record).expect("values were asked for");
-        stages.entry((record.layer_idx, stage)).or_default().push(tensor.clone());
+        let tensor = trace.values(record).expect("in memory").expect("values were asked for");
+        stages.entry((record.layer_idx, stage)).or_default().push(tensor);
     }
     stages
 }

@@ -5,6 +5,7 @@ mod blocks;
 mod digest;
 mod gather;
 mod kernel;
+mod native;
 mod rows;
 mod sketch;
 mod stats;
@@ -16,6 +17,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
 pub use kernel::Kernel;
+pub(crate) use native::visit_bytes;
 pub use stats::Statistics;
 
 use crate::error::Error;

@@ -1,15 +1,13 @@
 //! Format `jsonl`: one append-only file, one record a line, each written by one call.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
+use crate::paths::JSONL;
 use crate::record::TraceRecord;
-
-/// Name of the file in the directory.
-pub(crate) const FILE: &str = "trace.jsonl";
 
 /// Appends lines to `trace.jsonl`.
 pub(crate) struct Jsonl {
@@ -30,21 +28,19 @@ struct State {
 impl Jsonl {
     /// Opens the file, or makes it.
     pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join(FILE);
+        let path = directory.join(JSONL);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("create", &path))?;
         let length = file.metadata().map_err(Error::io("read", &path))?.len();
         Ok(Self { path, state: Mutex::new(State { file, length, torn: false, line: Vec::new() }) })
-    }
-
-    /// Whether the file is still where it was opened: its directory may have been deleted.
-    pub(crate) fn exists(&self) -> bool {
-        self.path.exists()
     }
 
     /// One line in one write. What could only be written in part is taken away again.
     pub(crate) fn write(&self, record: &TraceRecord) -> Result<(), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { file, length, torn, line } = &mut *state;
+        if deleted(file) {
+            return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
+        }
         line.clear();
         if *torn {
             line.push(b'\n');
@@ -63,4 +59,17 @@ impl Jsonl {
             }
         }
     }
+}
+
+/// Whether the file lost its name: what is written to it then is written nowhere.
+#[cfg(unix)]
+fn deleted(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
+/// An open file cannot be deleted elsewhere.
+#[cfg(not(unix))]
+fn deleted(_: &File) -> bool {
+    false
 }

@@ -1,29 +1,41 @@
-//! Where records go.
+//! Where records go. Every sink keeps a record before it returns: a record whose call came back
+//! survives a killed process.
 
-mod files;
+pub(crate) mod files;
+mod jsonl;
 mod memory;
+pub(crate) mod print;
+pub(crate) mod values;
 
-use candle_core::Tensor;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
-pub(crate) use files::Files;
+pub(crate) use jsonl::Jsonl;
 pub(crate) use memory::Memory;
 
 use crate::error::Error;
-use crate::record::TraceRecord;
+use crate::name::file_stem;
 
-/// One of the ways to keep a record. Each keeps it before it returns: a record whose call came back
-/// survives a killed process.
-pub(crate) enum Sink {
-    Files(Files),
-    Memory(Memory),
-}
+/// How many names that sanitize alike get files of their own before giving up.
+const MOST_ALIKE: usize = 10_000;
 
-impl Sink {
-    /// Keeps one record; `values` are its tensor, where values were asked for.
-    pub(crate) fn write(&self, record: &TraceRecord, values: Option<&Tensor>) -> Result<(), Error> {
-        match self {
-            Self::Files(files) => files.write(record),
-            Self::Memory(memory) => memory.write(record, values),
+/// A file for the record of this name that was not there before: a name that is taken gets `~2`,
+/// `~3`, ...
+fn create_new(directory: &Path, name: &str, extension: &str) -> Result<(File, PathBuf), Error> {
+    let stem = file_stem(name);
+    let mut path = directory.join(format!("{stem}.{extension}"));
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    let mut alike = 1;
+    loop {
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && alike < MOST_ALIKE => {
+                alike += 1;
+                path = directory.join(format!("{stem}~{alike}.{extension}"));
+            }
+            Err(error) => return Err(Error::io("create", &path)(error)),
+            Ok(file) => return Ok((file, path)),
         }
     }
 }

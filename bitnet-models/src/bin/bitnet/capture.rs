@@ -20,7 +20,7 @@ mod on {
     use std::io::{self, Write};
     use std::path::PathBuf;
 
-    use bitnet_trace::{FinishError, Table, Trace, TraceSession};
+    use bitnet_trace::{FinishError, Table, Trace, TraceSession, TraceSessionBuilder};
 
     /// Rows of the table: embeddings and the first block.
     const FIRST: usize = 20;
@@ -31,7 +31,7 @@ mod on {
     impl Capture {
         pub(crate) fn begin(argument: Option<PathBuf>) -> Self {
             let session = super::wanted(argument).and_then(|directory| {
-                let started = TraceSession::builder().dir(directory).start();
+                let started = TraceSession::builder().dir(directory).environment().and_then(TraceSessionBuilder::start);
                 started.map_err(|error| warn(format_args!("{error}; running without a trace"))).ok()
             });
             Self(session)

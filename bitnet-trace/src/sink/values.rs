@@ -1,0 +1,79 @@
+//! Captured values: one safetensors file a record, in the tensor's own type.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Storage, Tensor};
+
+use super::create_new;
+use crate::error::Error;
+use crate::fingerprint::visit_bytes;
+use crate::record::TraceRecord;
+
+/// Directory of the files, inside the trace directory.
+pub(crate) const DIRECTORY: &str = "values";
+
+/// Streams a tensor to `values/{file stem}.safetensors`, block by block, and returns the path
+/// relative to the trace directory. A file that could not be written whole is taken away again.
+pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor) -> Result<String, Error> {
+    let values = directory.join(DIRECTORY);
+    // Not with its parents: a trace directory that was deleted stays so.
+    match fs::create_dir(&values) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", &values)(error)),
+        _ => {}
+    }
+    let (file, path) = create_new(&values, &record.name, "safetensors")?;
+    stream(file, &path, record, tensor).inspect_err(|_| {
+        let _ = fs::remove_file(&path);
+    })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{DIRECTORY}/{name}"))
+}
+
+fn stream(mut file: File, path: &PathBuf, record: &TraceRecord, tensor: &Tensor) -> Result<(), Error> {
+    let host;
+    let tensor = if tensor.device().is_cpu() {
+        tensor
+    } else {
+        host = tensor.to_device(&Device::Cpu)?;
+        &host
+    };
+    let failed = || Error::io("write", path);
+    file.write_all(&header(&record.name, tensor)?).map_err(failed())?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(Error::NotRecordable(format!("{:?} on a device other than the CPU", tensor.dtype())));
+    };
+    visit_bytes(storage, layout, &mut |bytes| file.write_all(bytes))?.map_err(failed())
+}
+
+/// The format's header (its README, "Format"): the length of a JSON object, then the object, filled
+/// up with blanks so that the data begins at a multiple of 8.
+fn header(name: &str, tensor: &Tensor) -> Result<Vec<u8>, Error> {
+    let size = tensor.elem_count() * tensor.dtype().size_in_bytes();
+    let json = serde_json::json!({
+        name: { "dtype": dtype(tensor.dtype())?, "shape": tensor.dims(), "data_offsets": [0, size] },
+    });
+    let mut json = json.to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.append(&mut json);
+    Ok(header)
+}
+
+fn dtype(dtype: DType) -> Result<&'static str, Error> {
+    Ok(match dtype {
+        DType::U8 => "U8",
+        DType::U32 => "U32",
+        DType::I16 => "I16",
+        DType::I32 => "I32",
+        DType::I64 => "I64",
+        DType::BF16 => "BF16",
+        DType::F16 => "F16",
+        DType::F32 => "F32",
+        DType::F64 => "F64",
+        DType::F8E4M3 => "F8_E4M3",
+        other => return Err(Error::NotRecordable(format!("{other:?}"))),
+    })
+}
