@@ -151,7 +151,7 @@ fn condition(text: &str) -> Result<Condition, String> {
         let alternatives = value.split('|').map(|part| numbers(part.trim()));
         Ok::<_, String>(Test::Number(key, alternatives.collect::<Result<_, _>>()?))
     };
-    let test = match key {
+    let condition = match key {
         "stage" => texts(TextKey::Stage),
         "name" => texts(TextKey::Name),
         "io" => texts(TextKey::Io),
@@ -160,7 +160,7 @@ fn condition(text: &str) -> Result<Condition, String> {
         "request" => all_numbers(NumberKey::Request)?,
         _ => return Err(format!("{key:?} is no key")),
     };
-    Ok(Condition { test, negated })
+    Ok(Condition { test: condition, negated })
 }
 
 /// `3`, `0-3` or `none`.

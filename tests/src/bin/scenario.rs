@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use bitnet_trace::{TraceContext, TraceSession, dump_trace, dump_trace_with_context, flush, tap, traced};
 use candle_core::{DType, Device, Result, Tensor};
@@ -11,6 +12,18 @@ use candle_core::{DType, Device, Result, Tensor};
 fn double(x: &Tensor) -> Result<Tensor> {
     x + x
 }
+
+#[traced]
+fn q_proj(x: &Tensor) -> Result<Tensor> {
+    x * 3.0
+}
+
+#[traced]
+fn logits(x: &Tensor) -> Result<Tensor> {
+    x * 4.0
+}
+
+static HOG: Mutex<Vec<std::fs::File>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {
     let steps: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +63,75 @@ fn run(verb: &str, rest: &str) -> Result<()> {
             }
         }
         "tap" => tap(rest, &x),
+        // steps N: N steps of two layers of two stages, and one outside
+        "steps" => {
+            for seq in 0..rest.parse().unwrap_or(1) {
+                let _step = TraceContext::seq(seq).with_tokens(seq..seq + 1).enter();
+                for layer in 0..2 {
+                    let _layer = TraceContext::layer(layer).enter();
+                    q_proj(&x)?;
+                    double(&x)?;
+                }
+                logits(&x)?;
+            }
+        }
+        // stream: records without end, and says after each call how many came back
+        "stream" => {
+            for count in 1.. {
+                double(&x)?;
+                say(&count.to_string());
+            }
+        }
+        // threads N: eight threads, N records each in a layer of its own
+        "threads" => {
+            let count = rest.parse().unwrap_or(1);
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let x = &x;
+                    scope.spawn(move || {
+                        let _layer = TraceContext::layer(thread).enter();
+                        (0..count).try_for_each(|_| double(x).map(drop))
+                    });
+                }
+            });
+        }
+        // large: a tensor of a megabyte
+        "large" => drop(double(&Tensor::ones((256, 1024), DType::F32, &Device::Cpu)?)?),
+        // types: a strided tensor of every type
+        "types" => {
+            for dtype in [
+                DType::U8,
+                DType::U32,
+                DType::I16,
+                DType::I32,
+                DType::I64,
+                DType::BF16,
+                DType::F16,
+                DType::F32,
+                DType::F64,
+                DType::F8E4M3,
+            ] {
+                let ramp = Tensor::arange(0f32, 120.0, &Device::Cpu)?.reshape((10, 12))?.to_dtype(dtype)?;
+                tap(&format!("{dtype:?}"), &ramp.t()?.narrow(0, 1, 10)?);
+            }
+        }
+        // hog: takes every file descriptor there is; release gives them back
+        "hog" => {
+            let mut taken = HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?;
+            while let Ok(file) = std::fs::File::open(".") {
+                taken.push(file);
+            }
+        }
+        "release" => HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?.clear(),
+        // sh COMMAND: what happens to the file system meanwhile
+        "sh" => {
+            let status = std::process::Command::new("sh").args(["-c", rest]).status()?;
+            if !status.success() {
+                candle_core::bail!("sh: {status}");
+            }
+        }
+        // sum: what the model computes, whatever becomes of its trace
+        "sum" => say(&format!("sum {}", double(&x)?.sum_all()?.to_scalar::<f32>()?)),
         "unrecordable" => {
             let storage = candle_core::CpuStorage::F4(vec![0; 4]);
             let tensor =
