@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn absent_and_plain_elements_do_not_shift_the_positions() {
-        assert_eq!(labels(&(None::<Tensor>, 3usize, "x", tensor())), ["3"]);
+        let name = String::from("x");
+        assert_eq!(labels(&(None::<Tensor>, 3usize, name.as_str(), tensor())), ["3"]);
         let err: std::result::Result<Tensor, String> = Err("no".to_owned());
         assert!(labels(&err).is_empty());
     }
