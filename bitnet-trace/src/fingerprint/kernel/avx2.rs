@@ -5,10 +5,11 @@
 //! the features that it names.
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment)] // the intrinsics used are the unaligned ones
+#![allow(clippy::wildcard_imports)] // the names have their own prefix
 
 use std::arch::x86_64::*;
 
-use super::{LANES, SubBlock};
+use super::{LANES, SubBlock, xor_table};
 use crate::fingerprint::sketch::{BUCKETS, RowKeys};
 
 /// Elements in a register.
@@ -83,20 +84,8 @@ fn fold(lanes: [__m256d; 4]) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 
-/// `XOR[m]` has lane XOR m in every lane.
-static XOR: [[u32; WIDTH]; WIDTH] = {
-    let mut table = [[0; WIDTH]; WIDTH];
-    let mut mask = 0;
-    while mask < WIDTH {
-        let mut lane = 0;
-        while lane < WIDTH {
-            table[mask][lane] = (lane ^ mask) as u32;
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
+/// Lane XOR m in every lane of `XOR[m]`.
+static XOR: [[u32; WIDTH]; WIDTH] = xor_table();
 
 /// Groups of columns, each a register of buckets.
 const GROUPS: usize = BUCKETS / WIDTH;

@@ -3,6 +3,8 @@
 //! `unsafe` because functions compiled for an instruction set may run only where the processor has
 //! it. [`Kernel`] is the proof: its values come from detection alone.
 #![allow(unsafe_code)]
+// Inlining is what compiles the shared parts for each instruction set.
+#![allow(clippy::inline_always)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -126,4 +128,21 @@ impl Kernel {
         assert_eq!(from.len(), to.len(), "as many elements out as in");
         dispatch!(self, widen_f16(from, to));
     }
+}
+
+/// Row m has lane XOR m in every lane: what moves columns to their buckets within a register.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::cast_possible_truncation)] // at most 16 lanes
+const fn xor_table<const WIDTH: usize>() -> [[u32; WIDTH]; WIDTH] {
+    let mut table = [[0; WIDTH]; WIDTH];
+    let mut mask = 0;
+    while mask < WIDTH {
+        let mut lane = 0;
+        while lane < WIDTH {
+            table[mask][lane] = (lane ^ mask) as u32;
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
 }
