@@ -128,6 +128,8 @@ fn add_row(buckets: &mut [__m256; GROUPS], row: &[f32; BUCKETS], signs: &[u64], 
             _mm256_loadu_si256(XOR[lane_mask ^ (WIDTH - 1)].as_ptr().cast()),
         )
     };
+    // What the table says already; with it in sight the compiler does not guard against more.
+    let shift = _mm256_and_si256(shift, _mm256_set1_epi32(7));
     let sign_bit = _mm256_set1_epi32(i32::MIN);
     for (group, bucket) in buckets.iter_mut().enumerate() {
         let from = group ^ group_mask;
