@@ -68,15 +68,17 @@ pub(super) struct RowKeys {
 }
 
 impl RowKeys {
+    pub(super) const EMPTY: Self = Self { signs: [0; ROWS + 1], mixes: [0; ROWS], rows: 0 };
+
+    /// Filled where it lies, because it is large to move.
     #[allow(clippy::inline_always)] // which compiles it for the instruction set of the kernel
     #[inline(always)]
-    pub(super) fn new(first_row: u64, rows: usize) -> Self {
-        let mut keys = Self { signs: [0; ROWS + 1], mixes: [0; ROWS], rows };
-        for (row, (signs, mix)) in (first_row..).zip(keys.signs[1..=rows].iter_mut().zip(&mut keys.mixes)) {
+    pub(super) fn fill(&mut self, first_row: u64, rows: usize) {
+        self.rows = rows;
+        for (row, (signs, mix)) in (first_row..).zip(self.signs[1..=rows].iter_mut().zip(&mut self.mixes)) {
             *signs = splitmix64(row);
             *mix = splitmix64(MIX_OFFSET + row).to_le_bytes()[0] & COLUMN;
         }
-        keys
     }
 
     /// Signs and bucket mask, row after row.

@@ -93,7 +93,8 @@ const GROUPS: usize = BUCKETS / WIDTH;
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
     let (rows, tail) = values.as_chunks::<BUCKETS>();
-    let keys = RowKeys::new(first_row, values.len().div_ceil(BUCKETS));
+    let mut keys = RowKeys::EMPTY;
+    keys.fill(first_row, values.len().div_ceil(BUCKETS));
     let mut buckets = [_mm256_setzero_ps(); GROUPS];
     let mut keyed = keys.padded_signs().windows(2).zip(keys.mixes());
     for (row, (signs, &mix)) in rows.iter().zip(&mut keyed) {
