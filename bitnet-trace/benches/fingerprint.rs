@@ -46,9 +46,7 @@ fn main() -> Result<()> {
         let contiguous = tensor.copy()?.force_contiguous()?;
         let [base, time] = medians(
             tensor.elem_count(),
-            [&mut || drop(black_box(fingerprint_with(best, &contiguous, SKETCH))), &mut || {
-                drop(black_box(fingerprint_with(best, &tensor, SKETCH)))
-            }],
+            [&mut || read(best, &contiguous, SKETCH), &mut || read(best, &tensor, SKETCH)],
         );
         println!("{label:<28} {:>13.3}", time / base);
     }
@@ -80,9 +78,9 @@ fn row(label: &str, tensor: &Tensor, kernel: Kernel) -> Result<()> {
         tensor.elem_count(),
         [
             &mut || _ = black_box(blake3::hash(black_box(bytes))),
-            &mut || drop(black_box(fingerprint_with(kernel, black_box(tensor), PLAIN))),
-            &mut || drop(black_box(fingerprint_with(kernel, black_box(tensor), SKETCH))),
-            &mut || drop(black_box(fingerprint_with(kernel, black_box(tensor), ROWS))),
+            &mut || read(kernel, tensor, PLAIN),
+            &mut || read(kernel, tensor, SKETCH),
+            &mut || read(kernel, tensor, ROWS),
         ],
     );
     print!("{label:<28} {:>10.2} {:>8.3}", hash * 1e6, 1.0);
@@ -91,6 +89,10 @@ fn row(label: &str, tensor: &Tensor, kernel: Kernel) -> Result<()> {
     }
     println!();
     Ok(())
+}
+
+fn read(kernel: Kernel, tensor: &Tensor, wanted: Wanted) {
+    let _ = black_box(fingerprint_with(kernel, black_box(tensor), wanted));
 }
 
 /// Median seconds of a call of each side.

@@ -10,6 +10,9 @@ use super::kernel::{Kernel, SUB_BLOCK};
 /// Sums in a sketch, and elements in one of its rows.
 pub(crate) const BUCKETS: usize = 64;
 
+/// Modulo 64: the bits of a column.
+const COLUMN: u8 = 63;
+
 /// Sketch rows in a sub-block.
 const ROWS: usize = SUB_BLOCK / BUCKETS;
 
@@ -33,13 +36,19 @@ impl Sketch {
         if finite {
             kernel.sketch(sub_block, self.next_row, &mut self.totals);
         } else {
-            let mut cleaned = [0.0; SUB_BLOCK];
-            for (to, from) in cleaned.iter_mut().zip(sub_block) {
-                *to = if from.is_finite() { *from } else { 0.0 };
-            }
-            kernel.sketch(&cleaned[..sub_block.len()], self.next_row, &mut self.totals);
+            self.add_finite(kernel, sub_block);
         }
         self.next_row += ROWS as u64;
+    }
+
+    /// Takes what is not finite for 0.
+    #[cold]
+    fn add_finite(&mut self, kernel: Kernel, sub_block: &[f32]) {
+        let mut cleaned = [0.0; SUB_BLOCK];
+        for (to, from) in cleaned.iter_mut().zip(sub_block) {
+            *to = if from.is_finite() { *from } else { 0.0 };
+        }
+        kernel.sketch(&cleaned[..sub_block.len()], self.next_row, &mut self.totals);
     }
 
     /// The sums as f32, clamped to its range. A sum that overflowed in both directions is 0.
@@ -59,15 +68,17 @@ pub(super) struct RowKeys {
 }
 
 impl RowKeys {
-    /// Inlined into the kernels, so that it is compiled for their instruction set.
+    pub(super) const EMPTY: Self = Self { signs: [0; ROWS + 1], mixes: [0; ROWS], rows: 0 };
+
+    /// Filled where it lies, because it is large to move.
+    #[allow(clippy::inline_always)] // which compiles it for the instruction set of the kernel
     #[inline(always)]
-    pub(super) fn new(first_row: u64, rows: usize) -> Self {
-        let mut keys = Self { signs: [0; ROWS + 1], mixes: [0; ROWS], rows };
-        for (row, (signs, mix)) in (first_row..).zip(keys.signs[1..=rows].iter_mut().zip(&mut keys.mixes)) {
+    pub(super) fn fill(&mut self, first_row: u64, rows: usize) {
+        self.rows = rows;
+        for (row, (signs, mix)) in (first_row..).zip(self.signs[1..=rows].iter_mut().zip(&mut self.mixes)) {
             *signs = splitmix64(row);
-            *mix = (splitmix64(MIX_OFFSET + row) % BUCKETS as u64) as u8;
+            *mix = splitmix64(MIX_OFFSET + row).to_le_bytes()[0] & COLUMN;
         }
-        keys
     }
 
     /// Signs and bucket mask, row after row.
@@ -89,6 +100,7 @@ impl RowKeys {
 }
 
 /// Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014).
+#[allow(clippy::inline_always)] // as above
 #[inline(always)]
 pub(crate) fn splitmix64(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -1,7 +1,7 @@
 //! Statistics in one fixed order of operations, so that every processor and every language gives
 //! the same bits: lanes of f64 inside a sub-block, folded by halves, sub-blocks added in order.
 
-use super::kernel::{Kernel, SUB_BLOCK};
+use super::kernel::{Kernel, SUB_BLOCK, SubBlock};
 
 /// Sums, extremes and counts of the elements seen so far.
 #[derive(Debug, Clone)]
@@ -42,23 +42,7 @@ impl Statistics {
         let mut found = kernel.statistics(sub_block);
         let finite = found.sum_of_squares.is_finite();
         if !finite {
-            // The sums of the sub-block with zeros in place of what is not finite; then the rest by
-            // hand, because those zeros are neither extremes nor counted.
-            let mut cleaned = [0.0; SUB_BLOCK];
-            (found.min, found.max, found.zeros) = (f32::INFINITY, f32::NEG_INFINITY, 0);
-            for (to, &from) in cleaned.iter_mut().zip(sub_block) {
-                if from.is_finite() {
-                    *to = from;
-                    found.min = found.min.min(from);
-                    found.max = found.max.max(from);
-                    found.zeros += usize::from(from == 0.0);
-                } else {
-                    self.nan_count += usize::from(from.is_nan());
-                    self.inf_count += usize::from(from.is_infinite());
-                }
-            }
-            let sums = kernel.statistics(&cleaned[..sub_block.len()]);
-            (found.sum, found.sum_of_squares) = (sums.sum, sums.sum_of_squares);
+            found = self.add_not_finite(kernel, sub_block);
         }
         self.sum += found.sum;
         self.sum_of_squares += found.sum_of_squares;
@@ -66,6 +50,28 @@ impl Statistics {
         self.max = self.max.max(found.max);
         self.zero_count += found.zeros;
         finite
+    }
+
+    /// Counts what is not finite. Returns what there is besides.
+    #[cold]
+    fn add_not_finite(&mut self, kernel: Kernel, sub_block: &[f32]) -> SubBlock {
+        let mut cleaned = [0.0; SUB_BLOCK];
+        let (mut min, mut max) = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut others = 0;
+        for (to, &from) in cleaned.iter_mut().zip(sub_block) {
+            if from.is_finite() {
+                *to = from;
+                min = min.min(from);
+                max = max.max(from);
+            } else {
+                self.nan_count += usize::from(from.is_nan());
+                self.inf_count += usize::from(from.is_infinite());
+                others += 1;
+            }
+        }
+        let found = kernel.statistics(&cleaned[..sub_block.len()]);
+        // The zeros put in are neither extremes nor counted.
+        SubBlock { min, max, zeros: found.zeros - others, ..found }
     }
 
     /// Root of the mean square: 0 for an empty tensor, NaN if an element is not finite.

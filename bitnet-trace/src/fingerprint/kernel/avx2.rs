@@ -5,10 +5,11 @@
 //! the features that it names.
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment)] // the intrinsics used are the unaligned ones
+#![allow(clippy::wildcard_imports)] // the names have their own prefix
 
 use std::arch::x86_64::*;
 
-use super::{LANES, SubBlock};
+use super::{LANES, SubBlock, xor_table};
 use crate::fingerprint::sketch::{BUCKETS, RowKeys};
 
 /// Elements in a register.
@@ -83,20 +84,8 @@ fn fold(lanes: [__m256d; 4]) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 
-/// `XOR[m]` has lane XOR m in every lane.
-static XOR: [[u32; WIDTH]; WIDTH] = {
-    let mut table = [[0; WIDTH]; WIDTH];
-    let mut mask = 0;
-    while mask < WIDTH {
-        let mut lane = 0;
-        while lane < WIDTH {
-            table[mask][lane] = (lane ^ mask) as u32;
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
+/// Lane XOR m in every lane of `XOR[m]`.
+static XOR: [[u32; WIDTH]; WIDTH] = xor_table();
 
 /// Groups of columns, each a register of buckets.
 const GROUPS: usize = BUCKETS / WIDTH;
@@ -104,7 +93,8 @@ const GROUPS: usize = BUCKETS / WIDTH;
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
     let (rows, tail) = values.as_chunks::<BUCKETS>();
-    let keys = RowKeys::new(first_row, values.len().div_ceil(BUCKETS));
+    let mut keys = RowKeys::EMPTY;
+    keys.fill(first_row, values.len().div_ceil(BUCKETS));
     let mut buckets = [_mm256_setzero_ps(); GROUPS];
     let mut keyed = keys.padded_signs().windows(2).zip(keys.mixes());
     for (row, (signs, &mix)) in rows.iter().zip(&mut keyed) {
@@ -139,6 +129,8 @@ fn add_row(buckets: &mut [__m256; GROUPS], row: &[f32; BUCKETS], signs: &[u64], 
             _mm256_loadu_si256(XOR[lane_mask ^ (WIDTH - 1)].as_ptr().cast()),
         )
     };
+    // What the table says already; with it in sight the compiler does not guard against more.
+    let shift = _mm256_and_si256(shift, _mm256_set1_epi32(7));
     let sign_bit = _mm256_set1_epi32(i32::MIN);
     for (group, bucket) in buckets.iter_mut().enumerate() {
         let from = group ^ group_mask;

@@ -59,7 +59,8 @@ fn fold(mut lanes: [f64; LANES]) -> f64 {
 pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
     let mut buckets = [0.0; BUCKETS];
     let (rows, tail) = values.as_chunks::<BUCKETS>();
-    let keys = RowKeys::new(first_row, values.len().div_ceil(BUCKETS));
+    let mut keys = RowKeys::EMPTY;
+    keys.fill(first_row, values.len().div_ceil(BUCKETS));
     for (row, (signs, mix)) in rows.iter().zip(keys.iter()) {
         add_row(&mut buckets, row, signs, mix);
     }

@@ -48,7 +48,7 @@ impl From<Fingerprint> for Expected {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What the definition says of f32 elements in logical order.
@@ -103,8 +103,8 @@ fn sketch(values: &[f32]) -> Vec<u32> {
         let mut buckets = [0f32; 64];
         for (index, value) in sub_block.iter().enumerate() {
             let (row, column) = ((block * 64 + index / 64) as u64, index as u64 % 64);
-            let plus = splitmix64(row) >> column & 1 == 1;
-            let bucket = column ^ splitmix64((1 << 40) + row) % 64;
+            let plus = (splitmix64(row) >> column) & 1 == 1;
+            let bucket = column ^ (splitmix64((1 << 40) + row) % 64);
             let bucket = &mut buckets[usize::try_from(bucket).expect("below 64")];
             *bucket += if plus { *value } else { -*value };
         }

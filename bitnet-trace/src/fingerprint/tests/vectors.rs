@@ -124,11 +124,10 @@ fn generated(generator: &str, dtype: &str, x: u64) -> u64 {
         ("bits", _) => return x,
         ("finite", "F64") => return x & !(1 << 62),
         ("finite", "F32") => return x & !(1 << 30),
-        ("unit", "F32") => unit,
-        ("wide", "F32") if x % 71 == 0 => -0.0,
-        ("wide", "F32") if x % 67 == 0 => 0.0,
-        ("wide", "F32") if x % 61 == 0 => unit * 50.0,
-        ("wide", "F32") => unit,
+        ("wide", "F32") if x.is_multiple_of(71) => -0.0,
+        ("wide", "F32") if x.is_multiple_of(67) => 0.0,
+        ("wide", "F32") if x.is_multiple_of(61) => unit * 50.0,
+        ("unit" | "wide", "F32") => unit,
         other => panic!("{other:?}"),
     };
     u64::from(value.to_bits())
