@@ -114,7 +114,7 @@ impl Draft<'_> {
             inf_count: statistics.inf_count,
             zero_count: statistics.zero_count,
             sketch: found.sketch.as_ref().map(base64),
-            rows: found.rows.as_ref().map(|rows| rows.iter().map(hex).collect()),
+            rows: found.rows.as_ref().map(|rows| rows.iter().copied().map(hex).collect()),
             values: None,
             raw_blake3: found.raw_blake3.map(|hash| hash.to_hex().to_string()),
             site: self.site.map(Site::to_string),
@@ -133,8 +133,8 @@ fn base64(sketch: &[f32; 64]) -> String {
 }
 
 /// 16 hex digits.
-fn hex(row: &[u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(*row))
+fn hex(row: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(row))
 }
 
 /// `cuda:0`, `metal:0`; nothing for the CPU.

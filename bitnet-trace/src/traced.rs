@@ -164,27 +164,7 @@ macro_rules! passed_over {
     )*};
 }
 
-passed_over!(
-    (),
-    bool,
-    char,
-    String,
-    &'static str,
-    f32,
-    f64,
-    u8,
-    u16,
-    u32,
-    u64,
-    u128,
-    usize,
-    i8,
-    i16,
-    i32,
-    i64,
-    i128,
-    isize,
-);
+passed_over!((), bool, char, String, &str, f32, f64, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize,);
 
 macro_rules! tuples {
     ($($element:ident $position:tt),+) => {

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout};
 use half::slice::HalfFloatSliceExt;
@@ -146,6 +146,7 @@ fn chunks<T: Pod>(data: &[T], layout: &Layout, gathered: &mut Vec<u64>, chunk: i
     let len = len.min(layout.shape().elem_count());
     let words = (len * size_of::<T>()).div_ceil(8);
     if gathered.len() < words {
+        gathered.reserve_exact(words - gathered.len());
         gathered.resize(words, 0);
     }
     gather(data, layout, &mut bytemuck::cast_slice_mut(gathered)[..len], chunk);
@@ -160,7 +161,7 @@ const fn chunk_len<T>() -> usize {
 /// Reused from tensor to tensor: fresh memory would cost a page fault every 4 KiB.
 #[derive(Default)]
 struct Buffers {
-    values: Vec<f32>,
+    values: Vec<Line>,
     gathered: Vec<u64>,
 }
 
@@ -180,15 +181,19 @@ impl Buffers {
     }
 }
 
-/// Room for a block or the tensor, whichever is smaller, from a multiple of the cache line on.
-fn aligned<'a>(buffer: &'a mut Vec<f32>, layout: &Layout) -> &'a mut [f32] {
-    const LINE: usize = 64;
+/// A cache line: buffers of these begin at one.
+#[derive(Clone, Copy, Zeroable, Pod)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Room for a block or the tensor, whichever is smaller.
+fn aligned<'a>(buffer: &'a mut Vec<Line>, layout: &Layout) -> &'a mut [f32] {
     let len = layout.shape().elem_count().min(BLOCK / size_of::<f32>());
-    let most = len + LINE / size_of::<f32>();
-    if buffer.len() < most {
-        buffer.resize(most, 0.0);
+    let lines = (len * size_of::<f32>()).div_ceil(size_of::<Line>());
+    if buffer.len() < lines {
+        // Not more than a block even for a moment: growth by doubling would be.
+        buffer.reserve_exact(lines - buffer.len());
+        buffer.resize(lines, Line::zeroed());
     }
-    // Alignment is for speed alone, and the offset may be refused.
-    let offset = buffer.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
-    &mut buffer[offset..offset + len]
+    &mut bytemuck::cast_slice_mut(buffer)[..len]
 }

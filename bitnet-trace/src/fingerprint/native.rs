@@ -52,7 +52,10 @@ fn bytes<T: Copy, const N: usize>(
     };
     match (layout.contiguous_offsets(), data.first()) {
         (Some((start, end)), _) => data[start..end].chunks(CHUNK).for_each(chunk),
-        (None, Some(&any)) => gather(data, layout, &mut vec![any; CHUNK], &mut chunk),
+        (None, Some(&any)) => {
+            let mut gathered = vec![any; CHUNK];
+            gather(data, layout, &mut gathered, &mut chunk);
+        }
         (None, None) => {}
     }
     outcome
