@@ -115,21 +115,6 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 tap(&format!("{dtype:?}"), &ramp.t()?.narrow(0, 1, 10)?);
             }
         }
-        // hog: takes every file descriptor there is; release gives them back
-        "hog" => {
-            let mut taken = HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?;
-            while let Ok(file) = std::fs::File::open(".") {
-                taken.push(file);
-            }
-        }
-        "release" => HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?.clear(),
-        // sh COMMAND: what happens to the file system meanwhile
-        "sh" => {
-            let status = std::process::Command::new("sh").args(["-c", rest]).status()?;
-            if !status.success() {
-                candle_core::bail!("sh: {status}");
-            }
-        }
         // sum: what the model computes, whatever becomes of its trace
         "sum" => say(&format!("sum {}", double(&x)?.sum_all()?.to_scalar::<f32>()?)),
         "unrecordable" => {
@@ -138,6 +123,15 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 Tensor::from_storage(candle_core::Storage::Cpu(storage), 8, candle_core::op::BackpropOp::none(), false);
             tap("packed", &tensor);
         }
+        _ => return surroundings(verb, rest),
+    }
+    Ok(())
+}
+
+/// Steps that record nothing by themselves: sessions, files, the end of the process.
+fn surroundings(verb: &str, rest: &str) -> Result<()> {
+    let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
+    match verb {
         // session DIR: a session of its own in DIR
         "session" => {
             let session = TraceSession::builder().dir(rest).start().map_err(candle_core::Error::wrap)?;
@@ -161,6 +155,21 @@ fn run(verb: &str, rest: &str) -> Result<()> {
         }
         "panic" => panic!("as told"),
         "exit" => std::process::exit(rest.parse().unwrap_or(0)),
+        // hog: takes every file descriptor there is; release gives them back
+        "hog" => {
+            let mut taken = HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?;
+            while let Ok(file) = std::fs::File::open(".") {
+                taken.push(file);
+            }
+        }
+        "release" => HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?.clear(),
+        // sh COMMAND: what happens to the file system meanwhile
+        "sh" => {
+            let status = std::process::Command::new("sh").args(["-c", rest]).status()?;
+            if !status.success() {
+                candle_core::bail!("sh: {status}");
+            }
+        }
         other => candle_core::bail!("unknown step {other}"),
     }
     Ok(())
