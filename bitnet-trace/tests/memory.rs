@@ -92,7 +92,7 @@ fn page_faults() {
     session.finish().expect("nothing lost");
 }
 
-/// Field 10 of proc_pid_stat(5).
+/// Field 10 of `proc_pid_stat(5)`.
 #[cfg(target_os = "linux")]
 fn minor_faults() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("procfs");

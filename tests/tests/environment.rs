@@ -27,11 +27,6 @@ fn records(directory: &Path) -> Vec<TraceRecord> {
     trace.records().to_vec()
 }
 
-/// What a record says, wherever it is kept: all but the place of its values.
-fn comparable(records: Vec<TraceRecord>) -> Vec<TraceRecord> {
-    records.into_iter().map(|record| TraceRecord { values: None, ..record }).collect()
-}
-
 #[test]
 fn lines_hold_what_files_hold() {
     let (files, lines) = (directory(), directory());
