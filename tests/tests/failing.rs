@@ -59,7 +59,7 @@ fn on_small_disk(format: &str, steps: &[&str], then: &str) -> Option<Output> {
         println!("SKIPPED: no mount namespaces for this user here");
         return None;
     }
-    let script = format!("mount -t tmpfs -o size=64k none /mnt && \"$0\" \"$@\" && {then}",);
+    let script = format!("mount -t tmpfs -o size=64k none /mnt && \"$0\" \"$@\" && {then}");
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_scenario")]).args(steps);
     command.env("BITNET_TRACE_DIR", "/mnt/traces").env("BITNET_TRACE_FORMAT", format);
