@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 /// Every key, in the order in which the messages list them.
-const KEYS: [&str; 4] = ["stage", "layer", "seq", "crate"];
+const KEYS: [&str; 7] = ["stage", "layer", "seq", "outputs", "inputs", "when", "crate"];
 
 /// What stands between the parentheses of `#[traced(...)]`.
 #[derive(Default)]
@@ -17,6 +17,12 @@ pub(crate) struct Args {
     pub(crate) layer: Option<Expr>,
     /// The same for the sequence index.
     pub(crate) seq: Option<Expr>,
+    /// Names of the tensors of a tuple.
+    pub(crate) outputs: Vec<LitStr>,
+    /// Arguments to record before the body runs.
+    pub(crate) inputs: Vec<Ident>,
+    /// Records only while this is true.
+    pub(crate) when: Option<Expr>,
     /// Path to the library, `::bitnet_trace` when left out.
     pub(crate) library: Option<Path>,
 }
@@ -38,6 +44,18 @@ impl Parse for Args {
                 "seq" => {
                     unseen(args.seq.is_some(), &key)?;
                     args.seq = Some(value(input)?);
+                }
+                "outputs" => {
+                    unseen(!args.outputs.is_empty(), &key)?;
+                    args.outputs = list(input, &key, "names in quotes, as in `outputs(\"q\", \"k\", \"v\")`")?;
+                }
+                "inputs" => {
+                    unseen(!args.inputs.is_empty(), &key)?;
+                    args.inputs = list(input, &key, "names of arguments, as in `inputs(x, mask)`")?;
+                }
+                "when" => {
+                    unseen(args.when.is_some(), &key)?;
+                    args.when = Some(value(input)?);
                 }
                 "crate" => {
                     unseen(args.library.is_some(), &key)?;
@@ -65,6 +83,21 @@ fn stage(input: ParseStream<'_>) -> Result<LitStr> {
         ));
     }
     Ok(stage)
+}
+
+/// At least one, in parentheses.
+fn list<T: Parse>(input: ParseStream<'_>, key: &Ident, expected: &str) -> Result<Vec<T>> {
+    let explain = |error: Error| Error::new(error.span(), format!("expected {expected}"));
+    if !input.peek(syn::token::Paren) {
+        return Err(Error::new(key.span(), format!("expected {expected}")));
+    }
+    let content;
+    syn::parenthesized!(content in input);
+    let items = content.parse_terminated(T::parse, Token![,]).map_err(explain)?;
+    if items.is_empty() {
+        return Err(Error::new(key.span(), format!("`{key}` is empty, expected {expected}")));
+    }
+    Ok(items.into_iter().collect())
 }
 
 fn value(input: ParseStream<'_>) -> Result<Expr> {

@@ -1,13 +1,13 @@
 //! From an annotated function to the same function with its body handed to the library.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::fold::{Fold, fold_type};
 use syn::spanned::Spanned;
-use syn::{LitStr, Result, ReturnType, Type};
+use syn::{LitStr, Result, ReturnType, Signature, Type};
 
 use crate::args::Args;
-use crate::func::Function;
+use crate::func::{Function, return_span};
 
 /// The attribute as a function of token streams: never panics, and on an error gives the error
 /// together with the untouched item, so that callers of the function still resolve.
@@ -24,11 +24,9 @@ pub(crate) fn attribute(args: TokenStream, item: &TokenStream) -> TokenStream {
 //
 // Output:
 //     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-//         ::bitnet_trace::private::traced_in(
-//             { static SITE: Site = Site::new("block_out", "forward", module, file, line); &SITE },
-//             ::bitnet_trace::private::Scope::new().layer(self.index),
-//             move || -> Result<Tensor> { ... },
-//         )
+//         ::bitnet_trace::private::Call::new({ static SITE: Site = ...; &SITE })
+//             .layer(self.index)
+//             .run(move || -> Result<Tensor> { ... })
 //     }
 pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let args: Args = syn::parse2(args)?;
@@ -38,23 +36,74 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     let library = library(&args);
     let site = site(&args, &function, &library);
     let Function { attrs, vis, sig, body } = &function;
-    let output = closure_output(&sig.output);
-    // An unmet `Traced` bound is reported at this path, so it wears the span of the return type.
-    let call = |name: &str| {
-        let name = proc_macro2::Ident::new(name, crate::func::return_span(sig).resolved_at(Span::mixed_site()));
-        quote! { #library::private::#name }
-    };
-    let body = match scope(&args, &library) {
-        None => {
-            let traced = call("traced");
-            quote! { #traced(#site, move || #output #body) }
-        }
-        Some(scope) => {
-            let traced_in = call("traced_in");
-            quote! { #traced_in(#site, #scope, move || #output #body) }
+    // An unmet bound is reported at the call, so its name wears the span of the return type.
+    let name = |name: &str| Ident::new(name, return_span(sig).resolved_at(Span::mixed_site()));
+    let settings = settings(&args);
+    let body = if sig.asyncness.is_some() {
+        let run = name("run_async");
+        let block = async_block(sig, body);
+        quote! { #library::private::Call::new(#site) #settings .#run(#block).await }
+    } else {
+        let output = erase_impl_trait(&sig.output);
+        if settings.is_empty() {
+            let traced = name("traced");
+            quote! { #library::private::#traced(#site, move || #output #body) }
+        } else {
+            let run = name("run");
+            quote! { #library::private::Call::new(#site) #settings .#run(move || #output #body) }
         }
     };
     Ok(quote! { #(#attrs)* #vis #sig { #body } })
+}
+
+// Output: .layer(self.index).seq(position).when(self.debug).input("x", &x)
+fn settings(args: &Args) -> TokenStream {
+    let layer = args.layer.as_ref().map(|layer| quote! { .layer(#layer) });
+    let seq = args.seq.as_ref().map(|seq| quote! { .seq(#seq) });
+    let when = args.when.as_ref().map(|when| quote! { .when(#when) });
+    let inputs = args.inputs.iter().map(|input| {
+        let name = LitStr::new(input.to_string().trim_start_matches("r#"), Span::mixed_site());
+        quote! { .input(#name, &#input) }
+    });
+    quote! { #layer #seq #when #(#inputs)* }
+}
+
+// Output:
+//     async move {
+//         if false {
+//             let __ret: Result<Tensor> = loop {};
+//             return __ret;
+//         }
+//         { ... }
+//     }
+//
+// An async block has no place for its type. The return that is never reached tells it, so that `?`,
+// coercions and errors are as in the function; the body has a scope of its own, so that its `use`
+// cannot change what the type means.
+fn async_block(sig: &Signature, body: &Group) -> TokenStream {
+    let told = match &erase_impl_trait(&sig.output) {
+        ReturnType::Default => quote! {},
+        ReturnType::Type(_, ty) => quote! {
+            #[allow(
+                unknown_lints,
+                unreachable_code,
+                clippy::diverging_sub_expression,
+                clippy::empty_loop,
+                clippy::let_unit_value,
+                clippy::let_with_type_underscore,
+                clippy::needless_return,
+                clippy::unreachable
+            )]
+            if false {
+                let __ret: #ty = loop {};
+                return __ret;
+            }
+        },
+    };
+    // Braces of ours: with the user's the compiler would call them unused.
+    let mut scope = Group::new(Delimiter::Brace, body.stream());
+    scope.set_span(body.span().resolved_at(Span::mixed_site()));
+    quote! { async move { #told #scope } }
 }
 
 fn library(args: &Args) -> TokenStream {
@@ -72,31 +121,25 @@ fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream 
     // `line!()` gives the line of the outermost expansion, which is the attribute's; written with
     // the span of `fn` it is not part of an expansion and gives the line of the function.
     let line = quote_spanned! { function.sig.fn_token.span() => ::core::line!() };
+    let outputs = (!args.outputs.is_empty()).then(|| {
+        let names = &args.outputs;
+        quote! { .outputs(&[#(#names),*]) }
+    });
     quote! {
         {
             static SITE: #library::private::Site = #library::private::Site::new(
                 #stage, #name, ::core::module_path!(), ::core::file!(), #line,
-            );
+            ) #outputs;
             &SITE
         }
     }
 }
 
-// Output: Scope::new().layer(self.index).seq(position), or nothing
-fn scope(args: &Args, library: &TokenStream) -> Option<TokenStream> {
-    if args.layer.is_none() && args.seq.is_none() {
-        return None;
-    }
-    let layer = args.layer.as_ref().map(|layer| quote! { .layer(#layer) });
-    let seq = args.seq.as_ref().map(|seq| quote! { .seq(#seq) });
-    Some(quote! { #library::private::Scope::new() #layer #seq })
-}
-
 // Input:  -> Result<impl Module>
 // Output: -> Result<_>
 //
-// `impl Trait` means something else (nothing, E0562) in a closure's signature.
-fn closure_output(output: &ReturnType) -> ReturnType {
+// `impl Trait` may stand neither in a closure's signature nor in a `let` (E0562).
+fn erase_impl_trait(output: &ReturnType) -> ReturnType {
     struct Erase;
     impl Fold for Erase {
         fn fold_type(&mut self, ty: Type) -> Type {

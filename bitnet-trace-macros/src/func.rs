@@ -5,7 +5,7 @@ use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Result, ReturnType, Signature, Token, Visibility};
+use syn::{Attribute, Error, Result, ReturnType, Signature, Token, Type, Visibility};
 
 /// A function split into the parts that an expansion puts together again.
 pub(crate) struct Function {
@@ -49,9 +49,6 @@ impl Function {
                 "`#[traced]` cannot record a `const fn`: recording runs code that the compiler cannot evaluate",
             ));
         }
-        if let Some(token) = &self.sig.asyncness {
-            return Err(Error::new(token.span(), "`#[traced]` does not take `async fn` yet"));
-        }
         if let Some(attr) = self.attrs.iter().find(|attr| attr.path().is_ident("track_caller")) {
             return Err(Error::new(
                 attr.span(),
@@ -62,6 +59,14 @@ impl Function {
             return Err(Error::new(
                 self.sig.ident.span(),
                 "`#[traced]` records what a function returns, and this one returns nothing; use `bitnet_trace::tap` inside it",
+            ));
+        }
+        if let ReturnType::Type(_, ty) = &self.sig.output
+            && let Type::ImplTrait(opaque) = &**ty
+        {
+            return Err(Error::new(
+                opaque.span(),
+                "`#[traced]` cannot see into an `impl Trait` that is the whole return value; name the type, or box the future",
             ));
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::future::Instrumented;
 use crate::session::Session;
 
 /// What a record says about where it was made: step, layer, request and token positions.
@@ -160,6 +161,12 @@ impl TraceContext {
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         let _scope = self.clone().enter();
         f()
+    }
+
+    /// A future that is polled in this context, whichever thread polls it: the way to carry a context
+    /// into a task that is spawned.
+    pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
+        Instrumented::new(future, self.clone())
     }
 
     /// A context that sets nothing but the session.

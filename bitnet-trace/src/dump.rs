@@ -6,7 +6,7 @@ use crate::annotation::Annotation;
 use crate::config;
 use crate::context::{self, TraceContext};
 use crate::losses::warn;
-use crate::recorder::{Draft, record_value};
+use crate::recorder::{Draft, OUT, record_value};
 use crate::run;
 use crate::session;
 use crate::traced::Traced;
@@ -45,7 +45,7 @@ pub fn dump_trace_with_context(
     };
     let mut context = TraceContext::default();
     (context.seq, context.layer) = (seq_index, layer_idx);
-    let draft = Draft { name: name.to_owned(), stage, output: None, site: None, context: &context };
+    let draft = Draft { name: name.to_owned(), stage, output: None, io: OUT, site: None, context: &context };
     draft.record(tensor, &session).map_err(|error| {
         session.lose(&error);
         candle_core::Error::wrap(error)

@@ -20,9 +20,13 @@ mod filter;
 #[cfg(feature = "trace")]
 mod fingerprint;
 #[cfg(feature = "trace")]
+mod future;
+#[cfg(feature = "trace")]
 mod losses;
 #[cfg(feature = "trace")]
 mod name;
+#[cfg(feature = "trace")]
+mod observe;
 #[cfg(feature = "trace")]
 #[doc(hidden)]
 pub mod private;
@@ -62,6 +66,8 @@ pub use traced::{TensorVisitor, Traced, TupleElement};
 pub use context::{ContextGuard, TraceContext};
 #[cfg(feature = "trace")]
 pub use dump::{annotate_run, dump_trace, dump_trace_with_context, flush, tap};
+#[cfg(feature = "trace")]
+pub use future::Instrumented;
 #[cfg(feature = "trace")]
 pub use losses::Loss;
 #[cfg(feature = "trace")]

@@ -83,6 +83,12 @@ impl TraceContext {
         ContextGuard(PhantomData)
     }
 
+    /// The future itself.
+    #[inline]
+    pub fn instrument<F: Future>(&self, future: F) -> F {
+        future
+    }
+
     /// Calls `f`.
     #[inline]
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {

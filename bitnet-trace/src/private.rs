@@ -3,45 +3,40 @@
 pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
 pub use crate::site::Site;
 
-use crate::context::{ContextGuard, TraceContext};
-use crate::recorder::record_value;
+use crate::context::TraceContext;
+use crate::future::TracedFuture;
+pub use crate::observe::Observe;
+use crate::recorder::record_input;
 use crate::session::may_record;
 use crate::traced::Traced;
 
 /// Runs an annotated function's body and records what it returns.
 #[inline]
-pub fn traced<R: Traced>(site: &'static Site, body: impl FnOnce() -> R) -> R {
-    let value = body();
-    if may_record() {
-        record_value(site.stage, Some(site), &value);
-    }
-    value
+pub fn traced<R: Observe>(site: &'static Site, body: impl FnOnce() -> R) -> R {
+    body().observe(site)
 }
 
-/// The same inside a scope of its own.
-#[inline]
-pub fn traced_in<R: Traced>(site: &'static Site, scope: Scope, body: impl FnOnce() -> R) -> R {
-    let _scope = scope.enter();
-    traced(site, body)
+/// One call of an annotated function whose attribute has arguments beside the stage.
+#[derive(Debug)]
+pub struct Call {
+    site: &'static Site,
+    scope: TraceContext,
+    when: bool,
 }
 
-/// The arguments `layer` and `seq` of the attribute.
-#[derive(Debug, Default)]
-pub struct Scope(TraceContext);
-
-impl Scope {
-    /// A scope that sets nothing.
+impl Call {
+    /// A call that is recorded in the scope it finds.
     #[inline]
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(site: &'static Site) -> Self {
+        Self { site, scope: TraceContext::default(), when: true }
     }
 
     /// Sets the layer, if there is one.
     #[inline]
     #[must_use]
     pub fn layer(mut self, layer: impl Index) -> Self {
-        self.0.layer = layer.index();
+        self.scope.layer = layer.index();
         self
     }
 
@@ -49,13 +44,40 @@ impl Scope {
     #[inline]
     #[must_use]
     pub fn seq(mut self, seq: impl Index) -> Self {
-        self.0.seq = seq.index();
+        self.scope.seq = seq.index();
         self
     }
 
+    /// Records only if this is true.
     #[inline]
-    fn enter(self) -> ContextGuard {
-        self.0.enter()
+    #[must_use]
+    pub fn when(mut self, when: bool) -> Self {
+        self.when = when;
+        self
+    }
+
+    /// Records an argument now, before the body runs.
+    #[inline]
+    #[must_use]
+    pub fn input<T: Traced>(self, argument: &str, value: &T) -> Self {
+        if self.when && may_record() {
+            self.scope.in_scope(|| record_input(self.site, argument, value));
+        }
+        self
+    }
+
+    /// Runs the body in the scope and records what it returns.
+    #[inline]
+    pub fn run<R: Observe>(self, body: impl FnOnce() -> R) -> R {
+        let _scope = self.scope.enter();
+        let value = body();
+        if self.when { value.observe(self.site) } else { value }
+    }
+
+    /// The same for the body of an `async fn`, whose scope is entered at every poll.
+    #[inline]
+    pub fn run_async<F: Future<Output: Traced>>(self, body: F) -> TracedFuture<F> {
+        TracedFuture::new(body, self.when.then_some(self.site), self.scope)
     }
 }
 

@@ -34,29 +34,64 @@ pub(crate) fn record_value(stage: &str, site: Option<&Site>, value: &dyn Traced)
             name: record_name(&context, stage, label),
             stage: Some(stage),
             output: (!label.is_empty()).then_some(label),
+            io: OUT,
             site,
             context: &context,
         };
-        if let Err(error) = draft.record(tensor, &session) {
-            session.lose(&error);
-        }
+        draft.record_or_lose(tensor, &session);
+    };
+    let outputs = site.map_or(&[][..], |site| site.outputs);
+    value.visit_tensors(&mut TensorVisitor::new(&mut visit).with_names(outputs));
+}
+
+/// Records every tensor of an argument, before the function's body runs.
+#[cold]
+#[inline(never)]
+pub(crate) fn record_input(site: &Site, argument: &str, value: &dyn Traced) {
+    let Some(session) = session::active() else { return };
+    if session.wants(&Subject { stage: Some(site.stage), io: IN, rest: None }) == Some(false) {
+        return;
+    }
+    let context = TraceContext::current();
+    let mut visit = |label: &str, tensor: &Tensor| {
+        let output = if label.is_empty() { argument.to_owned() } else { format!("{argument}.{label}") };
+        let draft = Draft {
+            name: record_name(&context, site.stage, &format!("{IN}.{output}")),
+            stage: Some(site.stage),
+            output: Some(&output),
+            io: IN,
+            site: Some(site),
+            context: &context,
+        };
+        draft.record_or_lose(tensor, &session);
     };
     value.visit_tensors(&mut TensorVisitor::new(&mut visit));
 }
 
 /// What filters call the records of what functions return.
-const OUT: &str = "out";
+pub(crate) const OUT: &str = "out";
+
+/// What filters and records call the records of arguments.
+const IN: &str = "in";
 
 /// What is known of a record before its tensor is read.
 pub(crate) struct Draft<'a> {
     pub(crate) name: String,
     pub(crate) stage: Option<&'a str>,
     pub(crate) output: Option<&'a str>,
+    pub(crate) io: &'a str,
     pub(crate) site: Option<&'a Site>,
     pub(crate) context: &'a TraceContext,
 }
 
 impl Draft<'_> {
+    /// Records; what cannot be recorded is counted as lost.
+    fn record_or_lose(self, tensor: &Tensor, session: &Session) {
+        if let Err(error) = self.record(tensor, session) {
+            session.lose(&error);
+        }
+    }
+
     /// Asks the filters; then reads the tensor once and hands the record to the session.
     pub(crate) fn record(self, tensor: &Tensor, session: &Session) -> Result<(), Error> {
         let subject = self.subject();
@@ -86,7 +121,7 @@ impl Draft<'_> {
 
     fn subject(&self) -> Subject<'_> {
         let TraceContext { seq, layer, request, .. } = *self.context;
-        Subject { stage: self.stage, io: OUT, rest: Some(Rest { name: &self.name, layer, seq, request }) }
+        Subject { stage: self.stage, io: self.io, rest: Some(Rest { name: &self.name, layer, seq, request }) }
     }
 
     fn record_of(self, tensor: &Tensor, found: &Fingerprint) -> TraceRecord {
@@ -104,7 +139,7 @@ impl Draft<'_> {
             order: None,
             call: 0,
             output: self.output.map(str::to_owned),
-            io: None,
+            io: (self.io != OUT).then(|| self.io.to_owned()),
             request: self.context.request,
             tokens: self.context.tokens.as_ref().map(|tokens| [tokens.start, tokens.end]),
             min: statistics.min(),

@@ -16,6 +16,8 @@ pub struct Site {
     pub file: &'static str,
     /// Line of the `fn` keyword, from 1.
     pub line: u32,
+    /// What the positions of a returned tuple are called.
+    pub outputs: &'static [&'static str],
     /// What the last session's filter says of the stage alone: the session's number, then two bits.
     decided: AtomicU64,
 }
@@ -36,7 +38,15 @@ impl Site {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self { stage, function, module, file, line, decided: AtomicU64::new(0) }
+        Self { stage, function, module, file, line, outputs: &[], decided: AtomicU64::new(0) }
+    }
+
+    /// Called by the expansion of `#[traced(outputs(..))]`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn outputs(self, outputs: &'static [&'static str]) -> Self {
+        let Self { stage, function, module, file, line, .. } = self;
+        Self { stage, function, module, file, line, outputs, decided: AtomicU64::new(0) }
     }
 
     /// What `decide` says for this session, asked once as long as the session stays the same.

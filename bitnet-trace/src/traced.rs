@@ -1,14 +1,18 @@
 //! Finding the tensors in what a function returns: by its type, not by how the type is written.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
 /// A value that holds tensors: what a `#[traced]` function may return.
 ///
 /// Implemented for `Tensor`, references, `Option`, `Result` (an `Err` records nothing), tuples,
-/// `Vec`, arrays and slices of such values. Beside a tensor, tuples may hold plain numbers, strings
-/// and bools, which are passed over.
+/// `Vec`, arrays and slices of such values, maps with text keys (in the order of the keys), and
+/// `Box`, `Rc`, `Arc`. Beside a tensor, tuples may hold plain numbers, strings and bools, which are
+/// passed over.
 ///
 /// For a type of your own, name its parts:
 ///
@@ -52,13 +56,19 @@ pub trait TupleElement {
 pub struct TensorVisitor<'a> {
     /// Labels from the outermost value inwards, joined by dots. Empty for a value that is a tensor.
     path: String,
+    /// What the positions of a tuple are called; those beyond are numbers.
+    names: &'a [&'a str],
     visit: &'a mut dyn FnMut(&str, &Tensor),
 }
 
 #[cfg(feature = "trace")]
 impl<'a> TensorVisitor<'a> {
     pub(crate) fn new(visit: &'a mut dyn FnMut(&str, &Tensor)) -> Self {
-        Self { path: String::new(), visit }
+        Self { path: String::new(), names: &[], visit }
+    }
+
+    pub(crate) fn with_names(self, names: &'a [&'a str]) -> Self {
+        Self { names, ..self }
     }
 }
 
@@ -71,6 +81,14 @@ impl TensorVisitor<'_> {
     /// Shows a part of the value under a label: a field's name, an index, a key.
     pub fn part<T: Traced + ?Sized>(&mut self, label: impl fmt::Display, part: &T) {
         self.labelled(label, |visitor| part.visit_tensors(visitor));
+    }
+
+    /// An element of a tuple; the names are for the outermost one.
+    fn element<T: TupleElement>(&mut self, position: usize, element: &T) {
+        match self.names.get(position).filter(|_| self.path.is_empty()).copied() {
+            Some(name) => self.labelled(name, |visitor| element.visit_element(visitor)),
+            None => self.labelled(position, |visitor| element.visit_element(visitor)),
+        }
     }
 
     fn labelled(&mut self, label: impl fmt::Display, show: impl FnOnce(&mut Self)) {
@@ -144,6 +162,36 @@ impl<T: Traced, const N: usize> Traced for [T; N] {
     }
 }
 
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        impl<T: Traced + ?Sized> Traced for $pointer<T> {
+            fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+                (**self).visit_tensors(visitor);
+            }
+        }
+    )*};
+}
+
+pointers!(Box, Rc, Arc);
+
+impl<K: AsRef<str> + Ord, T: Traced> Traced for BTreeMap<K, T> {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        for (key, value) in self {
+            visitor.part(key.as_ref(), value);
+        }
+    }
+}
+
+impl<K: AsRef<str>, T: Traced, S> Traced for HashMap<K, T, S> {
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        let mut entries: Vec<(&str, &T)> = self.iter().map(|(key, value)| (key.as_ref(), value)).collect();
+        entries.sort_by_key(|(key, _)| *key);
+        for (key, value) in entries {
+            visitor.part(key, value);
+        }
+    }
+}
+
 impl<T: Traced> TupleElement for T {
     fn visit_element(&self, visitor: &mut TensorVisitor<'_>) {
         self.visit_tensors(visitor);
@@ -170,7 +218,7 @@ macro_rules! tuples {
     ($($element:ident $position:tt),+) => {
         impl<$($element: TupleElement),+> Traced for ($($element,)+) {
             fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
-                $(visitor.labelled($position, |visitor| self.$position.visit_element(visitor));)+
+                $(visitor.element($position, &self.$position);)+
             }
         }
     };
@@ -187,6 +235,10 @@ tuples!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 
 #[cfg(all(test, feature = "trace"))]
 mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::rc::Rc;
+    use std::sync::Arc;
+
     use candle_core::{Device, Result, Tensor};
 
     use super::{TensorVisitor, Traced};
@@ -216,6 +268,30 @@ mod tests {
         assert_eq!(labels(&vec![tensor(), tensor()]), ["0", "1"]);
         assert_eq!(labels(&vec![tensor()]), ["0"]);
         assert_eq!(labels(&(tensor(), (tensor(), [tensor()]))), ["0", "1.0", "1.1.0"]);
+    }
+
+    #[test]
+    fn maps_are_labelled_by_key_in_order_and_pointers_are_seen_through() {
+        let keys = ["c", "a", "b"].map(|key| (key.to_owned(), tensor()));
+        assert_eq!(labels(&HashMap::from(keys.clone())), ["a", "b", "c"]);
+        assert_eq!(labels(&BTreeMap::from(keys)), ["a", "b", "c"]);
+        assert_eq!(labels(&Box::new(Arc::new(tensor()))), [""]);
+        assert_eq!(labels(&(Rc::new((tensor(), tensor())), 1)), ["0.0", "0.1"]);
+    }
+
+    #[test]
+    fn names_are_for_the_positions_of_the_outermost_tuple() {
+        let named = |value: &dyn Traced| {
+            let mut found = Vec::new();
+            let mut visit = |label: &str, _: &Tensor| found.push(label.to_owned());
+            value.visit_tensors(&mut TensorVisitor::new(&mut visit).with_names(&["q", "k"]));
+            found
+        };
+        assert_eq!(named(&(tensor(), tensor(), tensor())), ["q", "k", "2"]);
+        assert_eq!(named(&(None::<Tensor>, tensor())), ["k"]);
+        assert_eq!(named(&(tensor(), (tensor(), vec![tensor()]))), ["q", "k.0", "k.1.0"]);
+        assert_eq!(named(&vec![tensor(), tensor()]), ["0", "1"]);
+        assert_eq!(named(&tensor()), [""]);
     }
 
     #[test]
