@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ pub(crate) struct Run {
     order: AtomicU64,
     written: AtomicU64,
     /// How often a record was made, by hash of what tells records apart.
-    calls: Mutex<HashMap<u64, usize>>,
+    calls: Mutex<HashMap<u64, usize, BuildHasherDefault<Hashed>>>,
     losses: Losses,
     annotations: Mutex<BTreeMap<String, Annotation>>,
     started: SystemTime,
@@ -34,6 +34,24 @@ pub(crate) struct Run {
     claim: Mutex<Option<Claim>>,
     /// Whether a `TraceSession` records here now.
     pub(crate) in_session: AtomicBool,
+}
+
+/// The hash of a key that is one already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only `u64` keys are hashed");
+    }
 }
 
 /// Where records are kept.

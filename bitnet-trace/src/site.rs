@@ -1,6 +1,7 @@
 //! What is known of an annotated function at compile time.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One `#[traced]` function: its stage and where it stands in the source.
@@ -18,6 +19,8 @@ pub struct Site {
     pub line: u32,
     /// What the last session's filter says of the stage alone: the session's number, then two bits.
     decided: AtomicU64,
+    /// `file:line function`, made by the first record.
+    text: OnceLock<String>,
 }
 
 /// The filter needs more than the stage.
@@ -36,7 +39,12 @@ impl Site {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self { stage, function, module, file, line, decided: AtomicU64::new(0) }
+        Self { stage, function, module, file, line, decided: AtomicU64::new(0), text: OnceLock::new() }
+    }
+
+    /// The form of a record's `site`.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.to_string())
     }
 
     /// What `decide` says for this session, asked once as long as the session stays the same.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::line::append;
 use crate::error::Error;
 use crate::paths::JSONL;
 use crate::record::TraceRecord;
@@ -45,8 +46,7 @@ impl Jsonl {
         if *torn {
             line.push(b'\n');
         }
-        serde_json::to_writer(&mut *line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
-        line.push(b'\n');
+        append(line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
         match file.write_all(line) {
             Ok(()) => {
                 *length += line.len() as u64;
