@@ -58,6 +58,7 @@ fn work(layer: usize) {
     black_box(layer);
 }
 
+#[allow(clippy::unnecessary_wraps)] // as functions of a model
 #[inline(never)]
 fn plain(x: &Tensor) -> Result<Tensor> {
     Ok(x.clone())

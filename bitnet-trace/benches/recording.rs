@@ -69,7 +69,7 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
                 TURN / tensor.elem_count(),
                 thread_seconds,
                 [&mut || _ = black_box(fingerprint(black_box(&tensor), wanted)), &mut || {
-                    session.in_scope(|| call(&tensor, &mut step))
+                    session.in_scope(|| call(&tensor, &mut step));
                 }],
             );
             let row = format!("{format}, {capture}");
@@ -166,7 +166,9 @@ fn decode_step(root: &Path) -> Result<()> {
                         let _step = TraceContext::seq(step).enter();
                         for (index, layer) in layers.iter().enumerate() {
                             let _layer = TraceContext::layer(index).enter();
-                            layer.iter().for_each(|(stage, tensor)| tap(stage, tensor));
+                            for (stage, tensor) in layer {
+                                tap(stage, tensor);
+                            }
                         }
                         tap("logits", &logits);
                     });

@@ -115,7 +115,7 @@ impl Draft<'_> {
             inf_count: statistics.inf_count,
             zero_count: statistics.zero_count,
             sketch: found.sketch.as_ref().map(base64),
-            rows: found.rows.as_ref().map(|rows| rows.iter().map(hex).collect()),
+            rows: found.rows.as_ref().map(|rows| rows.iter().copied().map(hex).collect()),
             values: None,
             raw_blake3: found.raw_blake3.map(hash_hex),
             site: self.site.map(|site| site.text().to_owned()),
@@ -139,8 +139,8 @@ fn hash_hex(hash: Hash) -> String {
 }
 
 /// 16 hex digits.
-fn hex(row: &[u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(*row))
+fn hex(row: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(row))
 }
 
 /// `cuda:0`, `metal:0`; nothing for the CPU.

@@ -61,7 +61,7 @@ enum Place {
         /// Opened by the first record of that format.
         jsonl: Mutex<Option<Arc<Jsonl>>>,
         /// The settings of whoever began the run, for `run.json`.
-        config: Config,
+        config: Box<Config>,
     },
     Memory(Memory),
 }
@@ -82,7 +82,11 @@ impl Run {
             return Ok(Arc::clone(run));
         }
         let claim = claim(&key)?;
-        let place = Place::Directory { path: claim.directory.clone(), jsonl: Mutex::default(), config: config.clone() };
+        let place = Place::Directory {
+            path: claim.directory.clone(),
+            jsonl: Mutex::default(),
+            config: Box::new(config.clone()),
+        };
         let run = Arc::new(Self::new(place, Some(claim)));
         run.write_manifest(None)?;
         runs.insert(key, Arc::clone(&run));

@@ -108,7 +108,8 @@ impl Object<'_> {
 
 /// Looks at all bytes at once: no way out of the loop, so that it becomes vector instructions.
 fn needs_escapes(text: &str) -> bool {
-    text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
+    let special = |byte| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    text.bytes().fold(0, |found, byte| found | special(byte)) != 0
 }
 
 #[cfg(test)]
