@@ -64,14 +64,14 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
             let session = session(&root.join(format!("digest-{format}-{capture}")), format, capture)?;
             let wanted = Wanted { sketch: capture == "sketch", rows: false };
             let mut step = 0;
-            let [digest, call] = medians(
-                ROUNDS,
-                TURN / tensor.elem_count(),
-                thread_seconds,
-                [&mut || _ = black_box(fingerprint(black_box(&tensor), wanted)), &mut || {
-                    session.in_scope(|| call(&tensor, &mut step));
-                }],
-            );
+            let [digest, call] = session.in_scope(|| {
+                medians(
+                    ROUNDS,
+                    TURN / tensor.elem_count(),
+                    thread_seconds,
+                    [&mut || _ = black_box(fingerprint(black_box(&tensor), wanted)), &mut || call(&tensor, &mut step)],
+                )
+            });
             let row = format!("{format}, {capture}");
             let [digest, call] = [digest, call].map(|seconds| seconds * 1e6);
             println!("{row:<16} {call:>8.2} {digest:>8.2} {:>10.2} {reach:>8} {stretch:>8}", call - digest);
@@ -94,16 +94,18 @@ fn earlier_tracer(root: &Path) -> Result<()> {
         let session = session(&root.join(format!("call-{rows}")), "jsonl", "sketch")?;
         let directory = root.join(format!("earlier-{rows}"));
         let mut step = 0;
-        let [hash, earlier, call] = medians(
-            ROUNDS,
-            (TURN / tensor.elem_count()).max(1),
-            thread_seconds,
-            [
-                &mut || _ = black_box(blake3::hash(bytemuck::cast_slice(black_box(&values)))),
-                &mut || earlier(&directory, 0, black_box(&tensor)),
-                &mut || session.in_scope(|| call(&tensor, &mut step)),
-            ],
-        );
+        let [hash, earlier, call] = session.in_scope(|| {
+            medians(
+                ROUNDS,
+                (TURN / tensor.elem_count()).max(1),
+                thread_seconds,
+                [
+                    &mut || _ = black_box(blake3::hash(bytemuck::cast_slice(black_box(&values)))),
+                    &mut || earlier(&directory, 0, black_box(&tensor)),
+                    &mut || call(&tensor, &mut step),
+                ],
+            )
+        });
         let row = format!("{rows}x2560 f32");
         let (hash, earlier, call, ratio) = (hash * 1e6, earlier * 1e6, call * 1e6, call / earlier);
         println!("{row:<16} {hash:>10.2} {earlier:>10.2} {call:>10.2} {ratio:>8.3} {reach:>8} {stretch:>8}");
@@ -146,23 +148,32 @@ fn decode_step(root: &Path) -> Result<()> {
         .collect::<Result<_>>()?;
 
     println!("a decode step of {} records, `jsonl`, over BLAKE3 of the same bytes", values.len());
-    println!("{:<16} {:>10} {:>10} {:>8} {:>8} {:>8}", "capture", "blake3 us", "step us", "ratio", "reach", "stretch");
+    println!(
+        "{:<16} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
+        "capture", "blake3 us", "digest us", "step us", "ratio", "reach", "stretch"
+    );
     for (capture, reach, stretch) in [("none", 1.5, 1.3), ("sketch", 1.7, 1.45)] {
         let session = session(&root.join(format!("step-{capture}")), "jsonl", capture)?;
         let mut step = 0;
-        let [hash, time] = medians(
-            ROUNDS,
-            1,
-            thread_seconds,
-            [
-                &mut || {
-                    for values in &values {
-                        black_box(blake3::hash(bytemuck::cast_slice(black_box(values))));
-                    }
-                },
-                &mut || {
-                    step += 1;
-                    session.in_scope(|| {
+        let wanted = Wanted { sketch: capture == "sketch", rows: false };
+        let [hash, digest, time] = session.in_scope(|| {
+            medians(
+                ROUNDS,
+                1,
+                thread_seconds,
+                [
+                    &mut || {
+                        for values in &values {
+                            black_box(blake3::hash(bytemuck::cast_slice(black_box(values))));
+                        }
+                    },
+                    &mut || {
+                        for tensor in layers.iter().flatten().map(|(_, tensor)| tensor).chain([&logits]) {
+                            let _ = black_box(fingerprint(black_box(tensor), wanted));
+                        }
+                    },
+                    &mut || {
+                        step += 1;
                         let _step = TraceContext::seq(step).enter();
                         for (index, layer) in layers.iter().enumerate() {
                             let _layer = TraceContext::layer(index).enter();
@@ -171,12 +182,12 @@ fn decode_step(root: &Path) -> Result<()> {
                             }
                         }
                         tap("logits", &logits);
-                    });
-                },
-            ],
-        );
-        let (hash, time, ratio) = (hash * 1e6, time * 1e6, time / hash);
-        println!("{capture:<16} {hash:>10.1} {time:>10.1} {ratio:>8.3} {reach:>8} {stretch:>8}");
+                    },
+                ],
+            )
+        });
+        let (hash, digest, time, ratio) = (hash * 1e6, digest * 1e6, time * 1e6, time / hash);
+        println!("{capture:<16} {hash:>10.1} {digest:>10.1} {time:>10.1} {ratio:>8.3} {reach:>8} {stretch:>8}");
         end(session)?;
     }
     println!();
@@ -202,18 +213,20 @@ fn on_disk() -> Result<()> {
         let mut step = 0;
         for files in [1, DISK_FILES] {
             let mut next = 0;
-            let [earlier, call] = medians(
-                DISK_ROUNDS,
-                DISK_CALLS,
-                || begin.elapsed().as_secs_f64(),
-                [
-                    &mut || {
-                        earlier(&directory, next % files, black_box(&tensor));
-                        next += 1;
-                    },
-                    &mut || session.in_scope(|| call(&tensor, &mut step)),
-                ],
-            );
+            let [earlier, call] = session.in_scope(|| {
+                medians(
+                    DISK_ROUNDS,
+                    DISK_CALLS,
+                    || begin.elapsed().as_secs_f64(),
+                    [
+                        &mut || {
+                            earlier(&directory, next % files, black_box(&tensor));
+                            next += 1;
+                        },
+                        &mut || call(&tensor, &mut step),
+                    ],
+                )
+            });
             let (earlier, call, ratio) = (earlier * 1e6, call * 1e6, call / earlier);
             let files = format!("{files} in turn");
             println!("{format:<8} {files:>12} {earlier:>10.1} {call:>10.1} {ratio:>8.4} {reach:>8} {stretch:>8}");
