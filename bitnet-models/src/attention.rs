@@ -19,14 +19,13 @@ pub(crate) struct Attention {
     v_proj: BitLinear,
     o_proj: BitLinear,
     sub_norm: RmsNorm,
-    rope: Rope,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
 }
 
 impl Attention {
-    pub(crate) fn load(weights: &Weights<'_>, config: &Config, rope: &Rope) -> Result<Self> {
+    pub(crate) fn load(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let hidden = config.hidden_size;
         let kv_width = config.num_key_value_heads * config.head_dim;
         Ok(Self {
@@ -35,20 +34,19 @@ impl Attention {
             v_proj: weights.bit_linear("v_proj", kv_width, hidden)?,
             o_proj: weights.bit_linear("o_proj", hidden, hidden)?,
             sub_norm: weights.rms_norm("attn_sub_norm", hidden, config)?,
-            rope: rope.clone(),
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
         })
     }
 
-    /// `x` `[batch, tokens, hidden]`, normed, whose first token stands at `position`; same shape out.
-    pub(crate) fn forward(&self, x: &Tensor, position: usize, cache: &mut Layer) -> Result<Tensor> {
-        let q = self.q_rope(&self.q_proj(x)?, position)?;
-        let k = self.k_rope(&self.k_proj(x)?, position)?;
+    /// `x` `[batch, tokens, hidden]`, normed; same shape out.
+    pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
+        let q = self.q_rope(&self.q_proj(x)?, rope)?;
+        let k = self.k_rope(&self.k_proj(x)?, rope)?;
         let v = split_heads(&self.v_proj(x)?, self.kv_heads)?;
         let (k, v) = cache.append(&k, &v)?;
-        let probabilities = self.attn_scores_softmax(&q, &k, position)?;
+        let probabilities = self.attn_scores_softmax(&q, &k, rope.position)?;
         let context = self.attn_ctx(&probabilities, &v)?;
         self.o_proj(&self.attn_sub_norm(&context)?)
     }
@@ -70,14 +68,14 @@ impl Attention {
 
     /// `[batch, tokens, hidden]` to `[batch, heads, tokens, head_dim]`, turned by position.
     #[traced(stage = "q_rope")]
-    fn q_rope(&self, q: &Tensor, position: usize) -> Result<Tensor> {
-        self.rope.forward(&split_heads(q, self.heads)?, position)
+    fn q_rope(&self, q: &Tensor, rope: &Rope) -> Result<Tensor> {
+        rope.forward(&split_heads(q, self.heads)?)
     }
 
     /// `[batch, tokens, kv width]` to `[batch, key-value heads, tokens, head_dim]`, turned by position.
     #[traced(stage = "k_rope")]
-    fn k_rope(&self, k: &Tensor, position: usize) -> Result<Tensor> {
-        self.rope.forward(&split_heads(k, self.kv_heads)?, position)
+    fn k_rope(&self, k: &Tensor, rope: &Rope) -> Result<Tensor> {
+        rope.forward(&split_heads(k, self.kv_heads)?)
     }
 
     /// `softmax(q k^T / sqrt(head_dim) + causal mask)`, `[batch, heads, tokens, positions]`.

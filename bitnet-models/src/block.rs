@@ -22,20 +22,20 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn load(weights: &Weights<'_>, config: &Config, rope: &Rope) -> Result<Self> {
+    pub(crate) fn load(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let hidden = config.hidden_size;
         Ok(Self {
             attn_norm: weights.rms_norm("input_layernorm", hidden, config)?,
-            attention: Attention::load(&weights.at("self_attn"), config, rope)?,
+            attention: Attention::load(&weights.at("self_attn"), config)?,
             ffn_norm: weights.rms_norm("post_attention_layernorm", hidden, config)?,
             feed_forward: FeedForward::load(&weights.at("mlp"), config)?,
         })
     }
 
-    /// `x` `[batch, tokens, hidden]`, whose first token stands at `position`; same shape out.
+    /// `x` `[batch, tokens, hidden]`; same shape out.
     #[traced(stage = "block_out")]
-    pub(crate) fn forward(&self, x: &Tensor, position: usize, cache: &mut Layer) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.attn_norm(x)?, position, cache)?;
+    pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.attn_norm(x)?, rope, cache)?;
         let x = attn_residual(x, &attended)?;
         let fed = self.feed_forward.forward(&self.ffn_norm(&x)?)?;
         Ok((x + fed)?)

@@ -71,7 +71,8 @@ impl Config {
         check.is("tie_word_embeddings", raw.tie_word_embeddings, "true", &raw.tie_word_embeddings)?;
         check.is("rope_scaling", raw.rope_scaling.is_none(), "null", &raw.rope_scaling)?;
         let dtype = raw.torch_dtype.or(raw.dtype);
-        check.is("torch_dtype", dtype.as_deref().is_none_or(|dtype| dtype == "float32"), "\"float32\"", &dtype)?;
+        let dtype = dtype.as_deref().unwrap_or("float32");
+        check.is("torch_dtype", dtype == "float32", "\"float32\"", &dtype)?;
 
         let positive = |field, size: usize| check.is(field, size > 0, "at least 1", &size);
         positive("vocab_size", raw.vocab_size)?;
@@ -99,12 +100,8 @@ impl Config {
             &raw.rms_norm_eps,
         )?;
         let rope_type = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.clone());
-        check.is(
-            "rope_parameters.rope_type",
-            rope_type.as_deref().is_none_or(|kind| kind == "default"),
-            "\"default\"",
-            &rope_type,
-        )?;
+        let rope_type = rope_type.as_deref().unwrap_or("default");
+        check.is("rope_parameters.rope_type", rope_type == "default", "\"default\"", &rope_type)?;
         let rope_theta = raw.rope_parameters.and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(ROPE_THETA);
         check.is("rope_theta", rope_theta.is_finite() && rope_theta > 0.0, "a finite number above 0", &rope_theta)?;
 
@@ -182,7 +179,7 @@ struct RopeParameters {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`eos_token_id`: expected an id or a list of ids")]
 enum OneOrMany {
     One(u32),
     Many(Vec<u32>),

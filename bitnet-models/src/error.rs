@@ -81,6 +81,14 @@ pub enum Error {
         /// Ids the model knows.
         vocab_size: usize,
     },
+    /// The cache was made for another model.
+    #[error("the cache has {layers} layers; expected {blocks}, the model's blocks")]
+    OtherCache {
+        /// Layers of the cache.
+        layers: usize,
+        /// Blocks of the model.
+        blocks: usize,
+    },
     /// Every logit is NaN or infinite, so there is no next token.
     #[error("no next token after position {position}: none of the logits is finite")]
     NoFiniteLogit {

@@ -6,38 +6,39 @@ use candle_core::{D, Device, Tensor};
 use crate::config::Config;
 use crate::error::Result;
 
-/// Cosines and sines of every position.
-#[derive(Debug, Clone)]
+/// Cosines and sines of the positions that one call computes.
+#[derive(Debug)]
 pub(crate) struct Rope {
-    /// `[positions, head_dim / 2]`
+    /// Position of the first token.
+    pub(crate) position: usize,
+    /// `[tokens, head_dim / 2]`
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Rope {
-    pub(crate) fn new(config: &Config) -> Result<Self> {
-        let (positions, half) = (config.max_position_embeddings, config.head_dim / 2);
-        let angles: Vec<f32> = (0..positions)
+    /// For `tokens` positions from `position` on.
+    pub(crate) fn new(config: &Config, position: usize, tokens: usize) -> Result<Self> {
+        let half = config.head_dim / 2;
+        let angles: Vec<f32> = (position..position + tokens)
             .flat_map(|position| (0..half).map(move |i| angle(position, i, config.head_dim, config.rope_theta)))
             .collect();
         // Rounded once from f64: the closest that an f32 can be to any correct implementation.
         let table = |f: fn(f64) -> f64| {
             #[allow(clippy::cast_possible_truncation)]
             let values: Vec<f32> = angles.iter().map(|angle| f(f64::from(*angle)) as f32).collect();
-            Tensor::from_vec(values, (positions, half), &Device::Cpu)
+            Tensor::from_vec(values, (tokens, half), &Device::Cpu)
         };
-        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+        Ok(Self { position, cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
-    /// Turns `x` `[batch, heads, tokens, head_dim]`, whose first token stands at `position`.
-    pub(crate) fn forward(&self, x: &Tensor, position: usize) -> Result<Tensor> {
-        let (_, _, tokens, head_dim) = x.dims4()?;
-        let cos = self.cos.narrow(0, position, tokens)?;
-        let sin = self.sin.narrow(0, position, tokens)?;
+    /// Turns `x` `[batch, heads, tokens, head_dim]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let head_dim = x.dim(D::Minus1)?;
         let first = x.narrow(D::Minus1, 0, head_dim / 2)?;
         let second = x.narrow(D::Minus1, head_dim / 2, head_dim / 2)?;
-        let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
-        let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+        let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
+        let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
         Ok(Tensor::cat(&[turned_first, turned_second], D::Minus1)?)
     }
 }

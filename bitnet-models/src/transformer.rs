@@ -31,9 +31,8 @@ impl Transformer {
         let config = checkpoint.config.clone();
         let weights = checkpoint.weights().at("model");
         let embeddings = weights.f32("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
-        let rope = Rope::new(&config)?;
         let blocks = (0..config.num_hidden_layers)
-            .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config, &rope))
+            .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config))
             .collect::<Result<_>>()?;
         let final_norm = weights.rms_norm("norm", config.hidden_size, &config)?;
         Ok(Self { config, embeddings, blocks, final_norm })
@@ -66,15 +65,22 @@ impl Transformer {
     }
 
     fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.check(tokens, cache)?;
+        let before = cache.clone();
+        // A call that fails half way leaves the cache as it was.
+        self.compute(tokens, cache).inspect_err(|_| *cache = before)
+    }
+
+    fn compute(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         let position = cache.positions;
-        self.check(tokens, position)?;
         let end = position + tokens.len();
         let _step = TraceContext::seq(cache.steps).with_tokens(position..end).enter();
 
+        let rope = Rope::new(&self.config, position, tokens.len())?;
         let mut x = self.embed(tokens)?;
         for (index, (block, cache)) in self.blocks.iter().zip(cache.layers_mut()).enumerate() {
             let _layer = TraceContext::layer(index).enter();
-            x = block.forward(&x, position, cache)?;
+            x = block.forward(&x, &rope, cache)?;
         }
         let logits = self.logits(&self.final_norm(&x)?)?;
 
@@ -83,8 +89,12 @@ impl Transformer {
         Ok(logits)
     }
 
-    fn check(&self, tokens: &[u32], position: usize) -> Result<()> {
-        let context = self.config.max_position_embeddings - position;
+    fn check(&self, tokens: &[u32], cache: &mut KvCache) -> Result<()> {
+        let (position, layers) = (cache.positions, cache.layers_mut().len());
+        if layers != self.blocks.len() {
+            return Err(Error::OtherCache { layers, blocks: self.blocks.len() });
+        }
+        let context = self.config.max_position_embeddings.saturating_sub(position);
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }

@@ -128,7 +128,7 @@ fn a_configuration_of_something_else() {
         ("autobitlinear", "trilinear", "`quantization_config.linear_class` is \"trilinear\"; expected"),
         ("\"offline\"", "\"sideways\"", "`quantization_config.quantization_mode` is \"sideways\"; expected"),
         ("relu2", "silu", "`hidden_act` is \"silu\"; expected \"relu2\""),
-        ("float32", "bfloat16", "`torch_dtype` is Some(\"bfloat16\"); expected \"float32\""),
+        ("float32", "bfloat16", "`torch_dtype` is \"bfloat16\"; expected \"float32\""),
         ("\"hidden_size\": 64", "\"hidden_size\": \"wide\"", "not a BitNet configuration"),
         ("{", "", "not a BitNet configuration"),
     ] {
@@ -176,6 +176,36 @@ fn tensors_that_are_missing_or_of_another_shape_or_type() {
         let message = refused(&["--model", path(checkpoint.path()), "--tokens", "1"]);
         assert!(message.contains(said) && message.contains(path(&file)), "{message}");
     }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let online = fixture().with_file_name("online_float32");
+    let checkpoint = tempfile::tempdir().expect("a temporary directory");
+    fs::copy(online.join("config.json"), checkpoint.path().join("config.json")).expect("copied");
+    let mut bytes = fs::read(online.join("model.safetensors")).expect("the tensors");
+    // The last tensors of the file are layers' weights; the last float of one becomes NaN.
+    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))).expect("a length");
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).expect("the header");
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let end = usize::try_from(json[name]["data_offsets"][1].as_u64().expect("an offset")).expect("an offset");
+    let at = 8 + header + end - 4;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(checkpoint.path().join("model.safetensors"), bytes).expect("written");
+    let message = refused(&["--model", path(checkpoint.path()), "--tokens", "1"]);
+    assert!(message.contains(name) && message.contains("NaN in row 63 column 63"), "{message}");
+}
+
+#[test]
+fn a_context_of_any_stated_length_takes_no_memory() {
+    let checkpoint = copy();
+    let file = checkpoint.path().join("config.json");
+    let config = fs::read_to_string(&file).expect("the configuration");
+    let long = config.replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 9000000000000000000");
+    assert_ne!(long, config);
+    fs::write(&file, long).expect("written");
+    let output = run(&["--model", path(checkpoint.path()), "--tokens", "1,17", "--max-new-tokens", "2"]);
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -290,6 +320,27 @@ mod traced {
             let said = String::from_utf8(output.stderr).expect("UTF-8");
             assert_eq!(said.lines().count(), 1, "{said}");
             assert!(said.contains("warning") && said.contains(path(&directory)), "{said}");
+        }
+    }
+
+    #[test]
+    fn where_the_argument_fails_the_variable_does_not_step_in() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (file, other) = (dir.path().join("file"), dir.path().join("other"));
+        fs::write(&file, "").expect("a file");
+        // By argument beside a good variable, by variable alone, by a wrong setting.
+        let bad = file.join("traces");
+        for (arguments, variable, format) in
+            [(&["--trace-dir", path(&bad)][..], &other, "files"), (&[], &bad, "files"), (&[], &other, "xml")]
+        {
+            let mut command = bitnet(&["--prompt", "12+34="]);
+            command.args(arguments).env("BITNET_TRACE_DIR", variable).env("BITNET_TRACE_FORMAT", format);
+            let output = command.output().expect("bitnet starts");
+            let said = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+            assert_eq!((stdout(&output).as_str(), said.lines().count()), ("46\n", 1), "{said}");
+            assert!(output.status.success() && !other.exists());
+            let output = command.env("BITNET_TRACE_STRICT", "1").output().expect("bitnet starts");
+            assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
         }
     }
 

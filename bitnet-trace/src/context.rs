@@ -40,6 +40,7 @@ use crate::session::Session;
 /// ```
 #[derive(Clone, Default)]
 #[must_use = "a context does nothing until it is entered"]
+#[non_exhaustive]
 pub struct TraceContext {
     /// 0 for prefill, 1, 2, ... for the decode steps after it.
     pub seq: Option<usize>,
@@ -147,14 +148,14 @@ impl TraceContext {
         } else {
             Previous::Kept
         };
-        CELLS.with(|cells| ContextGuard {
-            seq: set(&cells.seq, self.seq, complete),
-            layer: set(&cells.layer, self.layer, complete),
-            request: set(&cells.request, self.request, complete),
-            tokens: set(&cells.tokens, tokens, complete),
+        ContextGuard {
+            seq: set(|cells| &cells.seq, self.seq, complete),
+            layer: set(|cells| &cells.layer, self.layer, complete),
+            request: set(|cells| &cells.request, self.request, complete),
+            tokens: set(|cells| &cells.tokens, tokens, complete),
             session,
             not_send: PhantomData,
-        })
+        }
     }
 
     /// Calls `f` inside this context: the way to carry a context to another thread.
@@ -193,15 +194,23 @@ enum Previous<T> {
 }
 
 /// Replaces what the new context has (all of it when `complete`).
+///
+/// Each access is small enough for the compiler to put it in place; where it sees which fields a
+/// scope sets, nothing is left of the others.
 #[inline]
-fn set<T: Copy>(cell: &Cell<Option<T>>, value: Option<T>, complete: bool) -> Previous<Option<T>> {
-    if complete || value.is_some() { Previous::Replaced(cell.replace(value)) } else { Previous::Kept }
+fn set<T: Copy>(field: impl Fn(&Cells) -> &Cell<Option<T>>, value: Option<T>, complete: bool) -> Previous<Option<T>> {
+    if !complete && value.is_none() {
+        return Previous::Kept;
+    }
+    let previous = CELLS.with(|cells| field(cells).get());
+    CELLS.with(|cells| field(cells).set(value));
+    Previous::Replaced(previous)
 }
 
 #[inline]
-fn restore<T: Copy>(cell: &Cell<T>, previous: &Previous<T>) {
-    if let Previous::Replaced(previous) = previous {
-        cell.set(*previous);
+fn restore<T: Copy>(field: impl Fn(&Cells) -> &Cell<Option<T>>, previous: &Previous<Option<T>>) {
+    if let Previous::Replaced(previous) = *previous {
+        CELLS.with(|cells| field(cells).set(previous));
     }
 }
 
@@ -234,12 +243,10 @@ pub struct ContextGuard {
 impl Drop for ContextGuard {
     #[inline]
     fn drop(&mut self) {
-        CELLS.with(|cells| {
-            restore(&cells.seq, &self.seq);
-            restore(&cells.layer, &self.layer);
-            restore(&cells.request, &self.request);
-            restore(&cells.tokens, &self.tokens);
-        });
+        restore(|cells| &cells.seq, &self.seq);
+        restore(|cells| &cells.layer, &self.layer);
+        restore(|cells| &cells.request, &self.request);
+        restore(|cells| &cells.tokens, &self.tokens);
         if let Previous::Replaced(session) = &mut self.session {
             set_session(session.take());
         }

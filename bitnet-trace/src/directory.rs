@@ -25,7 +25,32 @@ const MOVING: &str = ".previous.moving";
 pub(crate) struct Claim {
     pub(crate) directory: PathBuf,
     /// None on file systems without locks.
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+impl Claim {
+    /// Whether the directory is still this process's: it may have been deleted, and even made again
+    /// by another one.
+    pub(crate) fn holds(&self) -> bool {
+        match &self.lock {
+            Some(lock) => is_same_file(lock, &self.directory.join(LOCK)),
+            None => self.directory.join(MANIFEST).exists(),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(open: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let there = identity(fs::metadata(path));
+    there.is_some() && there == identity(open.metadata())
+}
+
+/// An open file cannot be deleted elsewhere.
+#[cfg(not(unix))]
+fn is_same_file(_: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 /// Takes `requested` (created with its parents if need be) or a directory inside it:
@@ -35,19 +60,24 @@ pub(crate) struct Claim {
 /// * beside a run of a live process, `p<pid>` is taken.
 pub(crate) fn claim(requested: &Path) -> Result<Claim, Error> {
     fs::create_dir_all(requested).map_err(Error::io("create", requested))?;
-    if !is_run(requested) && has_records(requested)? {
+    // In this order: a run writes its manifest before its first record.
+    if has_records(requested)? && !is_run(requested) {
         return claim_inside(requested, "run-", "holds records of something else");
     }
     let Some(lock) = lock(requested)? else {
         return claim_inside(requested, "p", "is in use by a running process");
     };
+    // A move that was cut short after its last file.
+    if is_run(&requested.join(MOVING)) {
+        replace_previous(requested)?;
+    }
     if is_run(requested) {
         if live_process_inside(requested)? {
             return claim_inside(requested, "p", "is in use by a running process");
         }
         move_to_previous(requested)?;
     }
-    Ok(Claim { directory: requested.to_owned(), _lock: lock.into_file() })
+    Ok(Claim { directory: requested.to_owned(), lock: lock.into_file() })
 }
 
 fn claim_inside(directory: &Path, prefix: &str, why: &str) -> Result<Claim, Error> {
@@ -90,8 +120,9 @@ fn is_run(directory: &Path) -> bool {
 
 fn has_records(directory: &Path) -> Result<bool, Error> {
     let is_record = |path: &PathBuf| {
-        path.extension().is_some_and(|extension| extension == "trace")
-            || path.file_name().is_some_and(|name| name == JSONL)
+        path.is_file()
+            && (path.extension().is_some_and(|extension| extension == "trace")
+                || path.file_name().is_some_and(|name| name == JSONL))
     };
     Ok(entries(directory)?.iter().any(is_record))
 }
@@ -109,13 +140,28 @@ fn live_process_inside(directory: &Path) -> Result<bool, Error> {
 /// Moves the run that lies in `directory` aside. Killed half way, the next call moves the rest: the
 /// manifest goes last.
 fn move_to_previous(directory: &Path) -> Result<(), Error> {
-    let (moving, previous) = (directory.join(MOVING), directory.join(PREVIOUS));
+    let moving = directory.join(MOVING);
     fs::create_dir_all(&moving).map_err(Error::io("create", &moving))?;
-    let mut ours: Vec<PathBuf> = entries(directory)?.into_iter().filter(|path| is_ours(path)).collect();
+    let mut ours = Vec::new();
+    for path in entries(directory)? {
+        if is_ours(&path)? {
+            ours.push(path);
+        }
+    }
     ours.sort_by_key(|path| path.file_name().is_some_and(|name| name == MANIFEST));
     for path in ours {
         let to = moving.join(path.file_name().unwrap_or_default());
         fs::rename(&path, &to).map_err(Error::io("move", &path))?;
+    }
+    replace_previous(directory)
+}
+
+/// Makes what was moved the previous run. Removes the one before it, but only if it is one.
+fn replace_previous(directory: &Path) -> Result<(), Error> {
+    let (moving, previous) = (directory.join(MOVING), directory.join(PREVIOUS));
+    if previous.exists() && !is_run(&previous) && !entries(&previous)?.is_empty() {
+        let no_run = io::Error::other("it is not a run of ours; move it away");
+        return Err(Error::io("replace", &previous)(no_run));
     }
     match fs::remove_dir_all(&previous) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &previous)(error)),
@@ -125,9 +171,13 @@ fn move_to_previous(directory: &Path) -> Result<(), Error> {
 }
 
 /// What a run writes; anything else in the directory is the user's and stays.
-fn is_ours(path: &Path) -> bool {
+fn is_ours(path: &Path) -> Result<bool, Error> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    matches!(name, MANIFEST | JSONL | values::DIRECTORY)
-        || path.extension().is_some_and(|extension| extension == "trace")
-        || is_process_directory(path)
+    let has_extension = |path: &Path, wanted| path.is_file() && path.extension().is_some_and(|found| found == wanted);
+    Ok(match name {
+        MANIFEST | JSONL => path.is_file(),
+        values::DIRECTORY if path.is_dir() => entries(path)?.iter().all(|file| has_extension(file, "safetensors")),
+        _ if is_process_directory(path) => is_run(path) || path.join(LOCK).exists(),
+        _ => has_extension(path, "trace"),
+    })
 }

@@ -6,6 +6,8 @@ mod annotation;
 mod traced;
 
 #[cfg(feature = "trace")]
+mod calls;
+#[cfg(feature = "trace")]
 mod config;
 #[cfg(feature = "trace")]
 mod context;
@@ -23,6 +25,8 @@ mod fingerprint;
 mod future;
 #[cfg(feature = "trace")]
 mod losses;
+#[cfg(feature = "trace")]
+mod manifest;
 #[cfg(feature = "trace")]
 mod name;
 #[cfg(feature = "trace")]

@@ -11,6 +11,7 @@ use crate::traced::Traced;
 /// What a record says about where it was made. Without the feature `trace` it is never kept.
 #[derive(Debug, Clone, Default)]
 #[must_use = "a context does nothing until it is entered"]
+#[non_exhaustive]
 pub struct TraceContext {
     /// 0 for prefill, 1, 2, ... for the decode steps after it.
     pub seq: Option<usize>,

@@ -1,8 +1,6 @@
 //! From a trace directory back to records.
 
 use std::collections::HashMap;
-#[cfg(feature = "trace")]
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -12,9 +10,20 @@ use candle_core::{Device, Tensor};
 use crate::error::Error;
 use crate::paths::{JSONL, entries, is_process_directory};
 use crate::record::TraceRecord;
+#[cfg(feature = "trace")]
+use crate::session::Orders;
 
 /// Largest record file that is read; a record takes about a kilobyte.
 const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// Most problems that are kept: a file that is none of ours may have any number of lines.
+const MOST_PROBLEMS: usize = 1000;
+
+/// What a safetensors file of one tensor has beside the data, and more.
+const HEADER: u64 = 64 * 1024;
+
+/// Bytes of the widest type.
+const WIDEST: u64 = 8;
 
 /// The records of a run, in execution order.
 #[derive(Debug, Default)]
@@ -59,14 +68,20 @@ impl Trace {
         }
         let mut trace = Self::read_directory(path)?;
         for process in entries(path)?.iter().filter(|path| is_process_directory(path)) {
-            let mut other = Self::read_directory(process)?;
+            let mut other = match Self::read_directory(process) {
+                Ok(other) => other,
+                Err(problem) => {
+                    trace.problem(problem);
+                    continue;
+                }
+            };
             // Values are named from where the records lie.
             let name = process.file_name().unwrap_or_default().to_string_lossy();
             for record in &mut other.records {
                 record.values = record.values.take().map(|values| format!("{name}/{values}"));
             }
             trace.records.append(&mut other.records);
-            trace.problems.append(&mut other.problems);
+            other.problems.into_iter().for_each(|problem| trace.problem(problem));
         }
         if trace.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
@@ -81,7 +96,7 @@ impl Trace {
         &self.records
     }
 
-    /// Files that could not be read, each with its reason.
+    /// Files and lines that could not be read, each with its reason; the first 1,000 of them.
     #[must_use]
     pub fn problems(&self) -> &[Error] {
         &self.problems
@@ -103,12 +118,29 @@ impl Trace {
         if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
         }
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        // A link may lead out of the directory.
+        let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
+        if !inside(&path)?.starts_with(inside(directory)?) {
+            return Err(damaged("leads out of the trace directory".to_owned()));
+        }
+        let file = open(&path)?;
+        let most = (record.num_elements as u64).saturating_mul(WIDEST).saturating_add(HEADER);
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+        if bytes.len() as u64 > most {
+            return Err(damaged(format!("more than {most} bytes for {} elements", record.num_elements)));
+        }
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
         let mut tensors = tensors.map_err(|error| damaged(error.to_string()))?.into_values();
         match (tensors.next(), tensors.next()) {
             (Some(tensor), None) => Ok(Some(tensor)),
             _ => Err(damaged("expected one tensor".to_owned())),
+        }
+    }
+
+    fn problem(&mut self, problem: Error) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
         }
     }
 
@@ -127,7 +159,7 @@ impl Trace {
 
     /// One record a line; a line that is none is named by its number.
     fn read_lines(&mut self, path: &Path) -> Result<(), Error> {
-        let mut reader = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
+        let mut reader = BufReader::new(open(path)?);
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -138,7 +170,7 @@ impl Trace {
             let whole = line.pop_if(|last| *last == b'\n').is_some();
             let mut problem = |reason: String| {
                 let reason = format!("line {number}: {reason}");
-                self.problems.push(Error::Damaged { path: path.to_owned(), reason });
+                self.problem(Error::Damaged { path: path.to_owned(), reason });
             };
             if !whole && read as u64 == LARGEST {
                 problem(format!("longer than {LARGEST} bytes"));
@@ -160,17 +192,28 @@ impl Trace {
             if path.extension().is_some_and(|extension| extension == "trace") {
                 match read_record(&path) {
                     Ok(record) => trace.records.push(record),
-                    Err(problem) => trace.problems.push(problem),
+                    Err(problem) => trace.problem(problem),
                 }
             }
         }
         let lines = directory.join(JSONL);
-        if lines.exists() {
-            trace.read_lines(&lines)?;
+        if lines.exists()
+            && let Err(problem) = trace.read_lines(&lines)
+        {
+            trace.problem(problem);
         }
         trace.sort();
         Ok(trace)
     }
+}
+
+/// Opens a regular file: a pipe of that name would be waited for.
+fn open(path: &Path) -> Result<File, Error> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        return Err(Error::Damaged { path: path.to_owned(), reason: "not a regular file".to_owned() });
+    }
+    File::open(path).map_err(Error::io("read", path))
 }
 
 /// To the end of a line that is too long to keep.
@@ -189,9 +232,13 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
 #[cfg(feature = "trace")]
 impl Trace {
     /// The records with these orders of the run in `directory`.
-    pub(crate) fn of_run(directory: &Path, orders: &HashSet<u64>) -> Result<Self, Error> {
+    /// Others may be writing: what is damaged counts only if one of these is missing.
+    pub(crate) fn of_run(directory: &Path, orders: &Orders) -> Result<Self, Error> {
         let mut trace = Self::read_directory(directory)?;
-        trace.records.retain(|record| record.order.is_some_and(|order| orders.contains(&order)));
+        trace.records.retain(|record| record.order.is_some_and(|order| orders.contains(order)));
+        if trace.records.len() as u64 == orders.len() {
+            trace.problems.clear();
+        }
         Ok(trace)
     }
 
@@ -217,8 +264,7 @@ impl Trace {
 fn read_record(path: &Path) -> Result<TraceRecord, Error> {
     let damaged = |reason: String| Error::Damaged { path: PathBuf::from(path), reason };
     let mut json = Vec::new();
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    file.take(LARGEST + 1).read_to_end(&mut json).map_err(Error::io("read", path))?;
+    open(path)?.take(LARGEST + 1).read_to_end(&mut json).map_err(Error::io("read", path))?;
     if json.len() as u64 > LARGEST {
         return Err(damaged(format!("larger than {LARGEST} bytes")));
     }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use blake3::Hash;
 use candle_core::{DeviceLocation, Tensor};
 
 use crate::config::Config;
@@ -110,13 +111,11 @@ impl Draft<'_> {
         let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, wanted)))
             .unwrap_or_else(|_| Err(Error::NotRecordable(format!("{:?}", tensor.dtype()))))?;
         let mut record = self.record_of(tensor, &found);
-        if kept {
-            session.keep(&mut record, values.then_some(tensor))?;
-        }
+        let outcome = if kept { session.keep(&mut record, values.then_some(tensor)) } else { Ok(()) };
         if printed {
             print::print(&record);
         }
-        Ok(())
+        outcome
     }
 
     fn subject(&self) -> Subject<'_> {
@@ -130,7 +129,7 @@ impl Draft<'_> {
             name: self.name,
             shape: tensor.dims().to_vec(),
             dtype: format!("{:?}", tensor.dtype()),
-            blake3: found.blake3.to_hex().to_string(),
+            blake3: hash_hex(found.blake3),
             rms: statistics.rms(),
             num_elements: tensor.elem_count(),
             seq_index: self.context.seq,
@@ -151,8 +150,8 @@ impl Draft<'_> {
             sketch: found.sketch.as_ref().map(base64),
             rows: found.rows.as_ref().map(|rows| rows.iter().copied().map(hex).collect()),
             values: None,
-            raw_blake3: found.raw_blake3.map(|hash| hash.to_hex().to_string()),
-            site: self.site.map(Site::to_string),
+            raw_blake3: found.raw_blake3.map(hash_hex),
+            site: self.site.map(|site| site.text().to_owned()),
             device: device(tensor),
         }
     }
@@ -165,6 +164,11 @@ fn base64(sketch: &[f32; 64]) -> String {
         to.copy_from_slice(&from.to_le_bytes());
     }
     STANDARD.encode(bytes)
+}
+
+/// 64 hex digits.
+fn hash_hex(hash: Hash) -> String {
+    hash.to_hex().as_str().to_owned()
 }
 
 /// 16 hex digits.

@@ -2,54 +2,61 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use candle_core::Tensor;
-use serde::Serialize;
 
 use crate::annotation::Annotation;
+use crate::calls::Calls;
 use crate::config::{Config, Format};
 use crate::directory::{Claim, MANIFEST, claim};
 use crate::error::Error;
 use crate::exit;
-use crate::losses::{Loss, Losses, warn};
+use crate::losses::{Losses, warn};
+use crate::manifest::{Manifest, Progress};
 use crate::record::TraceRecord;
-use crate::sink::{Jsonl, Memory, files, values};
+use crate::sink::{Alike, Jsonl, Memory, files, values};
 
 /// What every writer to one place shares: the execution order, the repeat numbers, the losses.
 pub(crate) struct Run {
     place: Place,
-    order: AtomicU64,
+    calls: Mutex<Calls>,
     written: AtomicU64,
-    /// How often a record was made, by hash of what tells records apart.
-    calls: Mutex<HashMap<u64, usize>>,
     losses: Losses,
     annotations: Mutex<BTreeMap<String, Annotation>>,
     started: SystemTime,
-    /// Held for the directory's sake; none in memory.
-    claim: Mutex<Option<Claim>>,
     /// Whether a `TraceSession` records here now.
     pub(crate) in_session: AtomicBool,
 }
 
 /// Where records are kept.
 enum Place {
-    Directory {
-        path: PathBuf,
-        /// Opened by the first record of that format.
-        jsonl: Mutex<Option<Arc<Jsonl>>>,
-        /// The settings of whoever began the run, for `run.json`.
-        config: Box<Config>,
-    },
+    Directory(Box<Directory>),
     Memory(Memory),
 }
 
-/// The runs of this process by the directory that was asked for.
-static RUNS: Mutex<Option<HashMap<PathBuf, Arc<Run>>>> = Mutex::new(None);
+struct Directory {
+    path: PathBuf,
+    claim: Mutex<Claim>,
+    /// Opened by the first record of that format.
+    jsonl: Mutex<Option<Arc<Jsonl>>>,
+    alike: Alike,
+    /// The settings of whoever began the run, for `run.json`.
+    config: Config,
+    /// Held while `run.json` is written.
+    writing: Mutex<()>,
+}
+
+/// The runs of this process by the directory that was asked for, the one that goes on last.
+static RUNS: Mutex<Option<HashMap<PathBuf, Vec<Arc<Run>>>>> = Mutex::new(None);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Run {
     /// The run of this process in `directory`, begun if there is none. The directory is created
@@ -57,66 +64,86 @@ impl Run {
     pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Arc<Self>, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
-        let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = runs.get_or_insert_default();
-        if let Some(run) = runs.get(&key) {
-            run.revive()?;
-            return Ok(Arc::clone(run));
+        let mut runs = locked(&RUNS);
+        let runs = runs.get_or_insert_default().entry(key.clone()).or_default();
+        if let Some(run) = runs.last() {
+            if run.holds() {
+                run.restore_manifest()?;
+                return Ok(Arc::clone(run));
+            }
+            // Its directory is gone, or somebody else's by now: what comes goes where there is room.
+            let claim = claim(&key)?;
+            if run.directory() == Some(&claim.directory) {
+                run.resume(claim)?;
+                return Ok(Arc::clone(run));
+            }
+            return Self::begin(claim, config, runs);
         }
-        let claim = claim(&key)?;
-        let place = Place::Directory {
+        Self::begin(claim(&key)?, config, runs)
+    }
+
+    fn begin(claim: Claim, config: &Config, runs: &mut Vec<Arc<Self>>) -> Result<Arc<Self>, Error> {
+        let directory = Directory {
             path: claim.directory.clone(),
+            claim: Mutex::new(claim),
             jsonl: Mutex::default(),
-            config: Box::new(config.clone()),
+            alike: Alike::default(),
+            config: config.clone(),
+            writing: Mutex::default(),
         };
-        let run = Arc::new(Self::new(place, Some(claim)));
+        let run = Arc::new(Self::new(Place::Directory(Box::new(directory))));
         run.write_manifest(None)?;
-        runs.insert(key, Arc::clone(&run));
+        runs.push(Arc::clone(&run));
         exit::at_exit(finish_all);
         Ok(run)
     }
 
     /// A run that leaves nothing behind.
     pub(crate) fn in_memory() -> Arc<Self> {
-        Arc::new(Self::new(Place::Memory(Memory::default()), None))
+        Arc::new(Self::new(Place::Memory(Memory::default())))
     }
 
-    fn new(place: Place, claim: Option<Claim>) -> Self {
+    fn new(place: Place) -> Self {
         Self {
             place,
-            order: AtomicU64::new(0),
-            written: AtomicU64::new(0),
             calls: Mutex::default(),
+            written: AtomicU64::new(0),
             losses: Losses::default(),
             annotations: Mutex::default(),
             started: SystemTime::now(),
-            claim: Mutex::new(claim),
             in_session: AtomicBool::new(false),
         }
     }
 
-    /// Claims the directory again if it was deleted.
-    fn revive(&self) -> Result<(), Error> {
-        if let Some(directory) = self.directory()
-            && !directory.join(MANIFEST).exists()
-        {
-            let mut held = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-            fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-            *held = None;
-            *held = Some(claim(directory)?);
-            drop(held);
-            if let Place::Directory { jsonl, .. } = &self.place {
-                jsonl.lock().unwrap_or_else(PoisonError::into_inner).take();
-            }
-            self.write_manifest(None)?;
+    /// Whether the directory is still this run's.
+    fn holds(&self) -> bool {
+        match &self.place {
+            Place::Directory(directory) => locked(&directory.claim).holds(),
+            Place::Memory(_) => true,
         }
-        Ok(())
+    }
+
+    /// Writes `run.json` again if somebody deleted it.
+    fn restore_manifest(&self) -> Result<(), Error> {
+        match self.directory() {
+            Some(directory) if !directory.join(MANIFEST).exists() => self.write_manifest(None),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on in a directory that was deleted and is claimed again.
+    fn resume(&self, claim: Claim) -> Result<(), Error> {
+        if let Place::Directory(directory) = &self.place {
+            *locked(&directory.claim) = claim;
+            locked(&directory.jsonl).take();
+        }
+        self.write_manifest(None)
     }
 
     /// Where the records lie: the directory asked for, or one inside it. None in memory.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.place {
-            Place::Directory { path, .. } => Some(path),
+            Place::Directory(directory) => Some(&directory.path),
             Place::Memory(_) => None,
         }
     }
@@ -125,7 +152,7 @@ impl Run {
     pub(crate) fn take_memory(&self) -> Vec<(TraceRecord, Option<Tensor>)> {
         match &self.place {
             Place::Memory(memory) => memory.take(),
-            Place::Directory { .. } => Vec::new(),
+            Place::Directory(_) => Vec::new(),
         }
     }
 
@@ -138,47 +165,17 @@ impl Run {
         values: Option<&Tensor>,
         format: Format,
     ) -> Result<Option<Error>, Error> {
-        record.call = self.count_call(record);
-        if record.call > 0 {
-            record.name = format!("{}#{}", record.name, record.call);
+        let (call, order) = locked(&self.calls).next(record);
+        (record.call, record.order) = (call, Some(order));
+        if call > 0 {
+            record.name = format!("{}#{call}", record.name);
         }
-        record.order = Some(self.order.fetch_add(1, Ordering::Relaxed));
-        let mut lost_values = None;
-        match &self.place {
-            Place::Memory(memory) => memory.write(record, values)?,
-            Place::Directory { path, jsonl, .. } => {
-                // Values first: a record never names a file that is not there.
-                if let Some(tensor) = values {
-                    match values::write(path, record, tensor) {
-                        Ok(file) => record.values = Some(file),
-                        Err(error) => lost_values = Some(error),
-                    }
-                }
-                match format {
-                    Format::Files => files::write(path, record)?,
-                    Format::Jsonl => Self::jsonl(path, jsonl)?.write(record)?,
-                }
-            }
-        }
+        let lost_values = match &self.place {
+            Place::Memory(memory) => memory.write(record, values).map(|()| None)?,
+            Place::Directory(directory) => directory.write(record, values, format)?,
+        };
         self.written.fetch_add(1, Ordering::Relaxed);
         Ok(lost_values)
-    }
-
-    fn jsonl(directory: &Path, jsonl: &Mutex<Option<Arc<Jsonl>>>) -> Result<Arc<Jsonl>, Error> {
-        let mut opened = jsonl.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*opened {
-            Some(jsonl) => Ok(Arc::clone(jsonl)),
-            None => Ok(Arc::clone(opened.insert(Arc::new(Jsonl::open(directory)?)))),
-        }
-    }
-
-    fn count_call(&self, record: &TraceRecord) -> usize {
-        let mut hasher = DefaultHasher::new();
-        (&record.name, record.seq_index, record.layer_idx, &record.stage, &record.output, &record.io).hash(&mut hasher);
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = calls.entry(hasher.finish()).or_insert(0);
-        *calls += 1;
-        *calls - 1
     }
 
     /// Counts a record that could not be kept. True if it is the first of its cause.
@@ -187,83 +184,58 @@ impl Run {
     }
 
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
-        self.annotations.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), value);
+        locked(&self.annotations).insert(key.to_owned(), value);
     }
 
     /// Writes `run.json`: with a time when the run ended cleanly, without while it goes on.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
-        let Place::Directory { path: directory, config, .. } = &self.place else { return Ok(()) };
-        let losses = self.losses.list();
-        let manifest = Manifest {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
-            program: std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()),
-            arguments: std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            process: std::process::id(),
-            host: hostname::get().map(|name| name.to_string_lossy().into_owned()).ok(),
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            features: &["trace"],
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            format: config.format.name(),
-            filter: config.filter.to_string(),
-            capture: config.capture.to_string(),
-            started: rfc3339(self.started),
-            finished: finished.map(rfc3339),
+        let Place::Directory(directory) = &self.place else { return Ok(()) };
+        let _writing = locked(&directory.writing);
+        let progress = Progress {
+            started: self.started,
+            finished,
             records: self.written.load(Ordering::Relaxed),
-            lost: losses.iter().map(|loss| loss.count).sum(),
-            losses,
-            annotations: self.annotations.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            complete: finished.is_some(),
+            losses: self.losses.list(),
+            annotations: locked(&self.annotations).clone(),
         };
-        let path = directory.join(MANIFEST);
-        // Replaced by one rename: a reader sees the old one or the new one, never a half.
-        let unfinished = directory.join(".run.json.new");
-        serde_json::to_vec_pretty(&manifest)
-            .map_err(std::io::Error::from)
-            .and_then(|json| fs::write(&unfinished, json))
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .map_err(Error::io("write", &path))
+        Manifest::new(&directory.config, progress).write(&directory.path)
     }
 }
 
-/// Version of the record and directory format.
-const SCHEMA: &str = "bitnet-trace/1";
+impl Directory {
+    fn write(&self, record: &mut TraceRecord, values: Option<&Tensor>, format: Format) -> Result<Option<Error>, Error> {
+        // An open file tells by itself that it was deleted; names may be somebody else's by now.
+        if (format == Format::Files || values.is_some()) && !locked(&self.claim).holds() {
+            return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
+        }
+        // Values first: a record never names a file that is not there.
+        let mut lost_values = None;
+        match values.map(|tensor| values::write(&self.path, record, tensor, &self.alike)) {
+            Some(Ok(file)) => record.values = Some(file),
+            Some(Err(error)) => lost_values = Some(error),
+            None => {}
+        }
+        match format {
+            Format::Files => files::write(&self.path, record, &self.alike)?,
+            Format::Jsonl => self.jsonl()?.write(record)?,
+        }
+        Ok(lost_values)
+    }
 
-/// `run.json`.
-#[derive(Serialize)]
-struct Manifest<'a> {
-    schema: &'a str,
-    version: &'a str,
-    program: Option<String>,
-    arguments: Vec<String>,
-    process: u32,
-    host: Option<String>,
-    system: String,
-    features: &'a [&'a str],
-    threads: usize,
-    format: &'a str,
-    filter: String,
-    capture: String,
-    started: String,
-    finished: Option<String>,
-    records: u64,
-    lost: u64,
-    losses: Vec<Loss>,
-    annotations: BTreeMap<String, Annotation>,
-    complete: bool,
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    fn jsonl(&self) -> Result<Arc<Jsonl>, Error> {
+        let mut opened = locked(&self.jsonl);
+        match &*opened {
+            Some(jsonl) => Ok(Arc::clone(jsonl)),
+            None => Ok(Arc::clone(opened.insert(Arc::new(Jsonl::open(&self.path)?)))),
+        }
+    }
 }
 
 /// Makes what was recorded so far readable by others: records already are, `run.json` is brought up
-/// to date.
+/// to date. Goes through all runs, and gives the first error.
 pub(crate) fn flush_all() -> Result<(), Error> {
-    for run in all() {
-        run.write_manifest(None)?;
-    }
-    Ok(())
+    let outcomes: Vec<_> = all().iter().filter(|run| run.holds()).map(|run| run.write_manifest(None)).collect();
+    outcomes.into_iter().collect()
 }
 
 /// At the process's end. `clean`: main returned, or `process::exit` was called.
@@ -271,11 +243,7 @@ fn finish_all(clean: bool) {
     for run in all() {
         let Some(directory) = run.directory() else { continue };
         // A directory that was deleted is not made again.
-        let told = if directory.exists() {
-            run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(&error)).is_ok()
-        } else {
-            false
-        };
+        let told = run.holds() && run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(&error)).is_ok();
         if !told {
             for loss in run.losses.list() {
                 warn(format_args!("lost in {}: {loss}", directory.display()));
@@ -285,6 +253,5 @@ fn finish_all(clean: bool) {
 }
 
 fn all() -> Vec<Arc<Run>> {
-    let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-    runs.iter().flat_map(HashMap::values).cloned().collect()
+    locked(&RUNS).iter().flat_map(HashMap::values).flatten().cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! Who records now: the session of the scope, or the one that the environment asks for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -17,6 +18,29 @@ use crate::read::Trace;
 use crate::record::TraceRecord;
 use crate::run::Run;
 
+/// Places in the order of a run, as ranges: one that records alone needs a single one.
+#[derive(Debug, Default)]
+pub(crate) struct Orders(BTreeMap<u64, u64>);
+
+impl Orders {
+    fn insert(&mut self, order: u64) {
+        match self.0.range_mut(..=order).next_back() {
+            Some((_, end)) if *end == order => *end = order + 1,
+            _ => {
+                self.0.insert(order, order + 1);
+            }
+        }
+    }
+
+    pub(crate) fn contains(&self, order: u64) -> bool {
+        self.0.range(..=order).next_back().is_some_and(|(_, end)| order < *end)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
 /// Something that records: a destination, and what is recorded there.
 pub(crate) struct Session {
     /// None where records are only printed.
@@ -25,7 +49,7 @@ pub(crate) struct Session {
     /// Tells the sessions of a process apart, from 1.
     pub(crate) number: u64,
     /// Orders of the records made through this session, where somebody will ask for them.
-    orders: Option<Mutex<Vec<u64>>>,
+    orders: Option<Mutex<Orders>>,
     losses: Losses,
 }
 
@@ -52,7 +76,7 @@ impl Session {
         let Some(run) = &self.run else { return Ok(()) };
         let lost_values = run.write(record, values, self.config.format)?;
         if let (Some(orders), Some(order)) = (&self.orders, record.order) {
-            orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+            orders.lock().unwrap_or_else(PoisonError::into_inner).insert(order);
         }
         if let Some(error) = lost_values {
             self.lose(&error);
@@ -207,6 +231,18 @@ impl TraceSession {
         TraceSessionBuilder::default()
     }
 
+    /// A session that records nothing: inside its scope tracing is off, whatever the environment
+    /// says.
+    pub fn disabled() -> Self {
+        Self::live(Session::new(None, Config::default()))
+    }
+
+    fn live(session: Session) -> Self {
+        *LIVE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        set_state();
+        Self { session: Arc::new(session) }
+    }
+
     /// Calls `f`; what annotated functions do inside, on this thread and in contexts taken from it,
     /// is recorded by this session.
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -244,8 +280,8 @@ impl TraceSession {
     fn recorded(&self, problems: &mut Vec<Error>) -> Result<Trace, Error> {
         let Session { run: Some(run), orders: Some(orders), .. } = &*self.session else { return Ok(Trace::default()) };
         let Some(directory) = run.directory() else { return Ok(Trace::in_memory(run.take_memory())) };
-        problems.extend(run.write_manifest(Some(std::time::SystemTime::now())).err());
-        let orders = orders.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        problems.extend(run.write_manifest(None).err());
+        let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
         Trace::of_run(directory, &orders)
     }
 }
@@ -322,7 +358,12 @@ impl TraceSessionBuilder {
     ///
     /// If a variable has a value that is not allowed.
     pub fn environment(self) -> Result<Self, Error> {
-        Ok(Self { config: Config::from_environment()?, ..self })
+        let config = Config::from_environment().inspect_err(|error| {
+            if config::strict().unwrap_or(false) {
+                abort(error);
+            }
+        })?;
+        Ok(Self { config, ..self })
     }
 
     /// Starts the session.
@@ -348,15 +389,16 @@ impl TraceSessionBuilder {
         let run = match &self.destination {
             Destination::None => return Err(Error::NoDestination),
             Destination::Memory => Run::in_memory(),
-            Destination::Directory(directory) => Run::in_directory(directory, &config)?,
+            Destination::Directory(directory) => Run::in_directory(directory, &config).inspect_err(|error| {
+                if config.strict {
+                    abort(error);
+                }
+            })?,
         };
         if run.in_session.swap(true, Ordering::AcqRel) {
             return Err(Error::InUse(run.directory().unwrap_or(Path::new("")).to_owned()));
         }
-        *LIVE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        set_state();
-        let session = Session { orders: Some(Mutex::default()), ..Session::new(Some(run), config) };
-        Ok(TraceSession { session: Arc::new(session) })
+        Ok(TraceSession::live(Session { orders: Some(Mutex::default()), ..Session::new(Some(run), config) }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known of an annotated function at compile time.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One `#[traced]` function: its stage and where it stands in the source.
@@ -20,6 +21,8 @@ pub struct Site {
     pub outputs: &'static [&'static str],
     /// What the last session's filter says of the stage alone: the session's number, then two bits.
     decided: AtomicU64,
+    /// `file:line function`, made by the first record.
+    text: OnceLock<String>,
 }
 
 /// The filter needs more than the stage.
@@ -38,15 +41,20 @@ impl Site {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self { stage, function, module, file, line, outputs: &[], decided: AtomicU64::new(0) }
+        Self { stage, function, module, file, line, outputs: &[], decided: AtomicU64::new(0), text: OnceLock::new() }
     }
 
     /// Called by the expansion of `#[traced(outputs(..))]`.
     #[doc(hidden)]
     #[must_use]
-    pub const fn outputs(self, outputs: &'static [&'static str]) -> Self {
-        let Self { stage, function, module, file, line, .. } = self;
-        Self { stage, function, module, file, line, outputs, decided: AtomicU64::new(0) }
+    pub const fn outputs(mut self, outputs: &'static [&'static str]) -> Self {
+        self.outputs = outputs;
+        self
+    }
+
+    /// The form of a record's `site`.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.to_string())
     }
 
     /// What `decide` says for this session, asked once as long as the session stays the same.

@@ -15,7 +15,7 @@ pub fn records(directory: &Path) -> Vec<(String, TraceRecord)> {
     let mut records: Vec<_> = std::fs::read_dir(directory)
         .expect("the trace directory")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "trace"))
         .map(|path| {
             let json = std::fs::read(&path).expect("a trace file");
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bitnet_trace::Trace;
 use bitnet_trace_tests::manifest;
@@ -85,6 +86,39 @@ fn eight_threads_and_two_processes_lose_and_mix_nothing() {
             for calls in by_thread.values() {
                 assert!(calls.iter().map(|(_, call)| *call).eq(0..EACH), "{format}: a thread's calls in their order");
             }
+        }
+    }
+}
+
+#[test]
+fn of_two_calls_the_later_has_the_larger_number() {
+    for format in FORMATS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert!(scenario(dir.path(), format, "together 200").status().expect("it ends").success());
+        let trace = Trace::open(dir.path()).expect("a trace");
+        assert!(trace.records().iter().map(|record| record.call).eq(0..1600), "{format}");
+    }
+}
+
+#[test]
+fn processes_that_start_at_once_all_find_a_place_that_is_read() {
+    for round in 0..20 {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let start = || {
+            let mut command = scenario(dir.path(), FORMATS[round % 2], "traced 3");
+            // Kept alive until all have begun.
+            command.arg("wait").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("it starts")
+        };
+        let children: Vec<_> = (0..4).map(|_| start()).collect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Trace::open(dir.path()).map_or(0, |trace| trace.records().len()) < 12 {
+            assert!(Instant::now() < deadline, "round {round}: records are missing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for mut child in children {
+            drop(child.stdin.take());
+            assert!(child.wait().expect("it ends").success());
         }
     }
 }

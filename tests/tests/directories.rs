@@ -236,3 +236,115 @@ fn entries(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn what_the_user_keeps_in_the_directory_stays() {
+    let dir = directory();
+    for (directory, file) in [("p1", "x"), ("values", "notes.txt"), ("sub.trace", "x")] {
+        fs::create_dir(dir.path().join(directory)).expect("a directory");
+        fs::write(dir.path().join(directory).join(file), "mine").expect("a file");
+    }
+    for step in ["dump a", "dump b", "dump c"] {
+        run(dir.path(), &[step]);
+        for file in ["p1/x", "values/notes.txt", "sub.trace/x"] {
+            assert_eq!(fs::read_to_string(dir.path().join(file)).expect(file), "mine");
+        }
+    }
+    assert_eq!(names(&dir.path().join(".previous")), ["b"]);
+}
+
+#[test]
+fn a_previous_that_is_no_run_is_not_removed() {
+    let dir = directory();
+    run(dir.path(), &["dump a"]);
+    fs::create_dir(dir.path().join(".previous")).expect("a directory");
+    fs::write(dir.path().join(".previous/x"), "mine").expect("a file");
+    let said = run(dir.path(), &["traced 1"]);
+    assert!(said.contains(".previous") && said.contains("not a run of ours"), "{said}");
+    assert!(dir.path().join(".previous/x").exists());
+}
+
+#[test]
+fn a_move_that_was_cut_short_after_its_last_file_is_finished() {
+    let dir = directory();
+    run(dir.path(), &["dump a"]);
+    run(dir.path(), &["dump b"]);
+    // As if killed before the last rename, when the older one was removed already.
+    let moving = dir.path().join(".previous.moving");
+    fs::remove_dir_all(dir.path().join(".previous")).expect("removed");
+    fs::create_dir(&moving).expect("created");
+    for file in ["b.trace", "run.json"] {
+        fs::rename(dir.path().join(file), moving.join(file)).expect("moved");
+    }
+    run(dir.path(), &["dump c"]);
+    assert_eq!(names(&dir.path().join(".previous")), ["b"]);
+    run(dir.path(), &["dump d"]);
+    assert_eq!(names(dir.path()), ["d"]);
+    assert_eq!(names(&dir.path().join(".previous")), ["c"]);
+    assert!(!moving.exists());
+}
+
+#[test]
+fn a_directory_taken_over_by_another_process_is_left_to_it() {
+    let dir = directory();
+    let traces = dir.path().join("traces");
+    let first = start(&traces, &["traced 1", "wait", "traced 2"]);
+    fs::remove_dir_all(&traces).expect("removed under it");
+    let second = start(&traces, &["dump other", "wait"]);
+    let id = second.id();
+    finish(first);
+    assert_eq!(names(&traces), ["other"]);
+    let here = manifest(&traces);
+    assert_eq!((here["process"].as_u64(), here["complete"].as_bool()), (Some(u64::from(id)), Some(false)));
+    finish(second);
+    assert_eq!(manifest(&traces)["records"], 1);
+}
+
+#[test]
+fn a_deleted_run_json_is_written_again_where_it_was() {
+    let dir = directory();
+    let delete = format!("sh rm {}", dir.path().join("run.json").display());
+    let said = run(dir.path(), &["dump x", &delete, "dump y"]);
+    assert_eq!((names(dir.path()), said.as_str()), (vec!["x".to_owned(), "y".to_owned()], ""));
+    assert_eq!(manifest(dir.path())["records"], 2);
+}
+
+#[test]
+fn a_session_that_finished_does_not_complete_a_run_that_goes_on() {
+    let dir = directory();
+    let session = format!("session {}", dir.path().display());
+    let mut command = command(dir.path(), &[&session, "traced 2", "stream"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert_eq!(lines.take(3).last().expect("a line").expect("UTF-8"), "2");
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    assert_eq!(manifest(dir.path())["complete"], false);
+}
+
+#[test]
+fn any_number_of_names_may_be_alike() {
+    const MANY: usize = 10_100;
+    let dir = directory();
+    run(dir.path(), &[&format!("alike {MANY}")]);
+    assert_eq!(manifest(dir.path())["records"], MANY);
+    assert_eq!(names(dir.path()).len(), MANY);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_is_not_held_up_by_what_it_finds() {
+    let dir = directory();
+    run(dir.path(), &["traced 2"]);
+    // A pipe that nobody writes, a directory where lines should be, a process's that cannot be read,
+    // a file of lines that are none.
+    let _ = succeed(Command::new("mkfifo").arg(dir.path().join("pipe.trace")));
+    fs::create_dir(dir.path().join("trace.jsonl")).expect("a directory");
+    fs::create_dir(dir.path().join("p7")).expect("a directory");
+    fs::write(dir.path().join("p7/trace.jsonl"), "x\n".repeat(100_000)).expect("written");
+    let trace = Trace::open(dir.path()).expect("the rest");
+    assert_eq!(trace.records().len(), 2);
+    assert_eq!(trace.problems().len(), 1000);
+    let said = trace.problems().iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("pipe.trace") && said.contains("not a regular file") && said.contains("line 1:"), "{said}");
+}

@@ -46,7 +46,12 @@ impl<'a> Weights<'a> {
     pub fn bit_linear(&self, name: &str, rows: usize, columns: usize) -> Result<BitLinear> {
         let weight = format!("{name}.weight");
         if self.flavour == Flavour::Online {
-            let (matrix, scale) = quantize_weights(&self.floats(&weight, &[rows, columns])?, rows, columns);
+            let weights = self.floats(&weight, &[rows, columns])?;
+            if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
+                let found = format!("{} in row {} column {}", weights[at], at / columns, at % columns);
+                return Err(self.file.error(&self.name(&weight), "finite numbers".to_owned(), found));
+            }
+            let (matrix, scale) = quantize_weights(&weights, rows, columns);
             return Ok(BitLinear::new(matrix, scale));
         }
         // Fewer rows than codes fit: no shape of this file can be right, the message says so.

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::create_new;
+use super::{Alike, create_new};
 use crate::error::Error;
 use crate::record::TraceRecord;
 
 /// Writes `{file stem}.trace`. A file that could not be written whole is taken away again.
-pub(crate) fn write(directory: &Path, record: &TraceRecord) -> Result<(), Error> {
-    let (mut file, path) = create_new(directory, &record.name, "trace")?;
+pub(crate) fn write(directory: &Path, record: &TraceRecord, alike: &Alike) -> Result<(), Error> {
+    let (mut file, path) = create_new(directory, &record.name, "trace", alike)?;
     let json = serde_json::to_vec_pretty(record).map_err(io::Error::from);
     json.and_then(|json| file.write_all(&json)).map_err(|error| {
         let _ = fs::remove_file(&path);

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::line::append;
 use crate::error::Error;
 use crate::paths::JSONL;
 use crate::record::TraceRecord;
@@ -45,16 +46,23 @@ impl Jsonl {
         if *torn {
             line.push(b'\n');
         }
-        serde_json::to_writer(&mut *line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
-        line.push(b'\n');
+        append(line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
         match file.write_all(line) {
             Ok(()) => {
-                *length += line.len() as u64;
+                // What was torn before lies in between.
+                *length = if *torn {
+                    file.metadata().map_or(*length, |file| file.len())
+                } else {
+                    *length + line.len() as u64
+                };
                 *torn = false;
                 Ok(())
             }
             Err(error) => {
-                *torn |= file.set_len(*length).is_err();
+                // Only what this call wrote: the rest may be another process's.
+                let most = *length + line.len() as u64;
+                let ours = file.metadata().is_ok_and(|file| (*length..=most).contains(&file.len()));
+                *torn |= !ours || file.set_len(*length).is_err();
                 Err(Error::io("write", &self.path)(error))
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Storage, Tensor};
 
-use super::create_new;
+use super::{Alike, create_new};
 use crate::error::Error;
 use crate::fingerprint::visit_bytes;
 use crate::record::TraceRecord;
@@ -16,14 +16,14 @@ pub(crate) const DIRECTORY: &str = "values";
 
 /// Streams a tensor to `values/{file stem}.safetensors`, block by block, and returns the path
 /// relative to the trace directory. A file that could not be written whole is taken away again.
-pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor) -> Result<String, Error> {
+pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor, alike: &Alike) -> Result<String, Error> {
     let values = directory.join(DIRECTORY);
     // Not with its parents: a trace directory that was deleted stays so.
     match fs::create_dir(&values) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", &values)(error)),
         _ => {}
     }
-    let (file, path) = create_new(&values, &record.name, "safetensors")?;
+    let (file, path) = create_new(&values, &record.name, "safetensors", alike)?;
     stream(file, &path, record, tensor).inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })?;
@@ -51,6 +51,8 @@ fn stream(mut file: File, path: &PathBuf, record: &TraceRecord, tensor: &Tensor)
 /// The format's header (its README, "Format"): the length of a JSON object, then the object, filled
 /// up with blanks so that the data begins at a multiple of 8.
 fn header(name: &str, tensor: &Tensor) -> Result<Vec<u8>, Error> {
+    // A key of the format's own.
+    let name = if name == "__metadata__" { "values" } else { name };
     let size = tensor.elem_count() * tensor.dtype().size_in_bytes();
     let json = serde_json::json!({
         name: { "dtype": dtype(tensor.dtype())?, "shape": tensor.dims(), "data_offsets": [0, size] },

@@ -95,6 +95,21 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 }
             });
         }
+        // together N: eight threads, N records each, all in one place
+        "together" => {
+            let count: usize = rest.parse().unwrap_or(1);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| (0..count).try_for_each(|_| double(&x).map(drop)));
+                }
+            });
+        }
+        // alike N: one name in N steps
+        "alike" => {
+            for step in 0..rest.parse().unwrap_or(1) {
+                dump_trace_with_context("q", &x, Some(step), None, None)?;
+            }
+        }
         // large: a tensor of a megabyte
         "large" => drop(double(&Tensor::ones((256, 1024), DType::F32, &Device::Cpu)?)?),
         // types: a strided tensor of every type

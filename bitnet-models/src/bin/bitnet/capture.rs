@@ -25,8 +25,8 @@ mod on {
     /// Rows of the table: embeddings and the first block.
     const FIRST: usize = 20;
 
-    /// A session, if one was asked for and could be started.
-    pub(crate) struct Capture(Option<TraceSession>);
+    /// The session that was asked for, or one that records nothing where it could not be started.
+    pub(crate) struct Capture(TraceSession);
 
     impl Capture {
         pub(crate) fn begin(argument: Option<PathBuf>) -> Self {
@@ -34,20 +34,17 @@ mod on {
                 let started = TraceSession::builder().dir(directory).environment().and_then(TraceSessionBuilder::start);
                 started.map_err(|error| warn(format_args!("{error}; running without a trace"))).ok()
             });
-            Self(session)
+            // Not the environment's, which may be another directory than the argument.
+            Self(session.unwrap_or_else(TraceSession::disabled))
         }
 
         pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
-            match &self.0 {
-                Some(session) => session.in_scope(f),
-                None => f(),
-            }
+            self.0.in_scope(f)
         }
 
         pub(crate) fn end(self) -> Option<Summary> {
-            let session = self.0?;
-            let directory = session.directory()?.to_owned();
-            let (trace, lost) = match session.finish() {
+            let directory = self.0.directory()?.to_owned();
+            let (trace, lost) = match self.0.finish() {
                 Ok(trace) => (trace, 0),
                 Err(error) => {
                     warn(&error);

@@ -1,0 +1,94 @@
+//! `run.json`: what a run was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::annotation::Annotation;
+use crate::config::Config;
+use crate::directory::MANIFEST;
+use crate::error::Error;
+use crate::losses::Loss;
+
+/// Version of the record and directory format.
+const SCHEMA: &str = "bitnet-trace/1";
+
+/// The file's contents.
+#[derive(Serialize)]
+pub(crate) struct Manifest {
+    schema: &'static str,
+    version: &'static str,
+    program: Option<String>,
+    arguments: Vec<String>,
+    process: u32,
+    host: Option<String>,
+    system: String,
+    features: &'static [&'static str],
+    threads: usize,
+    format: &'static str,
+    filter: String,
+    capture: String,
+    started: String,
+    finished: Option<String>,
+    records: u64,
+    lost: u64,
+    losses: Vec<Loss>,
+    annotations: BTreeMap<String, Annotation>,
+    complete: bool,
+}
+
+/// What changes in the course of a run.
+pub(crate) struct Progress {
+    pub(crate) started: SystemTime,
+    /// Set when the run ended cleanly.
+    pub(crate) finished: Option<SystemTime>,
+    pub(crate) records: u64,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) annotations: BTreeMap<String, Annotation>,
+}
+
+impl Manifest {
+    /// Of this process.
+    pub(crate) fn new(config: &Config, progress: Progress) -> Self {
+        let Progress { started, finished, records, losses, annotations } = progress;
+        Self {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            program: std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()),
+            arguments: std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            process: std::process::id(),
+            host: hostname::get().map(|name| name.to_string_lossy().into_owned()).ok(),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            features: &["trace"],
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            format: config.format.name(),
+            filter: config.filter.to_string(),
+            capture: config.capture.to_string(),
+            started: rfc3339(started),
+            finished: finished.map(rfc3339),
+            records,
+            lost: losses.iter().map(|loss| loss.count).sum(),
+            losses,
+            annotations,
+            complete: finished.is_some(),
+        }
+    }
+
+    /// Replaces the file by one rename: a reader sees the old one or the new one, never a half.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
+        let path = directory.join(MANIFEST);
+        let unfinished = directory.join(".run.json.new");
+        serde_json::to_vec_pretty(self)
+            .map_err(std::io::Error::from)
+            .and_then(|json| fs::write(&unfinished, json))
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .map_err(Error::io("write", &path))
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
