@@ -44,6 +44,24 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
+/// # Several tensors, arguments, conditions
+///
+/// `outputs` names the positions of a returned tuple. `inputs` records arguments as well, before
+/// the body runs and without moving them. `when` records only while it is true.
+///
+/// ```ignore
+/// #[traced(stage = "qkv", outputs("q", "k", "v"), inputs(x), when = self.debug)]
+/// fn qkv(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+///     // records qkv.in.x, then qkv.q, qkv.k, qkv.v
+/// }
+/// ```
+///
+/// # Futures
+///
+/// An `async fn` takes its context at the first poll and enters it at every poll; a function that
+/// returns a boxed future (what `#[async_trait]` makes of an `async fn`) takes it when the future is
+/// made. Both are recorded when the future is ready; one that is dropped before records nothing.
+///
 /// # What it expands to
 ///
 /// The signature, the attributes and the body stay as they are written; the body becomes a closure
@@ -65,8 +83,8 @@ use proc_macro::TokenStream;
 ///
 /// # What it refuses
 ///
-/// `async fn`, `const fn`, `#[track_caller]`, a function without a body, anything that is not a
-/// function, and (through the trait bound of the expansion) a return type that holds no tensor.
+/// `const fn`, `#[track_caller]`, a function without a body, an `impl Trait` that is the whole return
+/// value, anything that is not a function, and (through the trait bound of the expansion) a return type that holds no tensor.
 /// The item itself is always kept, so that one mistake gives one error.
 #[cfg(feature = "trace")]
 #[proc_macro_attribute]

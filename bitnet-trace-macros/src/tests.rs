@@ -51,6 +51,17 @@ snapshot!(impl_trait_inside_the_return_type, "", "fn f() -> Result<impl Traced, 
 snapshot!(inner_attributes_are_hoisted, "", "fn f() -> Tensor { #![allow(unused)] let y = t(); y }");
 snapshot!(half_typed_body_survives, "", "fn f(x: &Tensor) -> Tensor { x. }");
 
+snapshot!(async_function, "", "async fn f<'a>(x: &'a Tensor) -> Result<impl Traced, Error> { Ok(t()) }");
+snapshot!(
+    every_argument,
+    r#"stage = "s", layer = 1, seq = 2, outputs("a", "b"), inputs(x, r#type), when = self.on, crate = my::trace"#,
+    "fn f(&self, x: Tensor, r#type: Tensor) -> (Tensor, Tensor) { (x, r#type) }"
+);
+
+snapshot!(err_outputs_without_names, "outputs()", "fn f() -> Tensor { t() }");
+snapshot!(err_outputs_that_are_no_strings, "outputs(q)", "fn f() -> Tensor { t() }");
+snapshot!(err_inputs_without_parentheses, "inputs = x", "fn f() -> Tensor { t() }");
+snapshot!(err_impl_trait_itself, "", "fn f() -> impl Future<Output = Tensor> { t() }");
 snapshot!(err_unknown_key, r#"stgae = "x""#, "fn f() -> Tensor { t() }");
 snapshot!(err_far_from_every_key, "colour = 3", "fn f() -> Tensor { t() }");
 snapshot!(err_repeated_key, r#"stage = "a", stage = "b""#, "fn f() -> Tensor { t() }");
@@ -58,7 +69,6 @@ snapshot!(err_stage_is_not_a_string, "stage = 3", "fn f() -> Tensor { t() }");
 snapshot!(err_empty_stage, r#"stage = """#, "fn f() -> Tensor { t() }");
 snapshot!(err_half_typed_arguments, "stage =", "fn f() -> Tensor { t() }");
 snapshot!(err_const_fn, "", "const fn f() -> Tensor { t() }");
-snapshot!(err_async_fn, "", "async fn f() -> Tensor { t() }");
 snapshot!(err_track_caller, "", "#[track_caller] fn f() -> Tensor { t() }");
 snapshot!(err_no_body, "", "fn f() -> Tensor;");
 snapshot!(err_no_return_type, "", "fn f(x: &Tensor) { drop(x) }");
