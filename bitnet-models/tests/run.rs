@@ -345,6 +345,18 @@ mod traced {
     }
 
     #[test]
+    fn records_are_printed_with_and_without_a_directory() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for directory in ["", path(dir.path())] {
+            let mut command = bitnet(&["--prompt", "12+34="]);
+            command.env("BITNET_TRACE_PRINT", "stage=logits").env("BITNET_TRACE_DIR", directory);
+            let output = command.output().expect("bitnet starts");
+            let said = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+            assert!(said.lines().count() == 3 && said.starts_with("t0/logits [1, 6, 14] F32 "), "{said}");
+        }
+    }
+
+    #[test]
     fn a_failing_run_keeps_what_was_recorded() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let message = refused(&["--tokens", "1,99", "--trace-dir", path(dir.path())]);

@@ -1,21 +1,16 @@
-//! `model.safetensors` in the packed `offline` flavour: written, and read back to be scored.
+//! `model.safetensors` in the packed `offline` flavour.
 //!
 //! Names, dtypes and shapes follow Hugging Face transformers, `integrations/bitnet.py`: a quantised
 //! projection is `*.weight` u8 `[out / 4, in]` with `*.weight_scale` f32 `[1]`, all else is f32.
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
-use crate::error::{Error, Result};
-use crate::model::{Projection, Weights};
+use crate::error::Result;
 use crate::parameters::Parameters;
-use crate::quantize::PackedWeight;
-
-/// Ternary weights in a byte.
-const WEIGHTS_PER_BYTE: usize = 4;
+use crate::quantize::{PackedWeight, WEIGHTS_PER_BYTE};
 
 /// A tensor as it stands in the file.
 struct Entry {
@@ -66,44 +61,4 @@ pub(crate) fn serialize(parameters: &Parameters) -> Result<Vec<u8>> {
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     Ok(safetensors::serialize(views, Some(metadata))?)
-}
-
-/// The weights of a checkpoint file.
-pub(crate) struct Checkpoint<'a> {
-    tensors: SafeTensors<'a>,
-}
-
-impl<'a> Checkpoint<'a> {
-    /// The weights in the bytes of a checkpoint file.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes are not a safetensors file.
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self> {
-        Ok(Self { tensors: SafeTensors::deserialize(bytes)? })
-    }
-
-    fn view(&self, name: &str) -> Result<TensorView<'_>> {
-        self.tensors.tensor(name).map_err(|_| Error::MissingWeight(name.to_owned()))
-    }
-}
-
-impl Weights for Checkpoint<'_> {
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        let view = self.view(name)?;
-        let shape = view.shape();
-        Ok(Tensor::from_raw_buffer(view.data(), DType::F32, shape, &Device::Cpu)?)
-    }
-
-    fn projection(&self, name: &str) -> Result<Projection> {
-        let weight = self.view(&format!("{name}.weight"))?;
-        let &[rows, in_features] = weight.shape() else {
-            return Err(Error::MissingWeight(format!("{name}.weight as a matrix")));
-        };
-        let scale = self.tensor(&format!("{name}.weight_scale"))?;
-        let scale = scale.squeeze(0)?.to_scalar::<f32>()?;
-        let packed =
-            PackedWeight { bytes: weight.data().to_vec(), out_features: rows * WEIGHTS_PER_BYTE, in_features, scale };
-        Ok(Projection::Ternary { values: packed.unpack()?, scale: f64::from(scale) })
-    }
 }

@@ -14,6 +14,12 @@ pub(crate) enum Error {
     /// A JSON file could not be laid out.
     #[error("cannot lay out JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The finished model could not be read back or run.
+    #[error(transparent)]
+    Model(#[from] bitnet_models::Error),
+    /// There is no place to try the finished model.
+    #[error("cannot make a temporary directory: {0}")]
+    Temporary(std::io::Error),
     /// A file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {

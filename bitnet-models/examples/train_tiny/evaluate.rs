@@ -1,19 +1,13 @@
-//! Scores the packed model by letting it answer sums greedily.
+//! Scores the packed model as it will be shipped: read from its files, decoded greedily by the
+//! crate's own integer path.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
+use bitnet_models::generate::{Options, generate};
 use bitnet_models::tiny::sums;
-use candle_core::{D, Device, Tensor};
+use bitnet_models::{Checkpoint, Tokenizer, Transformer};
 
 use crate::error::{Error, Result};
-use crate::model::Transformer;
-use crate::vocabulary;
-
-/// Tokens of the longest answer with its end: `198` and the end.
-const LONGEST_ANSWER: usize = 4;
-
-/// Sums that are answered side by side.
-const BATCH: usize = 500;
 
 /// The least a model must get right of the held-out sums, in thousandths.
 const REQUIRED_PER_MILLE: usize = 995;
@@ -45,16 +39,19 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Asks a model all sums.
+    /// Asks the model of a checkpoint directory all sums.
     ///
     /// # Errors
     ///
-    /// If the model fails.
-    pub(crate) fn new(model: &Transformer) -> Result<Self> {
+    /// If the checkpoint cannot be read or the model fails.
+    pub(crate) fn new(directory: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(directory)?;
+        let (model, tokenizer) = (Transformer::load(&checkpoint)?, checkpoint.tokenizer()?);
+        let score = |pairs: Vec<(u32, u32)>| score(&model, &tokenizer, &pairs);
         Ok(Self {
-            held_out: score(model, &sums::held_out())?,
-            single_digit: score(model, &sums::single_digit())?,
-            training: score(model, &sums::training())?,
+            held_out: score(sums::held_out())?,
+            single_digit: score(sums::single_digit())?,
+            training: score(sums::training())?,
         })
     }
 
@@ -85,33 +82,12 @@ impl std::fmt::Display for Report {
 }
 
 /// Counts the sums that a model answers exactly.
-fn score(model: &Transformer, pairs: &[(u32, u32)]) -> Result<Score> {
-    let mut by_length: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
-    for &(a, b) in pairs {
-        by_length.entry(sums::prompt(a, b).len()).or_default().push((a, b));
-    }
+fn score(model: &Transformer, tokenizer: &Tokenizer, pairs: &[(u32, u32)]) -> Result<Score> {
     let mut right = 0;
-    for pairs in by_length.values().flat_map(|pairs| pairs.chunks(BATCH)) {
-        let answers = answer(model, pairs)?;
-        right +=
-            pairs.iter().zip(answers).filter(|((a, b), answer)| answer.as_ref() == Some(&sums::answer(*a, *b))).count();
+    for &(a, b) in pairs {
+        let prompt = tokenizer.encode(&sums::prompt(a, b))?;
+        let answer = tokenizer.decode(&generate(model, &prompt, &Options::default())?)?;
+        right += usize::from(answer == sums::answer(a, b));
     }
     Ok(Score { right, asked: pairs.len() })
-}
-
-/// The greedy answers to sums whose prompts are equally long; none for one that does not end.
-fn answer(model: &Transformer, pairs: &[(u32, u32)]) -> Result<Vec<Option<String>>> {
-    let mut rows = pairs.iter().map(|&(a, b)| vocabulary::encode(&sums::prompt(a, b))).collect::<Result<Vec<_>>>()?;
-    let prompt_length = rows.first().map_or(0, Vec::len);
-    for length in prompt_length..prompt_length + LONGEST_ANSWER {
-        let last: Vec<u32> =
-            (1..=rows.len()).map(|row| u32::try_from(row * length - 1)).collect::<std::result::Result<_, _>>()?;
-        let tokens = Tensor::from_vec(rows.concat(), (rows.len(), length), &Device::Cpu)?;
-        let logits = model.logits(&tokens, &Tensor::new(last, &Device::Cpu)?)?;
-        let next = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        for (row, token) in rows.iter_mut().zip(next) {
-            row.push(token);
-        }
-    }
-    Ok(rows.iter().map(|row| vocabulary::decode_answer(row.get(prompt_length..).unwrap_or_default())).collect())
 }

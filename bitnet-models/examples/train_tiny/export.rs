@@ -9,24 +9,26 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::vocabulary;
 
-/// Writes `config.json`, `tokenizer.json` and `model.safetensors` into `directory`.
+/// Writes `config.json`, `tokenizer.json` and `model.safetensors` into `directory`, and returns
+/// their paths.
 ///
 /// # Errors
 ///
 /// If a file cannot be written.
-pub(crate) fn write(directory: &Path, config: &Config, checkpoint: &[u8]) -> Result<()> {
+pub(crate) fn write(directory: &Path, config: &Config, checkpoint: &[u8]) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(directory).map_err(|source| failed(directory, source))?;
     let files = [
         ("config.json", pretty(&configuration(config))?),
         ("tokenizer.json", pretty(&tokenizer())?),
         ("model.safetensors", checkpoint.to_vec()),
     ];
+    let mut written = Vec::new();
     for (name, content) in files {
         let path = directory.join(name);
         fs::write(&path, &content).map_err(|source| failed(&path, source))?;
-        println!("{} ({} bytes)", path.display(), content.len());
+        written.push(path);
     }
-    Ok(())
+    Ok(written)
 }
 
 fn failed(path: &Path, source: std::io::Error) -> Error {

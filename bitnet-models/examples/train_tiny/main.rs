@@ -31,9 +31,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::checkpoint::Checkpoint;
 use crate::data::Sampler;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::Report;
 use crate::model::{Config, Transformer};
 use crate::optimizer::Optimizer;
@@ -96,8 +95,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     training::train(&model, &mut optimizer, &mut sampler, arguments.steps)?;
 
     let bytes = checkpoint::serialize(&parameters)?;
-    let report = Report::new(&Transformer::new(&CONFIG, &Checkpoint::new(&bytes)?)?)?;
+    let trial = tempfile::tempdir().map_err(Error::Temporary)?;
+    export::write(trial.path(), &CONFIG, &bytes)?;
+    let report = Report::new(trial.path())?;
     println!("{report}");
     report.require()?;
-    export::write(&arguments.output, &CONFIG, &bytes)
+    for path in export::write(&arguments.output, &CONFIG, &bytes)? {
+        println!("{}", path.display());
+    }
+    Ok(())
 }

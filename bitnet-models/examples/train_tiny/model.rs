@@ -1,4 +1,4 @@
-//! The BitNet b1.58 transformer, differentiable, over master or packed weights.
+//! The BitNet b1.58 transformer, differentiable, over float master weights.
 //!
 //! Layer order, norms and names follow Hugging Face transformers, `modeling_bitnet.py`.
 
@@ -7,6 +7,7 @@ use candle_nn::ops::{rms_norm_slow, softmax};
 use candle_nn::rotary_emb::rope_slow;
 
 use crate::error::Result;
+use crate::parameters::Parameters;
 use crate::quantize;
 
 /// The shape of a model, in the terms of its `config.json`.
@@ -35,43 +36,13 @@ impl Config {
     }
 }
 
-/// Where a model finds its weights: masters in training, packed ones afterwards.
-pub(crate) trait Weights {
-    /// A weight that is not quantised.
-    ///
-    /// # Errors
-    ///
-    /// If there is none of this name.
-    fn tensor(&self, name: &str) -> Result<Tensor>;
-
-    /// A quantised linear layer; `name` goes without `.weight`.
-    ///
-    /// # Errors
-    ///
-    /// If there is none of this name.
-    fn projection(&self, name: &str) -> Result<Projection>;
-}
-
-/// The weight `[out, in]` of a linear layer whose inputs are int8 and whose weights are ternary.
-pub(crate) enum Projection {
-    /// A float master weight, quantised at every forward.
-    Master(Tensor),
-    /// Values -1, 0, 1 and the scale that the output is multiplied by.
-    Ternary {
-        /// `[out, in]`.
-        values: Tensor,
-        /// The mean magnitude of the master weight.
-        scale: f64,
-    },
-}
+/// The float master weight `[out, in]` of a linear layer, quantised at every forward.
+struct Projection(Tensor);
 
 impl Projection {
     /// `[rows, in]`, already rounded to int8 and back, to `[rows, out]`.
     fn forward(&self, rounded: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Master(weight) => rounded.matmul(&quantize::fake_quantize_weight(weight)?.t()?)?,
-            Self::Ternary { values, scale } => (rounded.matmul(&values.t()?)? * *scale)?,
-        })
+        Ok(rounded.matmul(&quantize::fake_quantize_weight(&self.0)?.t()?)?)
     }
 }
 
@@ -198,14 +169,15 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &Config, weights: &dyn Weights, index: usize) -> Result<Self> {
+    fn new(config: &Config, parameters: &Parameters, index: usize) -> Result<Self> {
         let norm = |part: &str| -> Result<RmsNorm> {
             Ok(RmsNorm {
-                weight: weights.tensor(&format!("model.layers.{index}.{part}.weight"))?,
+                weight: parameters.get(&format!("model.layers.{index}.{part}.weight"))?,
                 eps: config.rms_norm_eps,
             })
         };
-        let projection = |part: &str| weights.projection(&format!("model.layers.{index}.{part}_proj"));
+        let projection =
+            |part: &str| parameters.get(&format!("model.layers.{index}.{part}_proj.weight")).map(Projection);
         let head_dim = f64::from(u16::try_from(config.head_dim())?);
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
@@ -253,13 +225,13 @@ impl Transformer {
     /// # Errors
     ///
     /// If a weight is missing.
-    pub(crate) fn new(config: &Config, weights: &dyn Weights) -> Result<Self> {
+    pub(crate) fn new(config: &Config, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
-            embed_tokens: weights.tensor("model.embed_tokens.weight")?,
+            embed_tokens: parameters.get("model.embed_tokens.weight")?,
             layers: (0..config.num_hidden_layers)
-                .map(|index| Block::new(config, weights, index))
+                .map(|index| Block::new(config, parameters, index))
                 .collect::<Result<_>>()?,
-            norm: RmsNorm { weight: weights.tensor("model.norm.weight")?, eps: config.rms_norm_eps },
+            norm: RmsNorm { weight: parameters.get("model.norm.weight")?, eps: config.rms_norm_eps },
             positions: Positions::new(config)?,
         })
     }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::error::{Error, Result};
-use crate::model::{Config, Projection, Weights};
+use crate::model::Config;
 
 /// Keeps the weights' random numbers apart from those of the batches.
 const INITIALISATION_STREAM: u64 = 0x494E_4954;
@@ -62,21 +62,16 @@ impl Parameters {
         name.ends_with("_proj.weight")
     }
 
-    fn get(&self, name: &str) -> Result<Tensor> {
+    /// The master weight of this name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name.
+    pub(crate) fn get(&self, name: &str) -> Result<Tensor> {
         self.variables
             .get(name)
             .map(|variable| variable.as_tensor().clone())
             .ok_or_else(|| Error::MissingWeight(name.to_owned()))
-    }
-}
-
-impl Weights for Parameters {
-    fn tensor(&self, name: &str) -> Result<Tensor> {
-        self.get(name)
-    }
-
-    fn projection(&self, name: &str) -> Result<Projection> {
-        Ok(Projection::Master(self.get(&format!("{name}.weight"))?))
     }
 }
 

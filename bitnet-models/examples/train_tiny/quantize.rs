@@ -19,7 +19,7 @@ const ACTIVATION_MAX: f32 = 127.0;
 const ACTIVATION_MIN: f32 = -128.0;
 
 /// Ternary weights that share a packed byte.
-const WEIGHTS_PER_BYTE: usize = 4;
+pub(crate) const WEIGHTS_PER_BYTE: usize = 4;
 
 /// Rounds activations to int8 and back, one scale a row of the last dimension; same shape.
 ///
@@ -74,21 +74,6 @@ impl PackedWeight {
             }
         }
         Ok(Self { bytes, out_features, in_features, scale })
-    }
-
-    /// The ternary values -1, 0 and 1 as f32 `[out, in]`.
-    ///
-    /// # Errors
-    ///
-    /// If the bytes do not fill the shape.
-    pub(crate) fn unpack(&self) -> Result<Tensor> {
-        let mut values = Vec::with_capacity(self.bytes.len() * WEIGHTS_PER_BYTE);
-        for place in 0..WEIGHTS_PER_BYTE {
-            let codes = self.bytes.iter().map(|byte| (byte >> (2 * place)) & 0b11);
-            values.extend(codes.map(|code| f32::from(code) - 1.0));
-        }
-        let shape = (self.out_features, self.in_features);
-        Tensor::from_vec(values, shape, &candle_core::Device::Cpu)
     }
 }
 

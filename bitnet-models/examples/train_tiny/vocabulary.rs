@@ -34,10 +34,3 @@ pub(crate) fn encode(text: &str) -> Result<Vec<u32>> {
         })
         .collect()
 }
-
-/// The text that some ids spell before the first [`END`]; none without an end, or if another
-/// special token or an unknown id stands before it.
-pub(crate) fn decode_answer(ids: &[u32]) -> Option<String> {
-    let end = ids.iter().position(|&id| id == END)?;
-    ids.iter().take(end).map(|&id| CHARACTERS.get(usize::try_from(id).ok()?)).collect()
-}

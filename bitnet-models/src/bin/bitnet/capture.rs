@@ -26,25 +26,32 @@ mod on {
     const FIRST: usize = 20;
 
     /// The session that was asked for, or one that records nothing where it could not be started.
-    pub(crate) struct Capture(TraceSession);
+    pub(crate) struct Capture(Option<TraceSession>);
 
     impl Capture {
         pub(crate) fn begin(argument: Option<PathBuf>) -> Self {
-            let session = super::wanted(argument).and_then(|directory| {
+            Self(super::wanted(argument).map(|directory| {
                 let started = TraceSession::builder().dir(directory).environment().and_then(TraceSessionBuilder::start);
-                started.map_err(|error| warn(format_args!("{error}; running without a trace"))).ok()
-            });
-            // Not the environment's, which may be another directory than the argument.
-            Self(session.unwrap_or_else(TraceSession::disabled))
+                started.unwrap_or_else(|error| {
+                    warn(format_args!("{error}; running without a trace"));
+                    // Not the environment's, which may be another directory than the argument.
+                    TraceSession::disabled()
+                })
+            }))
         }
 
         pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
-            self.0.in_scope(f)
+            match &self.0 {
+                Some(session) => session.in_scope(f),
+                // What the environment asks for without a directory: printing.
+                None => f(),
+            }
         }
 
         pub(crate) fn end(self) -> Option<Summary> {
-            let directory = self.0.directory()?.to_owned();
-            let (trace, lost) = match self.0.finish() {
+            let session = self.0?;
+            let directory = session.directory()?.to_owned();
+            let (trace, lost) = match session.finish() {
                 Ok(trace) => (trace, 0),
                 Err(error) => {
                     warn(&error);
