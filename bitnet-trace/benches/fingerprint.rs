@@ -3,11 +3,14 @@
 //! Both sides run in turns within one process, and the median of their thread CPU times is
 //! compared: other programs and the processor's clock move the times, hardly the ratios.
 
+mod clock;
+
 use std::hint::black_box;
 
 use bitnet_trace::private::{Kernel, Wanted, fingerprint_with};
 use candle_core::{DType, Device, Result, Tensor};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::thread_seconds;
 
 /// Turns a side gets.
 const ROUNDS: usize = 41;
@@ -96,33 +99,6 @@ fn read(kernel: Kernel, tensor: &Tensor, wanted: Wanted) {
 }
 
 /// Median seconds of a call of each side.
-fn medians<const N: usize>(elements: usize, mut sides: [&mut dyn FnMut(); N]) -> [f64; N] {
-    let calls = (TURN / elements).max(1);
-    let mut times = [const { Vec::new() }; N];
-    for round in 0..=ROUNDS {
-        for (side, times) in sides.iter_mut().zip(&mut times) {
-            let begin = thread_seconds();
-            (0..calls).for_each(|_| side());
-            // The first round warms caches and buffers.
-            if round > 0 {
-                times.push((thread_seconds() - begin) / count(calls));
-            }
-        }
-    }
-    times.map(|mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    })
-}
-
-fn thread_seconds() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    #[allow(clippy::cast_precision_loss)] // hours, in nanoseconds
-    let seconds = now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9;
-    seconds
-}
-
-#[allow(clippy::cast_precision_loss)] // small
-fn count(calls: usize) -> f64 {
-    calls as f64
+fn medians<const N: usize>(elements: usize, sides: [&mut dyn FnMut(); N]) -> [f64; N] {
+    clock::medians(ROUNDS, (TURN / elements).max(1), thread_seconds, sides)
 }

@@ -4,6 +4,8 @@
 //! All sides of a table run in turns within one process, and the median of their thread CPU times
 //! is compared (on disk, of the wall clock, as there a call mostly waits).
 
+mod clock;
+
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,10 @@ use std::time::Instant;
 use bitnet_trace::private::{Wanted, fingerprint};
 use bitnet_trace::{TraceContext, TraceSession, tap, traced};
 use candle_core::{DType, Device, Error, Result, Tensor};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::clock::{count, medians, thread_seconds};
 
 /// Turns a side gets.
 const ROUNDS: usize = 41;
@@ -315,40 +318,4 @@ fn processor() -> String {
     let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
-}
-
-/// Median seconds of a call of each side, by the clock.
-fn medians<const N: usize>(
-    rounds: usize,
-    calls: usize,
-    now: impl Fn() -> f64,
-    mut sides: [&mut dyn FnMut(); N],
-) -> [f64; N] {
-    let mut times = [const { Vec::new() }; N];
-    for round in 0..=rounds {
-        for (side, times) in sides.iter_mut().zip(&mut times) {
-            let begin = now();
-            (0..calls).for_each(|_| side());
-            // The first round warms caches and buffers.
-            if round > 0 {
-                times.push((now() - begin) / count(calls));
-            }
-        }
-    }
-    times.map(|mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    })
-}
-
-fn thread_seconds() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    #[allow(clippy::cast_precision_loss)] // hours, in nanoseconds
-    let seconds = now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9;
-    seconds
-}
-
-#[allow(clippy::cast_precision_loss)] // small
-fn count(number: usize) -> f64 {
-    number as f64
 }

@@ -44,6 +44,8 @@ mod session;
 mod sink;
 #[cfg(feature = "trace")]
 mod site;
+#[cfg(feature = "trace")]
+mod trace_session;
 
 #[cfg(not(feature = "trace"))]
 mod off;
@@ -75,7 +77,7 @@ pub use future::Instrumented;
 #[cfg(feature = "trace")]
 pub use losses::Loss;
 #[cfg(feature = "trace")]
-pub use session::{FinishError, TraceSession, TraceSessionBuilder};
+pub use trace_session::{FinishError, TraceSession, TraceSessionBuilder};
 
 #[cfg(not(feature = "trace"))]
 pub use off::{ContextGuard, TraceContext, annotate_run, dump_trace, dump_trace_with_context, flush, tap};

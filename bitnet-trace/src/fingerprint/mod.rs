@@ -12,6 +12,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use blake3::Hash;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
@@ -67,18 +69,17 @@ pub fn fingerprint(tensor: &Tensor, wanted: Wanted) -> Result<Fingerprint, Error
 ///
 /// As [`fingerprint`].
 pub fn fingerprint_with(kernel: Kernel, tensor: &Tensor, wanted: Wanted) -> Result<Fingerprint, Error> {
-    let host;
-    let tensor = if tensor.device().is_cpu() {
-        tensor
-    } else {
-        host = tensor.to_device(&Device::Cpu)?;
-        &host
-    };
+    let tensor = on_host(tensor)?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
         return Err(Error::NotRecordable(format!("{:?} on a device other than the CPU", tensor.dtype())));
     };
     read(kernel, storage, layout, wanted)
+}
+
+/// The tensor in the CPU's memory: itself, or a copy.
+pub(crate) fn on_host(tensor: &Tensor) -> Result<Cow<'_, Tensor>, Error> {
+    if tensor.device().is_cpu() { Ok(Cow::Borrowed(tensor)) } else { Ok(Cow::Owned(tensor.to_device(&Device::Cpu)?)) }
 }
 
 fn read(kernel: Kernel, storage: &CpuStorage, layout: &Layout, wanted: Wanted) -> Result<Fingerprint, Error> {

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Storage, Tensor};
+use candle_core::{DType, Storage, Tensor};
 
 use super::{Alike, create_new};
 use crate::error::Error;
-use crate::fingerprint::visit_bytes;
+use crate::fingerprint::{on_host, visit_bytes};
 use crate::record::TraceRecord;
 
 /// Directory of the files, inside the trace directory.
@@ -32,15 +32,9 @@ pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor, ali
 }
 
 fn stream(mut file: File, path: &PathBuf, record: &TraceRecord, tensor: &Tensor) -> Result<(), Error> {
-    let host;
-    let tensor = if tensor.device().is_cpu() {
-        tensor
-    } else {
-        host = tensor.to_device(&Device::Cpu)?;
-        &host
-    };
+    let tensor = on_host(tensor)?;
     let failed = || Error::io("write", path);
-    file.write_all(&header(&record.name, tensor)?).map_err(failed())?;
+    file.write_all(&header(&record.name, &tensor)?).map_err(failed())?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
         return Err(Error::NotRecordable(format!("{:?} on a device other than the CPU", tensor.dtype())));
