@@ -1,9 +1,11 @@
 //! The attribute's arguments: `stage = "..."`, `layer = expr`, `seq = expr`, `crate = path`.
 
-use proc_macro2::{Ident, Span};
+use proc_macro2::Ident;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Expr, LitStr, Path, Result, Token};
+
+use crate::nearest;
 
 /// Every key, in the order in which the messages list them.
 const KEYS: [&str; 7] = ["stage", "layer", "seq", "outputs", "inputs", "when", "crate"];
@@ -62,7 +64,7 @@ impl Parse for Args {
                     input.parse::<Token![=]>()?;
                     args.library = Some(input.call(Path::parse_mod_style)?);
                 }
-                other => return Err(unknown(other, key.span())),
+                other => return Err(nearest::unknown(other, key.span(), &KEYS)),
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -107,35 +109,4 @@ fn value(input: ParseStream<'_>) -> Result<Expr> {
 
 fn unseen(seen: bool, key: &Ident) -> Result<()> {
     if seen { Err(Error::new(key.span(), format!("`{key}` is given twice"))) } else { Ok(()) }
-}
-
-fn unknown(key: &str, span: Span) -> Error {
-    let list = KEYS.map(|known| format!("`{known}`")).join(", ");
-    let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
-    match nearest {
-        Some((steps, known)) if steps <= key.len().max(known.len()) / 2 => {
-            Error::new(span, format!("unknown argument `{key}`, did you mean `{known}`? (known: {list})"))
-        }
-        _ => Error::new(span, format!("unknown argument `{key}`, expected one of {list}")),
-    }
-}
-
-/// Levenshtein distance, by characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = *cell;
-            left = change.min(diagonal + 1).min(left + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -24,7 +24,7 @@ pub(crate) fn attribute(args: TokenStream, item: &TokenStream) -> TokenStream {
 //
 // Output:
 //     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-//         ::bitnet_trace::private::Call::new({ static SITE: Site = ...; &SITE })
+//         ::bitnet_trace::private::Call::new(::bitnet_trace::private::site!(...))
 //             .layer(self.index)
 //             .run(move || -> Result<Tensor> { ... })
 //     }
@@ -63,7 +63,9 @@ fn settings(args: &Args) -> TokenStream {
     let when = args.when.as_ref().map(|when| quote! { .when(#when) });
     let inputs = args.inputs.iter().map(|input| {
         let name = LitStr::new(input.to_string().trim_start_matches("r#"), Span::mixed_site());
-        quote! { .input(#name, &#input) }
+        // An argument without a tensor is underlined itself.
+        let value = quote_spanned! { input.span() => &#input };
+        quote! { .input(#name, #value) }
     });
     quote! { #layer #seq #when #(#inputs)* }
 }
@@ -110,9 +112,9 @@ fn library(args: &Args) -> TokenStream {
     args.library.as_ref().map_or_else(|| quote! { ::bitnet_trace }, ToTokens::to_token_stream)
 }
 
-// Output: { static SITE: Site = Site::new("q_proj", "q_proj", module_path!(), file!(), line!()); &SITE }
+// Output: ::bitnet_trace::private::site!("q_proj", "q_proj", ::core::line!())
 //
-// The block keeps `SITE` out of the user's scope.
+// which makes a static in a block of its own, out of the user's scope.
 fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream {
     let ident = &function.sig.ident;
     let name = ident.to_string();
@@ -123,16 +125,9 @@ fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream 
     let line = quote_spanned! { function.sig.fn_token.span() => ::core::line!() };
     let outputs = (!args.outputs.is_empty()).then(|| {
         let names = &args.outputs;
-        quote! { .outputs(&[#(#names),*]) }
+        quote! { , outputs: [#(#names),*] }
     });
-    quote! {
-        {
-            static SITE: #library::private::Site = #library::private::Site::new(
-                #stage, #name, ::core::module_path!(), ::core::file!(), #line,
-            ) #outputs;
-            &SITE
-        }
-    }
+    quote! { #library::private::site!(#stage, #name, #line #outputs) }
 }
 
 // Input:  -> Result<impl Module>

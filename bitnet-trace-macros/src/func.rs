@@ -31,10 +31,7 @@ impl Parse for Function {
                 "`#[traced]` needs a function with a body; put it on the implementation",
             ));
         }
-        let body = match input.parse()? {
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => group,
-            other => return Err(Error::new(other.span(), "expected the function's body in braces")),
-        };
+        let body = body(input.parse()?)?;
         let body = hoist_inner_attributes(&body, &mut attrs)?;
         Ok(Self { attrs, vis, sig, body })
     }
@@ -89,6 +86,21 @@ fn refuse_other_items(input: ParseStream<'_>) -> Result<()> {
         return Ok(());
     };
     Err(Error::new(ahead.span(), format!("`#[traced]` is for functions, not for {item}")))
+}
+
+/// The braces; a `macro_rules!` hands on its `$body:block` with an invisible group round them.
+fn body(token: TokenTree) -> Result<Group> {
+    match token {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Ok(group),
+        TokenTree::Group(group) if group.delimiter() == Delimiter::None => {
+            let mut inside = group.stream().into_iter();
+            match (inside.next(), inside.next()) {
+                (Some(token), None) => body(token),
+                _ => Err(Error::new(group.span(), "expected the function's body in braces")),
+            }
+        }
+        other => Err(Error::new(other.span(), "expected the function's body in braces")),
+    }
 }
 
 // Input:  { #![allow(unused)] let y = x; y }

@@ -9,9 +9,14 @@
 #[cfg(feature = "trace")]
 mod args;
 #[cfg(feature = "trace")]
+mod derive;
+mod derive_off;
+#[cfg(feature = "trace")]
 mod expand;
 #[cfg(feature = "trace")]
 mod func;
+#[cfg(feature = "trace")]
+mod nearest;
 #[cfg(all(test, feature = "trace"))]
 mod tests;
 
@@ -70,12 +75,7 @@ use proc_macro::TokenStream;
 /// ```ignore
 /// fn attn_norm(&self, x: &Tensor) -> Result<Tensor> {
 ///     ::bitnet_trace::private::traced(
-///         {
-///             static SITE: ::bitnet_trace::private::Site = ::bitnet_trace::private::Site::new(
-///                 "attn_norm", "attn_norm", ::core::module_path!(), ::core::file!(), ::core::line!(),
-///             );
-///             &SITE
-///         },
+///         ::bitnet_trace::private::site!("attn_norm", "attn_norm", ::core::line!()),
 ///         move || -> Result<Tensor> { self.attn_norm.forward(x) },
 ///     )
 /// }
@@ -96,4 +96,19 @@ pub fn traced(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn traced_off(_args: TokenStream, item: TokenStream) -> TokenStream {
     item
+}
+
+/// Makes a type `Traced`: its tensors are shown in the order of its fields, each under its field's
+/// name.
+#[cfg(feature = "trace")]
+#[proc_macro_derive(Traced, attributes(traced))]
+pub fn traced_derive(item: TokenStream) -> TokenStream {
+    derive::derive(item.into()).into()
+}
+
+/// Makes a type `Traced` that shows nothing: what `#[derive(Traced)]` is when tracing is not built
+/// in.
+#[proc_macro_derive(TracedOff, attributes(traced))]
+pub fn traced_derive_off(item: TokenStream) -> TokenStream {
+    derive_off::derive(item)
 }

@@ -3,6 +3,7 @@
 extern crate self as bitnet_trace;
 
 mod annotation;
+mod site;
 mod traced;
 
 #[cfg(feature = "trace")]
@@ -28,6 +29,8 @@ mod losses;
 #[cfg(feature = "trace")]
 mod manifest;
 #[cfg(feature = "trace")]
+mod module;
+#[cfg(feature = "trace")]
 mod name;
 #[cfg(feature = "trace")]
 mod observe;
@@ -37,13 +40,13 @@ pub mod private;
 #[cfg(feature = "trace")]
 mod recorder;
 #[cfg(feature = "trace")]
+mod registry;
+#[cfg(feature = "trace")]
 mod run;
 #[cfg(feature = "trace")]
 mod session;
 #[cfg(feature = "trace")]
 mod sink;
-#[cfg(feature = "trace")]
-mod site;
 #[cfg(feature = "trace")]
 mod trace_session;
 
@@ -63,24 +66,32 @@ mod report;
 
 pub use annotation::Annotation;
 #[cfg(feature = "trace")]
-pub use bitnet_trace_macros::traced;
+pub use bitnet_trace_macros::{Traced, traced};
 #[cfg(not(feature = "trace"))]
-pub use bitnet_trace_macros::traced_off as traced;
-pub use traced::{TensorVisitor, Traced, TupleElement};
+pub use bitnet_trace_macros::{TracedOff as Traced, traced_off as traced};
+pub use site::Site;
+pub use traced::{Part, TensorVisitor, Traced};
 
 #[cfg(feature = "trace")]
 pub use context::{ContextGuard, TraceContext};
 #[cfg(feature = "trace")]
-pub use dump::{annotate_run, dump_trace, dump_trace_with_context, flush, tap};
+pub use dump::{annotate_run, dump_trace, dump_trace_with_context, flush, record_weights, tap};
 #[cfg(feature = "trace")]
 pub use future::Instrumented;
 #[cfg(feature = "trace")]
 pub use losses::Loss;
 #[cfg(feature = "trace")]
+pub use module::TracedModule;
+#[cfg(feature = "trace")]
+pub use registry::sites;
+#[cfg(feature = "trace")]
 pub use trace_session::{FinishError, TraceSession, TraceSessionBuilder};
 
 #[cfg(not(feature = "trace"))]
-pub use off::{ContextGuard, TraceContext, annotate_run, dump_trace, dump_trace_with_context, flush, tap};
+pub use off::{
+    ContextGuard, TraceContext, TracedModule, annotate_run, dump_trace, dump_trace_with_context, flush, record_weights,
+    sites, tap,
+};
 
 #[cfg(feature = "read")]
 pub use error::Error;

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::directory::MANIFEST;
 use crate::error::Error;
 use crate::losses::Loss;
+use crate::site::Site;
 
 /// Version of the record and directory format.
 const SCHEMA: &str = "bitnet-trace/1";
@@ -37,7 +38,34 @@ pub(crate) struct Manifest {
     lost: u64,
     losses: Vec<Loss>,
     annotations: BTreeMap<String, Annotation>,
+    /// Annotated functions in the binary.
+    sites: usize,
+    /// Those that were not called in this run, so far or, in a complete one, at all.
+    unreached: Vec<Place>,
     complete: bool,
+}
+
+/// An annotated function in the source.
+#[derive(Serialize)]
+struct Place {
+    stage: &'static str,
+    function: &'static str,
+    module: &'static str,
+    file: &'static str,
+    line: u32,
+}
+
+impl From<&'static Site> for Place {
+    fn from(site: &'static Site) -> Self {
+        let Site { stage, function, module, file, line, .. } = *site;
+        Self { stage, function, module, file, line }
+    }
+}
+
+/// The binary's annotated functions, and which of them were not called.
+pub(crate) struct Coverage {
+    pub(crate) sites: usize,
+    pub(crate) unreached: Vec<&'static Site>,
 }
 
 /// What changes in the course of a run.
@@ -48,12 +76,13 @@ pub(crate) struct Progress {
     pub(crate) records: u64,
     pub(crate) losses: Vec<Loss>,
     pub(crate) annotations: BTreeMap<String, Annotation>,
+    pub(crate) coverage: Coverage,
 }
 
 impl Manifest {
     /// Of this process.
     pub(crate) fn new(config: &Config, progress: Progress) -> Self {
-        let Progress { started, finished, records, losses, annotations } = progress;
+        let Progress { started, finished, records, losses, annotations, coverage } = progress;
         Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
@@ -73,6 +102,8 @@ impl Manifest {
             lost: losses.iter().map(|loss| loss.count).sum(),
             losses,
             annotations,
+            sites: coverage.sites,
+            unreached: coverage.unreached.into_iter().map(Place::from).collect(),
             complete: finished.is_some(),
         }
     }

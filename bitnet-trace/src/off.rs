@@ -1,11 +1,13 @@
 //! The library without the feature `trace`: the same names, inlined to nothing.
 
+use std::borrow::{Borrow, Cow};
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 
 use crate::annotation::Annotation;
+use crate::site::Site;
 use crate::traced::Traced;
 
 /// What a record says about where it was made. Without the feature `trace` it is never kept.
@@ -145,3 +147,49 @@ pub fn annotate_run(_key: &str, _value: impl Into<Annotation>) {}
 /// Does nothing.
 #[inline]
 pub fn flush() {}
+
+/// Does nothing: the weights are not asked for.
+#[inline]
+pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(_weights: impl IntoIterator<Item = (N, T)>) {}
+
+/// The module alone.
+#[derive(Debug, Clone)]
+pub struct TracedModule<M>(M);
+
+impl<M> TracedModule<M> {
+    /// The stage is not kept.
+    #[inline]
+    pub fn new(_stage: impl Into<Cow<'static, str>>, module: M) -> Self {
+        Self(module)
+    }
+
+    /// The module without its wrapper.
+    #[inline]
+    pub fn into_inner(self) -> M {
+        self.0
+    }
+}
+
+impl<M: Module> Module for TracedModule<M> {
+    #[inline]
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.0.forward(x)
+    }
+}
+
+/// What else the module can do: its weights, its configuration.
+impl<M> Deref for TracedModule<M> {
+    type Target = M;
+
+    #[inline]
+    fn deref(&self) -> &M {
+        &self.0
+    }
+}
+
+/// Empty: nothing is annotated.
+#[inline]
+#[must_use]
+pub fn sites() -> Vec<&'static Site> {
+    Vec::new()
+}

@@ -1,6 +1,7 @@
 //! What the expansion of `#[traced]` calls, and what benchmarks measure. Not part of the API.
 
 pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
+pub use crate::__site as site;
 pub use crate::site::Site;
 
 use crate::context::TraceContext;

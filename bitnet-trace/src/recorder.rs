@@ -23,8 +23,11 @@ use crate::traced::{TensorVisitor, Traced};
 /// cannot be recorded is counted as lost.
 #[cold]
 #[inline(never)]
-pub(crate) fn record_value(stage: &str, site: Option<&Site>, value: &dyn Traced) {
+pub(crate) fn record_value(stage: &str, site: Option<&'static Site>, value: &dyn Traced) {
     let Some(session) = session::active() else { return };
+    if let (Some(site), Some(run)) = (site, &session.run) {
+        run.reach(site);
+    }
     let decide = || session.wants(&Subject { stage: Some(stage), io: OUT, rest: None });
     if site.map_or_else(decide, |site| site.decided(session.number, decide)) == Some(false) {
         return;
@@ -75,6 +78,9 @@ pub(crate) const OUT: &str = "out";
 /// What filters and records call the records of arguments.
 const IN: &str = "in";
 
+/// What filters and records call the records of weights.
+pub(crate) const WEIGHT: &str = "weight";
+
 /// What is known of a record before its tensor is read.
 pub(crate) struct Draft<'a> {
     pub(crate) name: String,
@@ -87,7 +93,7 @@ pub(crate) struct Draft<'a> {
 
 impl Draft<'_> {
     /// Records; what cannot be recorded is counted as lost.
-    fn record_or_lose(self, tensor: &Tensor, session: &Session) {
+    pub(crate) fn record_or_lose(self, tensor: &Tensor, session: &Session) {
         if let Err(error) = self.record(tensor, session) {
             session.lose(&error);
         }

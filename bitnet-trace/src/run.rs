@@ -1,6 +1,6 @@
 //! One run: everything that one process records into one place, from its first record to its exit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,11 @@ use crate::directory::{Claim, MANIFEST, claim};
 use crate::error::Error;
 use crate::exit;
 use crate::losses::{Losses, warn};
-use crate::manifest::{Manifest, Progress};
+use crate::manifest::{Coverage, Manifest, Progress};
 use crate::record::TraceRecord;
+use crate::registry::sites;
 use crate::sink::{Alike, Jsonl, Memory, files, values};
+use crate::site::Site;
 
 /// What every writer to one place shares: the execution order, the repeat numbers, the losses.
 pub(crate) struct Run {
@@ -29,6 +31,10 @@ pub(crate) struct Run {
     losses: Losses,
     annotations: Mutex<BTreeMap<String, Annotation>>,
     started: SystemTime,
+    /// Tells the runs of a process apart, from 1.
+    number: u64,
+    /// The annotated functions that were called, by address.
+    reached: Mutex<HashSet<usize>>,
     /// Whether a `TraceSession` records here now.
     pub(crate) in_session: AtomicBool,
 }
@@ -53,6 +59,10 @@ struct Directory {
 
 /// The runs of this process by the directory that was asked for, the one that goes on last.
 static RUNS: Mutex<Option<HashMap<PathBuf, Vec<Arc<Run>>>>> = Mutex::new(None);
+
+fn address(site: &Site) -> usize {
+    std::ptr::from_ref(site).addr()
+}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,8 +114,11 @@ impl Run {
     }
 
     fn new(place: Place) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
         Self {
             place,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            reached: Mutex::default(),
             calls: Mutex::default(),
             written: AtomicU64::new(0),
             losses: Losses::default(),
@@ -183,6 +196,20 @@ impl Run {
         self.losses.add(error)
     }
 
+    /// An annotated function was called.
+    pub(crate) fn reach(&self, site: &'static Site) {
+        if site.reach(self.number) {
+            locked(&self.reached).insert(address(site));
+        }
+    }
+
+    fn coverage(&self) -> Coverage {
+        let sites = sites();
+        let reached = locked(&self.reached);
+        let count = sites.len();
+        Coverage { sites: count, unreached: sites.into_iter().filter(|site| !reached.contains(&address(site))).collect() }
+    }
+
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
         locked(&self.annotations).insert(key.to_owned(), value);
     }
@@ -197,6 +224,7 @@ impl Run {
             records: self.written.load(Ordering::Relaxed),
             losses: self.losses.list(),
             annotations: locked(&self.annotations).clone(),
+            coverage: self.coverage(),
         };
         Manifest::new(&directory.config, progress).write(&directory.path)
     }

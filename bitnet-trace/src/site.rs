@@ -1,11 +1,14 @@
 //! What is known of an annotated function at compile time.
 
 use std::fmt;
+#[cfg(feature = "trace")]
 use std::sync::OnceLock;
+#[cfg(feature = "trace")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One `#[traced]` function: its stage and where it stands in the source.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Site {
     /// The stage of its records.
     pub stage: &'static str,
@@ -20,16 +23,25 @@ pub struct Site {
     /// What the positions of a returned tuple are called.
     pub outputs: &'static [&'static str],
     /// What the last session's filter says of the stage alone: the session's number, then two bits.
+    #[cfg(feature = "trace")]
     decided: AtomicU64,
+    /// The run that the function was last called in, by its number.
+    #[cfg(feature = "trace")]
+    reached: AtomicU64,
     /// `file:line function`, made by the first record.
+    #[cfg(feature = "trace")]
     text: OnceLock<String>,
 }
 
 /// The filter needs more than the stage.
+#[cfg(feature = "trace")]
 const DEPENDS: u64 = 1;
+#[cfg(feature = "trace")]
 const WANTED: u64 = 2;
+#[cfg(feature = "trace")]
 const UNWANTED: u64 = 3;
 
+#[cfg(feature = "trace")]
 impl Site {
     /// Called by the expansion of `#[traced]`.
     #[doc(hidden)]
@@ -41,7 +53,17 @@ impl Site {
         file: &'static str,
         line: u32,
     ) -> Self {
-        Self { stage, function, module, file, line, outputs: &[], decided: AtomicU64::new(0), text: OnceLock::new() }
+        Self {
+            stage,
+            function,
+            module,
+            file,
+            line,
+            outputs: &[],
+            decided: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
+            text: OnceLock::new(),
+        }
     }
 
     /// Called by the expansion of `#[traced(outputs(..))]`.
@@ -55,6 +77,11 @@ impl Site {
     /// The form of a record's `site`.
     pub(crate) fn text(&self) -> &str {
         self.text.get_or_init(|| self.to_string())
+    }
+
+    /// Notes that the function was called in a run. False if the call before was in the same run.
+    pub(crate) fn reach(&self, run: u64) -> bool {
+        self.reached.load(Ordering::Relaxed) != run && self.reached.swap(run, Ordering::Relaxed) != run
     }
 
     /// What `decide` says for this session, asked once as long as the session stays the same.

@@ -14,7 +14,7 @@ use candle_core::Tensor;
 /// `Box`, `Rc`, `Arc`. Beside a tensor, tuples may hold plain numbers, strings and bools, which are
 /// passed over.
 ///
-/// For a type of your own, name its parts:
+/// For a type of your own, `#[derive(Traced)]`; or name its parts by hand:
 ///
 /// ```
 /// use bitnet_trace::{TensorVisitor, Traced};
@@ -35,21 +35,32 @@ use candle_core::Tensor;
 #[diagnostic::on_unimplemented(
     message = "`#[traced]` cannot record a value of type `{Self}`: it holds no tensor",
     label = "expected a `Tensor`, or an `Option`, `Result`, tuple, `Vec` or array of tensors",
-    note = "a type of your own can implement `bitnet_trace::Traced`"
+    note = "a type of your own can derive or implement `bitnet_trace::Traced`"
 )]
 pub trait Traced {
     /// Shows every tensor in `self` to the visitor, in a fixed order.
+    #[cfg(feature = "trace")]
     fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>);
+
+    /// Never called without the feature `trace`; what is derived then has no body.
+    #[cfg(not(feature = "trace"))]
+    fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+        let _ = visitor;
+    }
 }
 
-/// An element of a tuple: a value that holds tensors, or a plain one that is passed over.
+/// A part of a value, a field or a tuple's element: it holds tensors, or is plain and passed over.
 #[diagnostic::on_unimplemented(
-    message = "`#[traced]` cannot record a tuple with an element of type `{Self}`",
-    label = "expected tensors, plain numbers, strings and bools"
+    message = "`#[traced]` cannot record a part of type `{Self}`: it neither holds tensors nor is it a plain number, string or bool",
+    label = "expected tensors, or a plain value to pass over",
+    note = "a type of your own can derive or implement `bitnet_trace::Traced`; a field of a derived type can be left out with `#[traced(skip)]`"
 )]
-pub trait TupleElement {
+pub trait Part {
+    /// False for plain values.
+    const HOLDS_TENSORS: bool;
+
     /// Shows the tensors, if there are any, to the visitor.
-    fn visit_element(&self, visitor: &mut TensorVisitor<'_>);
+    fn visit_part(&self, visitor: &mut TensorVisitor<'_>);
 }
 
 /// Where [`Traced::visit_tensors`] shows its tensors.
@@ -78,16 +89,17 @@ impl TensorVisitor<'_> {
         (self.visit)(&self.path, tensor);
     }
 
-    /// Shows a part of the value under a label: a field's name, an index, a key.
-    pub fn part<T: Traced + ?Sized>(&mut self, label: impl fmt::Display, part: &T) {
-        self.labelled(label, |visitor| part.visit_tensors(visitor));
+    /// Shows a part of the value under a label: a field's name, an index, a key. Plain numbers,
+    /// strings and bools are passed over.
+    pub fn part<T: Part + ?Sized>(&mut self, label: impl fmt::Display, part: &T) {
+        self.labelled(label, |visitor| part.visit_part(visitor));
     }
 
     /// An element of a tuple; the names are for the outermost one.
-    fn element<T: TupleElement>(&mut self, position: usize, element: &T) {
+    fn element<T: Part>(&mut self, position: usize, element: &T) {
         match self.names.get(position).filter(|_| self.path.is_empty()).copied() {
-            Some(name) => self.labelled(name, |visitor| element.visit_element(visitor)),
-            None => self.labelled(position, |visitor| element.visit_element(visitor)),
+            Some(name) => self.part(name, element),
+            None => self.part(position, element),
         }
     }
 
@@ -192,32 +204,41 @@ impl<K: AsRef<str>, T: Traced, S> Traced for HashMap<K, T, S> {
     }
 }
 
-impl<T: Traced> TupleElement for T {
-    fn visit_element(&self, visitor: &mut TensorVisitor<'_>) {
+impl<T: Traced + ?Sized> Part for T {
+    const HOLDS_TENSORS: bool = true;
+
+    fn visit_part(&self, visitor: &mut TensorVisitor<'_>) {
         self.visit_tensors(visitor);
     }
 }
 
 macro_rules! passed_over {
     ($($plain:ty),* $(,)?) => {$(
-        impl TupleElement for $plain {
-            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
-        }
-        impl TupleElement for Vec<$plain> {
-            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
-        }
-        impl TupleElement for Option<$plain> {
-            fn visit_element(&self, _visitor: &mut TensorVisitor<'_>) {}
-        }
+        passed_over!(@ $plain);
+        passed_over!(@ Vec<$plain>);
+        passed_over!(@ Option<$plain>);
     )*};
+    (@ $plain:ty) => {
+        impl Part for $plain {
+            const HOLDS_TENSORS: bool = false;
+
+            fn visit_part(&self, _visitor: &mut TensorVisitor<'_>) {}
+        }
+    };
 }
 
 passed_over!((), bool, char, String, &str, f32, f64, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize,);
 
 macro_rules! tuples {
     ($($element:ident $position:tt),+) => {
-        impl<$($element: TupleElement),+> Traced for ($($element,)+) {
+        impl<$($element: Part),+> Traced for ($($element,)+) {
             fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
+                const {
+                    assert!(
+                        $($element::HOLDS_TENSORS)||+,
+                        "`#[traced]` records tensors, and no element of this tuple holds one"
+                    );
+                }
                 $(visitor.element($position, &self.$position);)+
             }
         }

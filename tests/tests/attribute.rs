@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bitnet_trace::{Trace, TraceContext, TraceSession, tap, traced};
+use bitnet_trace_tests::block_on;
 use candle_core::{Device, Result, Tensor, bail};
 
 fn x() -> Tensor {
@@ -23,17 +24,6 @@ fn trace(f: impl FnOnce()) -> Trace {
 
 fn names(f: impl FnOnce()) -> Vec<String> {
     trace(f).records().iter().map(|record| record.name.clone()).collect()
-}
-
-/// Polls to the end on this thread, with nothing to wait for.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut task = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut task) {
-            return value;
-        }
-    }
 }
 
 /// Pending once, so that what follows runs in a later poll.
