@@ -33,19 +33,23 @@ impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut args = Self::default();
         while !input.is_empty() {
+            if input.peek(LitStr) {
+                let text: LitStr = input.parse()?;
+                return Err(Error::new(text.span(), format!("expected `stage = {:?}`", text.value())));
+            }
             let key = Ident::parse_any(input)?;
             match key.to_string().as_str() {
                 "stage" => {
                     unseen(args.stage.is_some(), &key)?;
-                    args.stage = Some(stage(input)?);
+                    args.stage = Some(stage(input, &key)?);
                 }
                 "layer" => {
                     unseen(args.layer.is_some(), &key)?;
-                    args.layer = Some(value(input)?);
+                    args.layer = Some(value(input, &key)?);
                 }
                 "seq" => {
                     unseen(args.seq.is_some(), &key)?;
-                    args.seq = Some(value(input)?);
+                    args.seq = Some(value(input, &key)?);
                 }
                 "outputs" => {
                     unseen(!args.outputs.is_empty(), &key)?;
@@ -57,11 +61,11 @@ impl Parse for Args {
                 }
                 "when" => {
                     unseen(args.when.is_some(), &key)?;
-                    args.when = Some(value(input)?);
+                    args.when = Some(value(input, &key)?);
                 }
                 "crate" => {
                     unseen(args.library.is_some(), &key)?;
-                    input.parse::<Token![=]>()?;
+                    equals(input, &key, "my_crate::bitnet_trace")?;
                     args.library = Some(input.call(Path::parse_mod_style)?);
                 }
                 other => return Err(nearest::unknown(other, key.span(), &KEYS)),
@@ -74,8 +78,8 @@ impl Parse for Args {
     }
 }
 
-fn stage(input: ParseStream<'_>) -> Result<LitStr> {
-    input.parse::<Token![=]>()?;
+fn stage(input: ParseStream<'_>, key: &Ident) -> Result<LitStr> {
+    equals(input, key, "\"attn_norm\"")?;
     let stage: LitStr =
         input.parse().map_err(|error| Error::new(error.span(), "expected a string, as in `stage = \"attn_norm\"`"))?;
     if stage.value().is_empty() {
@@ -102,9 +106,18 @@ fn list<T: Parse>(input: ParseStream<'_>, key: &Ident, expected: &str) -> Result
     Ok(items.into_iter().collect())
 }
 
-fn value(input: ParseStream<'_>) -> Result<Expr> {
-    input.parse::<Token![=]>()?;
+fn value(input: ParseStream<'_>, key: &Ident) -> Result<Expr> {
+    equals(input, key, if key == "when" { "self.debug" } else { "self.index" })?;
     input.parse()
+}
+
+/// The sign and something behind it; while they are not typed yet, the key is underlined.
+fn equals(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<()> {
+    let sign = input.parse::<Option<Token![=]>>()?;
+    if sign.is_none() || input.is_empty() {
+        return Err(Error::new(key.span(), format!("expected a value, as in `{key} = {example}`")));
+    }
+    Ok(())
 }
 
 fn unseen(seen: bool, key: &Ident) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `#[derive(Traced)]`: every field is a part of the value, named by its field.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::fold::{Fold, fold_type};
 use syn::parse::ParseStream;
@@ -50,11 +50,18 @@ struct Parts {
 }
 
 fn expand(input: &DeriveInput) -> Result<Parts> {
-    let mut types = Types { parameters: input.generics.type_params().map(|param| param.ident.clone()).collect(), found: Vec::new() };
+    let mut types = Types {
+        parameters: input.generics.type_params().map(|param| param.ident.clone()).collect(),
+        found: Vec::new(),
+    };
     let shown = match &input.data {
         Data::Struct(data) => {
             let shown = struct_fields(&data.fields, &mut types)?;
-            if shown.is_empty() { quote! { let _ = visitor; } } else { shown }
+            if shown.is_empty() {
+                quote! { let _ = visitor; }
+            } else {
+                shown
+            }
         }
         Data::Enum(data) => {
             let arms = data.variants.iter().map(|variant| {
@@ -88,7 +95,10 @@ fn expand(input: &DeriveInput) -> Result<Parts> {
 //         visitor.part("keys", &self.k);
 fn struct_fields(fields: &Fields, types: &mut Types) -> Result<TokenStream> {
     let shown = shown_fields(fields, types)?;
-    let parts = shown.iter().map(|Shown { member, label, .. }| quote! { visitor.part(#label, &self.#member); });
+    let parts = shown.iter().map(|Shown { member, label, span }| {
+        let value = quote_spanned! { *span => &self.#member };
+        quote! { visitor.part(#label, #value); }
+    });
     Ok(quote! { #(#parts)* })
 }
 
@@ -100,7 +110,7 @@ fn struct_fields(fields: &Fields, types: &mut Types) -> Result<TokenStream> {
 fn variant_fields(name: &Ident, fields: &Fields, label: Option<&LitStr>, types: &mut Types) -> Result<TokenStream> {
     let shown = shown_fields(fields, types)?;
     let bindings: Vec<Ident> =
-        (0..shown.len()).map(|index| format_ident!("field_{index}", span = Span::mixed_site())).collect();
+        shown.iter().enumerate().map(|(index, field)| format_ident!("field_{index}", span = field.span)).collect();
     let members = shown.iter().map(|field| &field.member);
     let labels = shown.iter().map(|field| match label {
         Some(outer) => LitStr::new(&format!("{}.{}", outer.value(), field.label.value()), field.label.span()),
@@ -117,6 +127,8 @@ fn variant_fields(name: &Ident, fields: &Fields, label: Option<&LitStr>, types: 
 struct Shown {
     member: Member,
     label: LitStr,
+    /// Of the field's type, which is underlined if it cannot be shown.
+    span: Span,
 }
 
 fn shown_fields(fields: &Fields, types: &mut Types) -> Result<Vec<Shown>> {
@@ -127,7 +139,6 @@ fn shown_fields(fields: &Fields, types: &mut Types) -> Result<Vec<Shown>> {
             continue;
         }
         types.note(&field.ty);
-        // An unmet bound is reported at the member, which wears the span of the field's type.
         let span = field.ty.span().resolved_at(Span::mixed_site());
         let (member, name) = match &field.ident {
             Some(ident) => (Member::Named(ident.clone()), ident.unraw().to_string()),
@@ -141,7 +152,7 @@ fn shown_fields(fields: &Fields, types: &mut Types) -> Result<Vec<Shown>> {
             let place = if label.span().source_text().is_some() { label.span() } else { field.span() };
             return Err(Error::new(place, format!("the label `{}` is used twice", label.value())));
         }
-        shown.push(Shown { member, label });
+        shown.push(Shown { member, label, span });
     }
     Ok(shown)
 }
@@ -182,7 +193,10 @@ impl Options {
                         .parse()
                         .map_err(|error| Error::new(error.span(), "expected a string, as in `label = \"k\"`"))?;
                     if label.value().is_empty() {
-                        return Err(Error::new(label.span(), "the label is empty; leave it out to use the field's name"));
+                        return Err(Error::new(
+                            label.span(),
+                            "the label is empty; leave it out to use the field's name",
+                        ));
                     }
                     self.label = Some(label);
                 }

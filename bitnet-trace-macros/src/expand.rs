@@ -1,10 +1,10 @@
 //! From an annotated function to the same function with its body handed to the library.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::fold::{Fold, fold_type};
 use syn::spanned::Spanned;
-use syn::{LitStr, Result, ReturnType, Signature, Type};
+use syn::{FnArg, Lifetime, LitStr, Result, ReturnType, Signature, Type};
 
 use crate::args::Args;
 use crate::func::{Function, return_span};
@@ -33,27 +33,34 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     let function: Function = syn::parse2(item)?;
     function.validate()?;
 
-    let library = library(&args);
-    let site = site(&args, &function, &library);
     let Function { attrs, vis, sig, body } = &function;
-    // An unmet bound is reported at the call, so its name wears the span of the return type.
-    let name = |name: &str| Ident::new(name, return_span(sig).resolved_at(Span::mixed_site()));
+    // What the library asks of the return type is reported at the call, so the call wears its span.
+    let span = return_span(sig).resolved_at(Span::mixed_site());
+    let library =
+        args.library.as_ref().map_or_else(|| quote_spanned! { span => ::bitnet_trace }, ToTokens::to_token_stream);
+    let site = site(&args, &function, &library);
     let settings = settings(&args);
     let body = if sig.asyncness.is_some() {
-        let run = name("run_async");
-        let block = async_block(sig, body);
-        quote! { #library::private::Call::new(#site) #settings .#run(#block).await }
+        let block = async_block(sig, body, span);
+        quote_spanned! { span => #library::private::Call::new(#site) #settings .run_async(#block).await }
     } else {
-        let output = erase_impl_trait(&sig.output);
+        let body = closure(sig, body);
         if settings.is_empty() {
-            let traced = name("traced");
-            quote! { #library::private::#traced(#site, move || #output #body) }
+            quote_spanned! { span => #library::private::traced(#site, #body) }
         } else {
-            let run = name("run");
-            quote! { #library::private::Call::new(#site) #settings .#run(move || #output #body) }
+            quote_spanned! { span => #library::private::Call::new(#site) #settings .run(#body) }
         }
     };
-    Ok(quote! { #(#attrs)* #vis #sig { #body } })
+    // In the user's braces: an item that ends inside an expansion is one to the compiler, whose
+    // lints (dead code, missing documentation, most of clippy's) then pass it over.
+    let body = braced(body, function.body.span());
+    Ok(quote! { #(#attrs)* #vis #sig #body })
+}
+
+fn braced(tokens: TokenStream, span: Span) -> Group {
+    let mut group = Group::new(Delimiter::Brace, tokens);
+    group.set_span(span);
+    group
 }
 
 // Output: .layer(self.index).seq(position).when(self.debug).input("x", &x)
@@ -70,6 +77,35 @@ fn settings(args: &Args) -> TokenStream {
     quote! { #layer #seq #when #(#inputs)* }
 }
 
+// Output: || -> Result<Tensor> { ... }
+//
+// The closure takes what the body takes: an argument that the body only looks at stays where it is,
+// and lints for such arguments see it. It is a `move` closure
+// * if an argument is `mut`: assignments to it that nobody reads would go unseen through a borrow;
+// * if `&mut` is returned: before edition 2021 a closure borrows the variable, not what it points to.
+//
+// It wears the user's span, or lints of its body would be taken for lints of an expansion.
+fn closure(sig: &Signature, body: &Group) -> TokenStream {
+    let output = in_closure(sig);
+    let mutable = sig.inputs.iter().any(|argument| match argument {
+        FnArg::Receiver(receiver) => receiver.to_token_stream().into_iter().next().is_some_and(|token| is_mut(&token)),
+        FnArg::Typed(argument) => has_mut(argument.pat.to_token_stream()),
+    });
+    let by_move = (mutable || has_mut(sig.output.to_token_stream())).then(|| quote_spanned! { body.span() => move });
+    quote_spanned! { body.span() => #by_move || #output #body }
+}
+
+fn has_mut(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => has_mut(group.stream()),
+        token => is_mut(&token),
+    })
+}
+
+fn is_mut(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == "mut")
+}
+
 // Output:
 //     async move {
 //         if false {
@@ -82,10 +118,10 @@ fn settings(args: &Args) -> TokenStream {
 // An async block has no place for its type. The return that is never reached tells it, so that `?`,
 // coercions and errors are as in the function; the body has a scope of its own, so that its `use`
 // cannot change what the type means.
-fn async_block(sig: &Signature, body: &Group) -> TokenStream {
-    let told = match &erase_impl_trait(&sig.output) {
+fn async_block(sig: &Signature, body: &Group, span: Span) -> TokenStream {
+    let told = match &in_closure(sig) {
         ReturnType::Default => quote! {},
-        ReturnType::Type(_, ty) => quote! {
+        ReturnType::Type(_, ty) => quote_spanned! { span =>
             #[allow(
                 unknown_lints,
                 unreachable_code,
@@ -94,6 +130,7 @@ fn async_block(sig: &Signature, body: &Group) -> TokenStream {
                 clippy::let_unit_value,
                 clippy::let_with_type_underscore,
                 clippy::needless_return,
+                clippy::type_complexity,
                 clippy::unreachable
             )]
             if false {
@@ -103,13 +140,9 @@ fn async_block(sig: &Signature, body: &Group) -> TokenStream {
         },
     };
     // Braces of ours: with the user's the compiler would call them unused.
-    let mut scope = Group::new(Delimiter::Brace, body.stream());
-    scope.set_span(body.span().resolved_at(Span::mixed_site()));
-    quote! { async move { #told #scope } }
-}
-
-fn library(args: &Args) -> TokenStream {
-    args.library.as_ref().map_or_else(|| quote! { ::bitnet_trace }, ToTokens::to_token_stream)
+    let scope = braced(body.stream(), body.span().resolved_at(Span::mixed_site()));
+    let block = braced(quote! { #told #scope }, body.span());
+    quote_spanned! { body.span() => async move #block }
 }
 
 // Output: ::bitnet_trace::private::site!("q_proj", "q_proj", ::core::line!())
@@ -130,19 +163,27 @@ fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream 
     quote! { #library::private::site!(#stage, #name, #line #outputs) }
 }
 
-// Input:  -> Result<impl Module>
-// Output: -> Result<_>
+// Input:  -> Result<(&'a Tensor, impl Module)>
+// Output: -> Result<(&'_ Tensor, _)>
 //
-// `impl Trait` may stand neither in a closure's signature nor in a `let` (E0562).
-fn erase_impl_trait(output: &ReturnType) -> ReturnType {
-    struct Erase;
-    impl Fold for Erase {
+// `impl Trait` may stand neither in a closure's signature nor in a `let` (E0562). A lifetime of the
+// function's would be used once more than the user wrote, and lints count.
+fn in_closure(sig: &Signature) -> ReturnType {
+    struct Closure {
+        lifetimes: Vec<Ident>,
+    }
+    impl Fold for Closure {
         fn fold_type(&mut self, ty: Type) -> Type {
             match ty {
                 Type::ImplTrait(found) => syn::parse_quote_spanned! { found.span() => _ },
                 other => fold_type(self, other),
             }
         }
+
+        fn fold_lifetime(&mut self, lifetime: Lifetime) -> Lifetime {
+            if self.lifetimes.contains(&lifetime.ident) { Lifetime::new("'_", lifetime.span()) } else { lifetime }
+        }
     }
-    Erase.fold_return_type(output.clone())
+    let lifetimes = sig.generics.lifetimes().map(|parameter| parameter.lifetime.ident.clone()).collect();
+    Closure { lifetimes }.fold_return_type(sig.output.clone())
 }

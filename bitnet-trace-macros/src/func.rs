@@ -48,7 +48,7 @@ impl Function {
         }
         if let Some(attr) = self.attrs.iter().find(|attr| attr.path().is_ident("track_caller")) {
             return Err(Error::new(
-                attr.span(),
+                attr.path().span(),
                 "`#[traced]` and `#[track_caller]` exclude each other: the body moves into a closure, whose caller is this library",
             ));
         }
@@ -82,6 +82,13 @@ fn refuse_other_items(input: ParseStream<'_>) -> Result<()> {
         "a type; put it on functions"
     } else if ahead.peek(Token![trait]) {
         "a trait; put it on the functions of its implementations"
+    } else if ahead.peek(Token![use])
+        || ahead.peek(Token![static])
+        || ahead.peek(Token![type])
+        || ahead.peek(Token![let])
+        || ahead.peek(Token![const]) && ahead.peek2(syn::Ident) && ahead.peek3(Token![:])
+    {
+        "anything else"
     } else {
         return Ok(());
     };

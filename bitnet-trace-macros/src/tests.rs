@@ -1,8 +1,9 @@
 //! What the attribute writes, as a person would read it. Run in-process: outside the compiler
 //! `proc_macro2` parses the text itself.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Group, TokenStream, TokenTree};
 
+use crate::derive::derive;
 use crate::expand::attribute;
 
 fn tokens(source: &str) -> TokenStream {
@@ -75,3 +76,100 @@ snapshot!(err_no_return_type, "", "fn f(x: &Tensor) { drop(x) }");
 snapshot!(err_impl_block, "", "impl Attention { fn f() -> Tensor { t() } }");
 snapshot!(err_struct, "", "pub struct Attention { x: Tensor }");
 snapshot!(err_half_typed_signature, "", "fn f(x: &Tensor) ->");
+
+/// Every beginning of a text, cut between its tokens, with the brackets that are open closed.
+fn beginnings(source: &str) -> Vec<TokenStream> {
+    fn cut(stream: TokenStream) -> Vec<Vec<TokenTree>> {
+        let mut whole: Vec<TokenTree> = Vec::new();
+        let mut found = vec![Vec::new()];
+        for token in stream {
+            if let TokenTree::Group(group) = &token {
+                for inside in cut(group.stream()) {
+                    let part = Group::new(group.delimiter(), inside.into_iter().collect());
+                    found.push(whole.iter().cloned().chain([part.into()]).collect());
+                }
+            }
+            whole.push(token);
+            found.push(whole.clone());
+        }
+        found
+    }
+    cut(tokens(source)).into_iter().map(|tokens| tokens.into_iter().collect()).collect()
+}
+
+#[test]
+fn half_typed_input_never_panics_and_the_item_survives() {
+    let arguments = [
+        r#"stage = "s", layer = self.index + 1, seq = Some(2), outputs("a", "b"), inputs(x, y), when = a && b"#,
+        "crate = my::trace, stage",
+    ];
+    let items = [
+        r#"/// Doc.
+        #[inline] pub(crate) async unsafe fn f<'a, T: Fn(u8) -> u8, const N: usize>(&self, mut x: &'a Tensor, (a, b): (T, [u8; N]))
+            -> Result<(Tensor, impl Traced), Box<dyn Error>> where T: Send { #![allow(unused)] let y = |x| x?; y }"#,
+        "impl X { fn f() -> Tensor { t() } }",
+        "pub struct S<T> { x: T }",
+    ];
+    let mut seen = 0;
+    for arguments in arguments.into_iter().flat_map(beginnings) {
+        for item in items.into_iter().flat_map(beginnings) {
+            let output = attribute(arguments.clone(), &item);
+            // Either the expansion, whose function has its name, or the error and then the item.
+            let (text, item) = (output.to_string(), item.to_string());
+            let survives = text.contains("private ::") || text.contains("compile_error") && text.ends_with(&item);
+            assert!(survives, "#[traced({arguments})] {item}\n{text}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5_000, "{seen}");
+}
+
+#[test]
+fn a_half_typed_type_never_panics() {
+    let item = r#"#[traced(crate = my::trace)] pub struct Heads<'a, T: Clone = Tensor, const N: usize = 3> where T: Send {
+        #[traced(label = "keys")] k: &'a T, #[traced(skip)] n: [u8; N], v: Option<T::Cache> }"#;
+    let whole = derive(tokens(item)).to_string();
+    assert!(whole.contains("impl") && !whole.contains("compile_error"), "{whole}");
+    for item in
+        beginnings(item).into_iter().chain(beginnings("enum E { A(Tensor), #[traced(label = \"b\")] B { x: u8 } }"))
+    {
+        let output = derive(item.clone()).to_string();
+        assert!(output.contains("impl") || output.contains("compile_error"), "{item}\n{output}");
+    }
+}
+
+fn derived(item: &str) -> String {
+    let output = derive(tokens(item));
+    prettyplease::unparse(&syn::parse2(output).expect("a Rust file"))
+}
+
+macro_rules! derived {
+    ($name:ident, $item:literal) => {
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(derived($item));
+        }
+    };
+}
+
+derived!(
+    derive_struct,
+    "struct Heads<'a, T: Clone = Tensor> where T: Send { q: Tensor, #[traced(label = \"key\")] k: &'a T, #[traced(skip)] n: usize }"
+);
+derived!(
+    derive_enum,
+    "enum Mask<T> { None, #[traced(label = \"c\")] Causal(Tensor, usize), Other { r#type: T }, #[traced(skip)] Left(u8) }"
+);
+derived!(derive_tuple_struct, "#[traced(crate = my::trace)] struct Pair<T: Model>(Tensor, T::Cache);");
+derived!(derive_unit, "struct Nothing;");
+derived!(derive_err_keeps_the_bound, "struct S<T> { #[traced(skpi)] x: T }");
+
+snapshot!(err_constant, "", "const X: usize = 3;");
+snapshot!(err_text_alone, r#""attn_norm""#, "fn f() -> Tensor { t() }");
+snapshot!(mut_argument_moves, "", "fn f(mut x: Tensor, names: Vec<String>) -> Tensor { x = x.neg(); x }");
+snapshot!(mut_reference_returned_moves, "", "fn f<'a>(&'a mut self) -> Option<&'a mut Tensor> { self.x.as_mut() }");
+snapshot!(
+    body_from_a_macro_and_lifetimes,
+    "stage = \"s\"",
+    "fn f<'a, 'b: 'a>(x: &'a Tensor, y: &'b Tensor) -> (&'a Tensor, Cow<'b, Tensor>, Box<dyn for<'c> Fn(&'c u8) + 'static>) { (x, y) }"
+);

@@ -1,7 +1,7 @@
 //! What the expansion of `#[traced]` calls, and what benchmarks measure. Not part of the API.
 
-pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
 pub use crate::__site as site;
+pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
 pub use crate::site::Site;
 
 use crate::context::TraceContext;
@@ -84,8 +84,10 @@ impl Call {
     }
 
     /// The same for the body of an `async fn`, whose scope is entered at every poll.
+    ///
+    /// What it returns is asked to hold tensors where the future is awaited: once.
     #[inline]
-    pub fn run_async<F: Future<Output: Traced>>(self, body: F) -> TracedFuture<F> {
+    pub fn run_async<F: Future>(self, body: F) -> TracedFuture<F> {
         TracedFuture::new(body, self.when.then_some(self.site), self.scope)
     }
 }

@@ -207,7 +207,10 @@ impl Run {
         let sites = sites();
         let reached = locked(&self.reached);
         let count = sites.len();
-        Coverage { sites: count, unreached: sites.into_iter().filter(|site| !reached.contains(&address(site))).collect() }
+        Coverage {
+            sites: count,
+            unreached: sites.into_iter().filter(|site| !reached.contains(&address(site))).collect(),
+        }
     }
 
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {

@@ -1,5 +1,6 @@
 //! Finding the tensors in what a function returns: by its type, not by how the type is written.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
@@ -228,6 +229,12 @@ macro_rules! passed_over {
 }
 
 passed_over!((), bool, char, String, &str, f32, f64, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize,);
+
+impl Part for Cow<'_, str> {
+    const HOLDS_TENSORS: bool = false;
+
+    fn visit_part(&self, _visitor: &mut TensorVisitor<'_>) {}
+}
 
 macro_rules! tuples {
     ($($element:ident $position:tt),+) => {

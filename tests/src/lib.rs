@@ -1,5 +1,7 @@
 //! Tests that need more than one crate: see the files in `tests/`. Here: what they share.
 
+pub mod package;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::task::{Context, Poll, Waker};

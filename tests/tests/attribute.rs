@@ -120,7 +120,7 @@ where
 }
 
 #[traced(stage = "raw")]
-#[allow(improper_ctypes_definitions)] // called from Rust alone
+#[allow(improper_ctypes_definitions, unsafe_code)] // called from Rust alone
 unsafe extern "C" fn raw(x: &Tensor) -> Tensor {
     x.clone()
 }

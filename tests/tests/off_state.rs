@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use bitnet_trace_tests::package::{ON, Package, fixture, without_macros};
 use bitnet_trace_tests::{repository, succeed};
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -58,83 +59,71 @@ fn nothing_is_built_for_it() {
     }
 }
 
-/// Not used: with these the features of what candle depends on are the workspace's, and candle is
-/// not built again.
-const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\n";
-
-/// The fixture as a package of its own, in a directory that stays the same: its path is part of
-/// every symbol.
-struct Package(PathBuf);
-
-impl Package {
-    fn new() -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("off_state");
-        fs::create_dir_all(directory.join("src")).expect("a directory");
-        let library = repository().join("bitnet-trace");
-        let manifest = format!(
-            "[package]\nname = \"off-state\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-             [features]\ntrace = [\"bitnet-trace/trace\"]\n\n\
-             [dependencies]\nbitnet-trace = {{ path = '{}' }}\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
-            library.display(),
-            profiles()
-        );
-        fs::write(directory.join("Cargo.toml"), manifest).expect("written");
-        fs::copy(repository().join("Cargo.lock"), directory.join("Cargo.lock")).expect("copied");
-        Self(directory)
+/// What the compiler makes of a package's library: MIR, LLVM IR, assembly.
+fn emitted(package: &Package, source: &str, features: &[&str]) -> [(&'static str, Vec<u8>); 3] {
+    package.write("lib.rs", source);
+    let mut command = package.cargo("rustc");
+    command.args(["--lib"]).args(features).arg("--");
+    let files = ["mir", "llvm-ir", "asm"].map(|kind| (kind, package.directory().join(format!("emitted.{kind}"))));
+    for (kind, file) in &files {
+        let _ = fs::remove_file(file);
+        command.arg(format!("--emit={kind}={}", file.display()));
     }
-
-    fn assembly(&self, source: &str, features: &[&str]) -> Vec<u8> {
-        let assembly = self.0.join("off_state.s");
-        let _ = fs::remove_file(&assembly);
-        fs::write(self.0.join("src/lib.rs"), source).expect("written");
-        let emit = format!("--emit=asm={}", assembly.display());
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["rustc", "--lib", "--target-dir"]).arg(target_directory()).args(features);
-        command.args(["--", &emit, "-C", "opt-level=3", "-C", "codegen-units=1", "-C", "debuginfo=0"]);
-        let _ = succeed(command.current_dir(&self.0));
-        fs::read(assembly).expect("the assembly")
-    }
-}
-
-/// The profiles of the workspace, so that dependencies built for it serve here too.
-fn profiles() -> String {
-    let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the workspace's manifest");
-    manifest[manifest.find("[profile.dev]").expect("profiles")..].to_owned()
-}
-
-/// Where this test itself was built.
-fn target_directory() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").to_owned()
-}
-
-/// Every `#[traced...]` replaced by as many blanks: lines and columns stay, as panics name them.
-fn without_attributes(source: &str) -> String {
-    let mut plain = source.to_owned();
-    while let Some(start) = plain.find("#[traced") {
-        let end = start
-            + plain[start..]
-                .find(")]\n")
-                .into_iter()
-                .chain(plain[start..].find("ced]\n").map(|at| at + 2))
-                .min()
-                .expect("an end")
-            + 2;
-        plain.replace_range(start..end, &" ".repeat(end - start));
-    }
-    plain
+    command.args(["-C", "opt-level=3", "-C", "codegen-units=1", "-C", "debuginfo=0"]);
+    let _ = succeed(&mut command);
+    files.map(|(kind, file)| (kind, fs::read(file).expect("what was emitted")))
 }
 
 #[test]
-fn nothing_is_left_of_it_in_the_assembly() {
-    let source = fs::read_to_string(repository().join("tests/fixtures/off_state/lib.rs")).expect("the fixture");
-    let plain = without_attributes(&source).replace("use bitnet_trace::traced;", "                         ");
-    assert!(!plain.contains("traced(") && !plain.contains("#[traced") && plain.len() == source.len(), "{plain}");
+fn nothing_is_left_of_it_in_the_code() {
+    let source = fixture("every_shape/lib.rs");
+    let plain = without_macros(&source);
+    for edition in EDITIONS {
+        let package = every_shape(edition);
+        let annotated = emitted(&package, &source, &[]);
+        for ((kind, annotated), (_, plain)) in annotated.iter().zip(emitted(&package, &plain, &[])) {
+            assert!(!plain.is_empty() && *annotated == plain, "edition {edition}: something is left in the {kind}");
+        }
+        // With the feature the same comparison sees the difference.
+        for ((kind, off), (_, on)) in annotated.iter().zip(emitted(&package, &source, &ON)) {
+            assert!(*off != on, "edition {edition}: {kind}");
+        }
+    }
+}
 
-    let package = Package::new();
-    let annotated = package.assembly(&source, &[]);
-    assert!(annotated == package.assembly(&plain, &[]), "the attribute leaves something in the assembly");
-    // With the feature the same comparison sees the difference.
-    assert!(annotated != package.assembly(&source, &["--features", "trace"]));
+const EDITIONS: [&str; 2] = ["2021", "2024"];
+
+fn every_shape(edition: &str) -> Package {
+    let package = Package::new(env!("CARGO_TARGET_TMPDIR"), "bitnet_trace_tests_every_shape", edition);
+    package.write("main.rs", &fixture("every_shape/main.rs"));
+    package
+}
+
+#[test]
+fn a_crate_of_every_shape_runs_alone() {
+    for edition in EDITIONS {
+        let package = every_shape(edition);
+        let run = |source: &str, features: &[&str]| {
+            package.write("lib.rs", source);
+            let output = succeed(package.cargo("run").args(features));
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let source = fixture("every_shape/lib.rs");
+        let off = run(&source, &[]);
+        assert!(off.contains("Tensor[[2], f32]"), "{off}");
+        assert_eq!(off, run(&without_macros(&source), &[]));
+        assert_eq!(off, run(&source, &ON));
+    }
+}
+
+#[test]
+fn the_whole_capture_api_is_there_in_both_states() {
+    let package = Package::new(env!("CARGO_TARGET_TMPDIR"), "bitnet_trace_tests_capture_api", "2024");
+    package.write("lib.rs", &fixture("capture_api/lib.rs"));
+    for features in [&[][..], &ON] {
+        let output = succeed(package.cargo("test").args(features));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("test it_runs ... ok"));
+    }
 }
 
 #[test]

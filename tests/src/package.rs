@@ -1,0 +1,121 @@
+//! A fixture as a package of its own, built by a nested cargo: alone, as features unify inside one
+//! build, and with the macros or without.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::repository;
+
+/// Not used: with these the features of what candle depends on are the workspace's, and candle is
+/// not built again.
+const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\n";
+
+/// The feature of a package that turns capture on.
+pub const ON: [&str; 2] = ["--features", "trace"];
+
+/// A package with one library, in a directory that stays the same: its path is part of every symbol.
+#[derive(Debug)]
+pub struct Package(PathBuf);
+
+impl Package {
+    /// `temporary` is `CARGO_TARGET_TMPDIR`, two levels below the target directory whose
+    /// dependencies are used again.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[must_use]
+    pub fn new(temporary: &str, name: &str, edition: &str) -> Self {
+        let directory = Path::new(temporary).join(format!("{name}_{edition}"));
+        fs::create_dir_all(directory.join("src")).expect("a directory");
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n\n[workspace]\n\n\
+             [features]\ntrace = [\"bitnet-trace/trace\"]\n\n\
+             [dependencies]\nbitnet-trace = {{ path = '{}' }}\nasync-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
+            repository().join("bitnet-trace").display(),
+            profiles()
+        );
+        fs::write(directory.join("Cargo.toml"), manifest).expect("written");
+        fs::copy(repository().join("Cargo.lock"), directory.join("Cargo.lock")).expect("copied");
+        Self(directory)
+    }
+
+    /// Replaces a source file.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, file: &str, source: &str) {
+        fs::write(self.0.join("src").join(file), source).expect("written");
+    }
+
+    /// A cargo command in the package.
+    ///
+    /// # Panics
+    ///
+    /// Never, in a target directory of cargo's own making.
+    #[must_use]
+    pub fn cargo(&self, command: &str) -> Command {
+        let target = self.0.ancestors().nth(2).expect("the target directory");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.arg(command).arg("--target-dir").arg(target).current_dir(&self.0).env_remove("BITNET_TRACE_DIR");
+        cargo
+    }
+
+    /// Where the package lies.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The package's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.rsplit_once('_'))
+            .map_or("", |(name, _)| name)
+    }
+}
+
+/// The profiles of the workspace, so that dependencies built for it serve here too.
+fn profiles() -> String {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the workspace's manifest");
+    manifest[manifest.find("[profile.dev]").expect("profiles")..].to_owned()
+}
+
+/// A fixture's source file.
+///
+/// # Panics
+///
+/// If there is no such fixture.
+#[must_use]
+pub fn fixture(name: &str) -> String {
+    fs::read_to_string(repository().join("tests/fixtures").join(name)).expect("the fixture")
+}
+
+/// The source with every attribute, derive and import of the macros replaced by as many blanks:
+/// lines and columns stay, as panics and lints name them.
+///
+/// # Panics
+///
+/// If a bracket is not closed.
+#[must_use]
+pub fn without_macros(source: &str) -> String {
+    let mut plain = source.to_owned();
+    for (open, closes) in [("#[traced", ']'), ("#[derive(Traced)]", ']'), ("use bitnet_trace::", ';')] {
+        while let Some(start) = plain.find(open) {
+            let mut depth = 0;
+            let end = plain[start..].find(|c: char| {
+                depth += i32::from(c == '[') - i32::from(c == ']');
+                c == closes && depth == 0
+            });
+            let end = start + end.expect("it is closed") + 1;
+            plain.replace_range(start..end, &" ".repeat(end - start));
+        }
+    }
+    assert!(!plain.contains("traced(") && !plain.contains("Traced") && plain.len() == source.len());
+    plain
+}

@@ -1,0 +1,82 @@
+//! The compiler and clippy (`all` and `pedantic`) say the same of an annotated crate as of the plain
+//! one: nothing more, and with the feature on nothing less but two lints of clippy's.
+
+use std::collections::BTreeSet;
+
+use bitnet_trace_tests::package::{ON, Package, fixture, without_macros};
+use bitnet_trace_tests::succeed;
+use serde_json::Value;
+
+/// Lost with the feature on: they look at what a whole function consists of, whether it awaits and
+/// whether all it returns is wrapped; and there it awaits, and returns what the library hands back.
+const KNOWN: [&str; 2] = [" clippy::unused_async:", " clippy::unnecessary_wraps:"];
+
+/// Lint, message, and where: first line and column, last line and column.
+type Diagnostic = (String, String, [u64; 4]);
+
+/// Sorted; what is said twice stands there twice.
+fn diagnostics(package: &Package, source: &str, features: &[&str]) -> Vec<Diagnostic> {
+    package.write("lib.rs", source);
+    let mut command = package.cargo("clippy");
+    command.args(features).arg("--message-format=json");
+    // Unknown to a compiler of another version: asked about together, answered or not.
+    command.args(["--", "--cap-lints=warn", "-Wclippy::all", "-Wclippy::pedantic", "-Wmissing_docs"]);
+    let output = succeed(&mut command);
+    let lines = String::from_utf8(output.stdout).expect("UTF-8");
+    let messages = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let of_package = messages
+        .filter(|message| message["reason"] == "compiler-message" && message["target"]["name"] == package.name());
+    let mut diagnostics: Vec<_> = of_package
+        .filter_map(|message| {
+            let message = &message["message"];
+            let lint = message["code"]["code"].as_str()?.to_owned();
+            let span = message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
+            let place = ["line_start", "column_start", "line_end", "column_end"];
+            let place = place.map(|key| span[key].as_u64().unwrap_or_default());
+            Some((lint, message["message"].as_str()?.to_owned(), place))
+        })
+        .collect();
+    diagnostics.sort();
+    diagnostics
+}
+
+fn lints(diagnostics: &[Diagnostic]) -> BTreeSet<&str> {
+    diagnostics.iter().map(|(lint, _, _)| lint.as_str()).collect()
+}
+
+#[test]
+fn nothing_is_added_and_nothing_is_lost() {
+    let source = fixture("lints/lib.rs");
+    let many = "let _ = 0;".to_owned() + &"\n    let _ = 0;".repeat(101);
+    let source = source.replace("LINES", &many);
+    let plain = without_macros(&source);
+    let package = Package::new(env!("CARGO_TARGET_TMPDIR"), "lints", "2024");
+    let expected = diagnostics(&package, &plain, &[]);
+    assert!(lints(&expected).len() > 40, "the fixture provokes lints of every kind: {:?}", lints(&expected));
+
+    let off = diagnostics(&package, &source, &[]);
+    assert_eq!(differences(&expected, &off), [""; 0]);
+    let on = diagnostics(&package, &source, &ON);
+    let found = differences(&expected, &on);
+    let beyond = |line: &&String| !KNOWN.iter().any(|lint| line.starts_with("lost") && line.contains(lint));
+    assert_eq!(found.iter().filter(beyond).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(found.len(), KNOWN.len(), "what is known to be lost no longer is: {found:?}");
+}
+
+/// What is added and lost, a line each.
+fn differences(expected: &[Diagnostic], found: &[Diagnostic]) -> Vec<String> {
+    let beyond = |what: &'static str, these: &[Diagnostic], those: &[Diagnostic]| {
+        let mut rest = those.to_vec();
+        let mut lines = Vec::new();
+        for diagnostic in these {
+            if let Some(at) = rest.iter().position(|other| other == diagnostic) {
+                rest.swap_remove(at);
+            } else {
+                let (lint, message, [line, column, ..]) = diagnostic;
+                lines.push(format!("{what} {line}:{column} {lint}: {message}"));
+            }
+        }
+        lines
+    };
+    [beyond("added", found, expected), beyond("lost", expected, found)].concat()
+}
