@@ -96,7 +96,8 @@ fn expand(input: &DeriveInput) -> Result<Parts> {
 fn struct_fields(fields: &Fields, types: &mut Types) -> Result<TokenStream> {
     let shown = shown_fields(fields, types)?;
     let parts = shown.iter().map(|Shown { member, label, span }| {
-        let value = quote_spanned! { *span => &self.#member };
+        // `self` is a local name: it must come from where the method's own `self` comes from.
+        let value = quote_spanned! { span.resolved_at(Span::call_site()) => &self.#member };
         quote! { visitor.part(#label, #value); }
     });
     Ok(quote! { #(#parts)* })
@@ -140,12 +141,11 @@ fn shown_fields(fields: &Fields, types: &mut Types) -> Result<Vec<Shown>> {
         }
         types.note(&field.ty);
         let span = field.ty.span().resolved_at(Span::mixed_site());
-        let (member, name) = match &field.ident {
-            Some(ident) => (Member::Named(ident.clone()), ident.unraw().to_string()),
-            None => {
-                let index = u32::try_from(position).map_err(|_| Error::new(span, "too many fields"))?;
-                (Member::Unnamed(Index { index, span }), position.to_string())
-            }
+        let (member, name) = if let Some(ident) = &field.ident {
+            (Member::Named(ident.clone()), ident.unraw().to_string())
+        } else {
+            let index = u32::try_from(position).map_err(|_| Error::new(span, "too many fields"))?;
+            (Member::Unnamed(Index { index, span }), position.to_string())
         };
         let label = options.label.unwrap_or_else(|| LitStr::new(&name, Span::mixed_site()));
         if shown.iter().any(|other| other.label.value() == label.value()) {

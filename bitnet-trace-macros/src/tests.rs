@@ -104,9 +104,9 @@ fn half_typed_input_never_panics_and_the_item_survives() {
         "crate = my::trace, stage",
     ];
     let items = [
-        r#"/// Doc.
+        "/// Doc.
         #[inline] pub(crate) async unsafe fn f<'a, T: Fn(u8) -> u8, const N: usize>(&self, mut x: &'a Tensor, (a, b): (T, [u8; N]))
-            -> Result<(Tensor, impl Traced), Box<dyn Error>> where T: Send { #![allow(unused)] let y = |x| x?; y }"#,
+            -> Result<(Tensor, impl Traced), Box<dyn Error>> where T: Send { #![allow(unused)] let y = |x| x?; y }",
         "impl X { fn f() -> Tensor { t() } }",
         "pub struct S<T> { x: T }",
     ];

@@ -65,10 +65,18 @@ mod record;
 mod report;
 
 pub use annotation::Annotation;
+/// Makes a type [`Traced`](trait@Traced): see [`traced`](macro@traced), "Types of your own".
 #[cfg(feature = "trace")]
-pub use bitnet_trace_macros::{Traced, traced};
+pub use bitnet_trace_macros::Traced;
+/// Makes a type `Traced` that shows nothing, as tracing is not built in.
 #[cfg(not(feature = "trace"))]
-pub use bitnet_trace_macros::{TracedOff as Traced, traced_off as traced};
+pub use bitnet_trace_macros::TracedOff as Traced;
+#[cfg(feature = "trace")]
+#[doc = include_str!("../docs/traced.md")]
+pub use bitnet_trace_macros::traced;
+/// The function as it is, as tracing is not built in.
+#[cfg(not(feature = "trace"))]
+pub use bitnet_trace_macros::traced_off as traced;
 pub use site::Site;
 pub use traced::{Part, TensorVisitor, Traced};
 

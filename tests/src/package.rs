@@ -27,13 +27,28 @@ impl Package {
     /// If it cannot be written.
     #[must_use]
     pub fn new(temporary: &str, name: &str, edition: &str) -> Self {
+        let library = repository().join("bitnet-trace");
+        let dependency = format!("bitnet-trace = {{ path = '{}' }}\n", library.display());
+        let feature = "[features]\ntrace = [\"bitnet-trace/trace\"]\n\n";
+        Self::make(temporary, name, edition, &dependency, feature)
+    }
+
+    /// The same without the library.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[must_use]
+    pub fn without_library(temporary: &str, name: &str, edition: &str) -> Self {
+        Self::make(temporary, name, edition, "", "")
+    }
+
+    fn make(temporary: &str, name: &str, edition: &str, dependency: &str, feature: &str) -> Self {
         let directory = Path::new(temporary).join(format!("{name}_{edition}"));
         fs::create_dir_all(directory.join("src")).expect("a directory");
         let manifest = format!(
-            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n\n[workspace]\n\n\
-             [features]\ntrace = [\"bitnet-trace/trace\"]\n\n\
-             [dependencies]\nbitnet-trace = {{ path = '{}' }}\nasync-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
-            repository().join("bitnet-trace").display(),
+            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n\n[workspace]\n\n{feature}\
+             [dependencies]\n{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
             profiles()
         );
         fs::write(directory.join("Cargo.toml"), manifest).expect("written");

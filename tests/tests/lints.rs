@@ -72,8 +72,8 @@ fn differences(expected: &[Diagnostic], found: &[Diagnostic]) -> Vec<String> {
             if let Some(at) = rest.iter().position(|other| other == diagnostic) {
                 rest.swap_remove(at);
             } else {
-                let (lint, message, [line, column, ..]) = diagnostic;
-                lines.push(format!("{what} {line}:{column} {lint}: {message}"));
+                let (lint, message, [row, column, ..]) = diagnostic;
+                lines.push(format!("{what} {row}:{column} {lint}: {message}"));
             }
         }
         lines

@@ -1,0 +1,51 @@
+//! What the library costs a clean build with the feature off: a package that uses every argument on
+//! functions of every shape, built from nothing but its dependencies other than this library, over
+//! the same package without it.
+//!
+//! `cargo bench -p bitnet-trace-tests --bench clean_build`
+
+use std::time::{Duration, Instant};
+
+use bitnet_trace_tests::package::{Package, fixture, without_macros};
+use bitnet_trace_tests::succeed;
+
+/// Builds of each kind, taken in turn.
+const BUILDS: usize = 7;
+
+/// More than this is too much.
+const MOST: Duration = Duration::from_secs(1);
+
+/// The time of a build after `cleaned` packages were removed.
+fn build(package: &Package, cleaned: &[&str]) -> Duration {
+    let mut clean = package.cargo("clean");
+    for name in cleaned.iter().copied().chain([package.name()]) {
+        clean.args(["-p", name]);
+    }
+    let _ = succeed(&mut clean);
+    let started = Instant::now();
+    let _ = succeed(package.cargo("build").args(["--lib", "--offline"]));
+    started.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn main() {
+    let temporary = env!("CARGO_TARGET_TMPDIR");
+    let source = fixture("every_shape/lib.rs");
+    let with = Package::new(temporary, "clean_build_with", "2024");
+    with.write("lib.rs", &source);
+    let without = Package::without_library(temporary, "clean_build_without", "2024");
+    without.write("lib.rs", &without_macros(&source));
+    let ours = ["bitnet-trace", "bitnet-trace-macros"];
+    // The other dependencies are built by whoever comes first.
+    let _ = (build(&with, &ours), build(&without, &[]));
+    let times = (0..BUILDS).map(|_| (build(&with, &ours), build(&without, &[])));
+    let (with, without) = times.unzip();
+    let (with, without) = (median(with), median(without));
+    let more = with.saturating_sub(without);
+    println!("clean build, feature off, medians of {BUILDS}: {with:.2?} with the library, {without:.2?} without");
+    println!("the library costs {more:.2?} more, aimed at: at most {MOST:.0?}");
+}

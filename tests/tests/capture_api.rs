@@ -1,0 +1,139 @@
+//! What the library offers beside the attribute: modules that are not the user's, weights, the list
+//! of annotated functions.
+
+use bitnet_trace::{TraceContext, TraceSession, TracedModule, record_weights, sites, traced};
+use bitnet_trace_tests::manifest;
+use candle_core::{Device, Module, ModuleT, Result, Tensor};
+
+fn x() -> Tensor {
+    Tensor::new(&[1f32, -2.0], &Device::Cpu).expect("a tensor")
+}
+
+#[traced(stage = "reached")]
+fn reached(x: &Tensor) -> Tensor {
+    x.clone()
+}
+
+#[traced(stage = "fails")]
+fn fails(_x: &Tensor) -> Result<Tensor> {
+    candle_core::bail!("as it was asked")
+}
+
+#[traced(stage = "generic")]
+#[allow(dead_code)]
+fn never_instantiated<T: Clone>(x: &Tensor, _: T) -> Tensor {
+    x.clone()
+}
+
+mod inner {
+    /// Never called.
+    #[bitnet_trace::traced(stage = "never", outputs("a", "b"))]
+    pub(super) fn unreached(x: &super::Tensor) -> (super::Tensor, super::Tensor) {
+        (x.clone(), x.clone())
+    }
+}
+
+#[test]
+fn a_foreign_module_is_recorded_and_stays_itself() {
+    let module = TracedModule::new("norm", candle_nn::RmsNorm::new(x(), 1e-5));
+    let dropout = TracedModule::new(format!("layer_{}", 3), |x: &Tensor| x * 2.0);
+    let session = TraceSession::builder().in_memory().start().expect("a session");
+    let (y, z) = session.in_scope(|| {
+        let _layer = TraceContext::seq(0).with_layer(1).enter();
+        let failed = TracedModule::new("failed", |_: &Tensor| candle_core::bail!("as it was asked"));
+        assert!(Module::forward(&failed, &x()).is_err());
+        (module.forward(&x()).expect("it runs"), dropout.clone().forward_t(&x(), false).expect("it runs"))
+    });
+    let trace = session.finish().expect("nothing lost");
+    let names: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
+    assert_eq!(names, ["t0/blk1/norm", "t0/blk1/layer_3"]);
+    assert_eq!(z.to_vec1::<f32>().expect("f32"), [2.0, -4.0]);
+    let alone = module.into_inner().forward(&x()).expect("it runs");
+    assert_eq!(alone.to_vec1::<f32>().expect("f32"), y.to_vec1::<f32>().expect("f32"));
+}
+
+#[test]
+fn weights_are_recorded_under_their_own_names_outside_the_context() {
+    let record = |filter: &str| {
+        let session = TraceSession::builder().in_memory().filter(filter).start().expect("a session");
+        session.in_scope(|| {
+            let _layer = TraceContext::layer(1).enter();
+            record_weights([("model.layers.0.q_proj.weight", x()), ("a/b", x())]);
+            record_weights(&std::collections::HashMap::from([("owned".to_owned(), x())]));
+            drop(reached(&x()));
+        });
+        session.finish().expect("nothing lost")
+    };
+    let trace = record("all");
+    let found: Vec<_> = trace
+        .records()
+        .iter()
+        .map(|record| (record.name.as_str(), record.io.as_deref(), record.layer_idx, record.stage.as_deref()))
+        .collect();
+    let weight = |name| (name, Some("weight"), None, None);
+    assert_eq!(
+        found,
+        [
+            weight("model.layers.0.q_proj.weight"),
+            weight("a/b"),
+            weight("owned"),
+            ("blk1/reached", None, Some(1), Some("reached"))
+        ]
+    );
+    assert_eq!(record("io=weight").records().len(), 3);
+    assert_eq!(record("io!=weight").records().len(), 1);
+    // Without a session the weights are not even asked for.
+    record_weights(std::iter::from_fn(|| -> Option<(&str, Tensor)> { panic!("asked for") }));
+}
+
+#[test]
+fn every_annotated_function_is_listed_reached_or_not() {
+    let here: Vec<_> = sites().into_iter().filter(|site| site.file == file!()).collect();
+    let found: Vec<_> = here.iter().map(|site| (site.stage, site.function, site.module)).collect();
+    let module = module_path!();
+    let inner = format!("{module}::inner");
+    assert_eq!(
+        found,
+        [
+            ("reached", "reached", module),
+            ("fails", "fails", module),
+            ("generic", "never_instantiated", module),
+            ("never", "unreached", inner.as_str()),
+        ]
+    );
+    assert_eq!(here[3].outputs, ["a", "b"]);
+    let line =
+        include_str!("capture_api.rs").lines().position(|line| line.starts_with("fn reached")).expect("it is there");
+    assert_eq!(here[0].line as usize, line + 1);
+    // Those of other crates in the binary are there too, as they are linked.
+    let _ = bitnet_models::tiny::checkpoint;
+}
+
+#[test]
+fn a_run_says_which_were_never_reached() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run = |calls: &dyn Fn()| {
+        let session = TraceSession::builder().dir(dir.path()).filter("stage=other").start().expect("a session");
+        session.in_scope(calls);
+        session.finish().expect("nothing lost");
+        bitnet_trace::flush();
+        let run = manifest(dir.path());
+        assert_eq!(run["sites"], sites().len());
+        let unreached = run["unreached"].as_array().expect("a list").clone();
+        let stages = unreached.iter().filter(|site| site["file"] == file!()).map(|site| site["stage"].clone());
+        (stages.collect::<Vec<_>>(), unreached)
+    };
+    // The filter keeps no record; a call is a call, also one that fails.
+    let (stages, unreached) = run(&|| drop((reached(&x()), fails(&x()))));
+    assert_eq!(stages, ["generic", "never"]);
+    let never = unreached.iter().find(|site| site["stage"] == "never").expect("listed");
+    assert_eq!((&never["function"], &never["file"]), (&"unreached".into(), &file!().into()));
+    assert!(
+        never["line"].as_u64() > Some(10) && never["module"].as_str().is_some_and(|module| module.ends_with("inner"))
+    );
+    // The same run goes on; a run of another directory begins anew.
+    assert_eq!(run(&|| drop(inner::unreached(&x()))).0, ["generic"]);
+    let other = TraceSession::builder().in_memory().start().expect("a session");
+    other.in_scope(|| drop(reached(&x())));
+    other.finish().expect("nothing lost");
+}
