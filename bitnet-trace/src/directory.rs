@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::losses::warn;
-use crate::paths::{JSONL, entries, is_process_directory};
+use crate::paths::{MANIFEST, JSONL, entries, is_process_directory};
 use crate::sink::values;
 
-/// The run's description; its presence marks a directory as one of ours.
-pub(crate) const MANIFEST: &str = "run.json";
 const LOCK: &str = ".lock";
 /// Where the run before this one is kept.
 const PREVIOUS: &str = ".previous";

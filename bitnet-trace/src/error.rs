@@ -46,6 +46,25 @@ pub enum Error {
         /// What is wrong with it, with line and column.
         reason: String,
     },
+    /// A tolerance or map file says what cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        reason: String,
+    },
+    /// A run of another format.
+    #[error("{}: the format is {found:?}; this reads \"bitnet-trace/1\"", path.display())]
+    Schema {
+        /// The `run.json`.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// Two sides that cannot be compared.
+    #[error("nothing to compare: {0}")]
+    NothingToCompare(String),
     /// A tensor could not be read.
     #[error("cannot read the tensor: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -44,11 +44,35 @@ enum NumberKey {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Numbers {
+pub(crate) enum Numbers {
     /// The record has no such number.
     None,
     /// From the first to the last.
     Range(u64, u64),
+}
+
+impl Numbers {
+    /// `3`, `0-3` or `none`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if first <= last => Ok(Self::Range(first, last)),
+            (Ok(_), Ok(_)) => Err(format!("{text:?} ends before it begins")),
+            _ => Err(format!("{text:?} is no number or range")),
+        }
+    }
+
+    pub(crate) fn holds(self, number: Option<u64>) -> bool {
+        match (self, number) {
+            (Self::None, None) => true,
+            (Self::Range(first, last), Some(number)) => (first..=last).contains(&number),
+            _ => false,
+        }
+    }
 }
 
 /// What is known of a record before its tensor is read.
@@ -122,11 +146,7 @@ impl Condition {
                     NumberKey::Seq => rest.seq.map(|seq| seq as u64),
                     NumberKey::Request => rest.request,
                 };
-                alternatives.iter().any(|numbers| match (numbers, number) {
-                    (Numbers::None, None) => true,
-                    (Numbers::Range(first, last), Some(number)) => (*first..=*last).contains(&number),
-                    _ => false,
-                })
+                alternatives.iter().any(|numbers| numbers.holds(number))
             }
         };
         Some(matches != self.negated)
@@ -148,7 +168,7 @@ fn condition(text: &str) -> Result<Condition, String> {
     }
     let texts = |key| Test::Text(key, value.split('|').map(|glob| WildMatch::new(glob.trim())).collect());
     let all_numbers = |key| {
-        let alternatives = value.split('|').map(|part| numbers(part.trim()));
+        let alternatives = value.split('|').map(Numbers::parse);
         Ok::<_, String>(Test::Number(key, alternatives.collect::<Result<_, _>>()?))
     };
     let condition = match key {
@@ -161,19 +181,6 @@ fn condition(text: &str) -> Result<Condition, String> {
         _ => return Err(format!("{key:?} is no key")),
     };
     Ok(Condition { test: condition, negated })
-}
-
-/// `3`, `0-3` or `none`.
-fn numbers(text: &str) -> Result<Numbers, String> {
-    if text == "none" {
-        return Ok(Numbers::None);
-    }
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.trim().parse(), last.trim().parse()) {
-        (Ok(first), Ok(last)) if first <= last => Ok(Numbers::Range(first, last)),
-        (Ok(_), Ok(_)) => Err(format!("{text:?} ends before it begins")),
-        _ => Err(format!("{text:?} is no number or range")),
-    }
 }
 
 /// What was parsed; `all` where everything is taken.

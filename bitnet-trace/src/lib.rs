@@ -18,9 +18,8 @@ mod directory;
 mod dump;
 #[cfg(feature = "trace")]
 mod exit;
-#[cfg(feature = "trace")]
-mod filter;
-#[cfg(feature = "trace")]
+#[cfg(any(feature = "trace", feature = "cli"))]
+#[cfg_attr(not(feature = "trace"), allow(dead_code, unreachable_pub, unused_imports))] // verifying takes a part of it
 mod fingerprint;
 #[cfg(feature = "trace")]
 mod future;
@@ -30,7 +29,7 @@ mod losses;
 mod manifest;
 #[cfg(feature = "trace")]
 mod module;
-#[cfg(feature = "trace")]
+#[cfg(any(feature = "trace", feature = "cli"))]
 mod name;
 #[cfg(feature = "trace")]
 mod observe;
@@ -53,8 +52,14 @@ mod trace_session;
 #[cfg(not(feature = "trace"))]
 mod off;
 
+#[cfg(feature = "cli")]
+mod convert;
+#[cfg(feature = "read")]
+mod diff;
 #[cfg(feature = "read")]
 mod error;
+#[cfg(feature = "read")]
+mod filter;
 #[cfg(feature = "read")]
 mod paths;
 #[cfg(feature = "read")]
@@ -63,6 +68,8 @@ mod read;
 mod record;
 #[cfg(feature = "read")]
 mod report;
+#[cfg(feature = "cli")]
+mod verify;
 
 pub use annotation::Annotation;
 /// Makes a type [`Traced`](trait@Traced): see [`traced`](macro@traced), "Types of your own".
@@ -101,11 +108,20 @@ pub use off::{
     sites, tap,
 };
 
+#[cfg(feature = "cli")]
+pub use convert::{TraceFormat, convert};
+#[cfg(feature = "read")]
+pub use diff::{
+    Cause, Comparison, Details, DiffOptions, Difference, Element, Evidence, Key, NameMap, Origin, Pair, Share, Tolerance,
+    Verdict, diff, diff_paths,
+};
 #[cfg(feature = "read")]
 pub use error::Error;
 #[cfg(feature = "read")]
-pub use read::Trace;
+pub use read::{Trace, manifest_of};
 #[cfg(feature = "read")]
 pub use record::TraceRecord;
 #[cfg(feature = "read")]
-pub use report::Table;
+pub use report::{Html, Screen, Table};
+#[cfg(feature = "cli")]
+pub use verify::{Verification, verify};

@@ -9,13 +9,10 @@ use serde::Serialize;
 
 use crate::annotation::Annotation;
 use crate::config::Config;
-use crate::directory::MANIFEST;
 use crate::error::Error;
 use crate::losses::Loss;
+use crate::paths::{MANIFEST, SCHEMA};
 use crate::site::Site;
-
-/// Version of the record and directory format.
-const SCHEMA: &str = "bitnet-trace/1";
 
 /// The file's contents.
 #[derive(Serialize)]

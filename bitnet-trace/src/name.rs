@@ -1,7 +1,9 @@
 //! The name of a record and the file that it is written to.
 
+#[cfg(feature = "trace")]
 use std::fmt::Write;
 
+#[cfg(feature = "trace")]
 use crate::context::TraceContext;
 
 /// Longest file name before the extension, in bytes: file systems stop at 255, and a repeat number
@@ -9,6 +11,7 @@ use crate::context::TraceContext;
 const LONGEST: usize = 200;
 
 /// `t{seq}/blk{layer}/{stage}`, parts that are not known left out, then `.{label}` if there is one.
+#[cfg(feature = "trace")]
 pub(crate) fn record_name(context: &TraceContext, stage: &str, label: &str) -> String {
     let mut name = String::with_capacity(stage.len() + label.len() + 16);
     // Writing to a String does not fail.
@@ -64,7 +67,7 @@ fn is_device(stem: &str) -> bool {
     matches!(base.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "trace"))]
 mod tests {
     use super::{LONGEST, file_stem, record_name};
     use crate::context::TraceContext;

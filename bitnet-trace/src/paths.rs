@@ -9,6 +9,12 @@ use crate::error::Error;
 /// The records of format `jsonl`.
 pub(crate) const JSONL: &str = "trace.jsonl";
 
+/// What a run was.
+pub(crate) const MANIFEST: &str = "run.json";
+
+/// Version of the record and directory format.
+pub(crate) const SCHEMA: &str = "bitnet-trace/1";
+
 /// `p123`, where a second process records.
 pub(crate) fn is_process_directory(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());

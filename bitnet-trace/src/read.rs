@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use crate::error::Error;
-use crate::paths::{JSONL, entries, is_process_directory};
+use crate::filter::{Filter, Rest, SYNTAX, Subject};
+use crate::paths::{JSONL, MANIFEST, SCHEMA, entries, is_process_directory};
 use crate::record::TraceRecord;
 #[cfg(feature = "trace")]
 use crate::session::Orders;
@@ -67,8 +68,8 @@ impl Trace {
             return if trace.is_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
         }
         let mut trace = Self::read_directory(path)?;
-        for process in entries(path)?.iter().filter(|path| is_process_directory(path)) {
-            let mut other = match Self::read_directory(process) {
+        for place in places(path)?.iter().skip(1) {
+            let mut other = match Self::read_directory(place) {
                 Ok(other) => other,
                 Err(problem) => {
                     trace.problem(problem);
@@ -76,7 +77,7 @@ impl Trace {
                 }
             };
             // Values are named from where the records lie.
-            let name = process.file_name().unwrap_or_default().to_string_lossy();
+            let name = place.file_name().unwrap_or_default().to_string_lossy();
             for record in &mut other.records {
                 record.values = record.values.take().map(|values| format!("{name}/{values}"));
             }
@@ -112,30 +113,28 @@ impl Trace {
             Values::Memory(values) => return Ok(record.order.and_then(|order| values.get(&order).cloned())),
             Values::Directory(directory) => directory,
         };
-        let Some(file) = &record.values else { return Ok(None) };
-        let path = directory.join(file);
-        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-        if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
-        }
-        // A link may lead out of the directory.
-        let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
-        if !inside(&path)?.starts_with(inside(directory)?) {
-            return Err(damaged("leads out of the trace directory".to_owned()));
-        }
-        let file = open(&path)?;
-        let most = (record.num_elements as u64).saturating_mul(WIDEST).saturating_add(HEADER);
-        let mut bytes = Vec::new();
-        file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
-        if bytes.len() as u64 > most {
-            return Err(damaged(format!("more than {most} bytes for {} elements", record.num_elements)));
-        }
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-        let mut tensors = tensors.map_err(|error| damaged(error.to_string()))?.into_values();
-        match (tensors.next(), tensors.next()) {
-            (Some(tensor), None) => Ok(Some(tensor)),
-            _ => Err(damaged("expected one tensor".to_owned())),
-        }
+        captured(directory, record)
+    }
+
+    /// The records that a filter takes, in execution order; the words are those of
+    /// `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3;stage=logits`.
+    ///
+    /// # Errors
+    ///
+    /// If the filter cannot be understood.
+    pub fn filtered(&self, filter: &str) -> Result<Vec<&TraceRecord>, Error> {
+        let parsed = Filter::parse(filter).map_err(|reason| Error::Setting {
+            setting: "filter",
+            found: filter.to_owned(),
+            reason: Some(reason),
+            expected: SYNTAX,
+        })?;
+        let takes = |record: &&TraceRecord| {
+            let rest = Rest { name: &record.name, layer: record.layer_idx, seq: record.seq_index, request: record.request };
+            let io = record.io.as_deref().unwrap_or("out");
+            parsed.accepts(&Subject { stage: record.stage.as_deref(), io, rest: Some(rest) }) == Some(true)
+        };
+        Ok(self.records.iter().filter(takes).collect())
     }
 
     fn problem(&mut self, problem: Error) {
@@ -159,37 +158,20 @@ impl Trace {
 
     /// One record a line; a line that is none is named by its number.
     fn read_lines(&mut self, path: &Path) -> Result<(), Error> {
-        let mut reader = BufReader::new(open(path)?);
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            let read = reader.by_ref().take(LARGEST).read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
-            if read == 0 {
-                break;
+        lines(path, |Line { number, bytes, .. }| {
+            let record = bytes.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()));
+            match record {
+                Ok(record) => self.records.push(record),
+                Err(reason) => self.problem(damaged_line(path, number, &reason)),
             }
-            let whole = line.pop_if(|last| *last == b'\n').is_some();
-            let mut problem = |reason: String| {
-                let reason = format!("line {number}: {reason}");
-                self.problem(Error::Damaged { path: path.to_owned(), reason });
-            };
-            if !whole && read as u64 == LARGEST {
-                problem(format!("longer than {LARGEST} bytes"));
-                skip_line(&mut reader).map_err(Error::io("read", path))?;
-            } else if !line.is_empty() {
-                match serde_json::from_slice(&line) {
-                    Ok(record) => self.records.push(record),
-                    Err(error) => problem(error.to_string()),
-                }
-            }
-        }
-        Ok(())
+        })
     }
 
     /// The files of one directory alone.
-    fn read_directory(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn read_directory(directory: &Path) -> Result<Self, Error> {
         let mut trace = Self::beside(directory);
         for path in entries(directory)? {
-            if path.extension().is_some_and(|extension| extension == "trace") {
+            if is_record(&path) {
                 match read_record(&path) {
                     Ok(record) => trace.records.push(record),
                     Err(problem) => trace.problem(problem),
@@ -207,8 +189,130 @@ impl Trace {
     }
 }
 
+/// The captured tensor of a record that lies in `directory`.
+pub(crate) fn captured(directory: &Path, record: &TraceRecord) -> Result<Option<Tensor>, Error> {
+    let Some(file) = &record.values else { return Ok(None) };
+    let path = directory.join(file);
+    let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+    if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
+    }
+    // A link may lead out of the directory.
+    let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
+    if !inside(&path)?.starts_with(inside(directory)?) {
+        return Err(damaged("leads out of the trace directory".to_owned()));
+    }
+    let file = open(&path)?;
+    let most = (record.num_elements as u64).saturating_mul(WIDEST).saturating_add(HEADER);
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+    if bytes.len() as u64 > most {
+        return Err(damaged(format!("more than {most} bytes for {} elements", record.num_elements)));
+    }
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+    let mut tensors = tensors.map_err(|error| damaged(error.to_string()))?.into_values();
+    match (tensors.next(), tensors.next()) {
+        (Some(tensor), None) if tensor.dims() == record.shape => Ok(Some(tensor)),
+        (Some(tensor), None) => {
+            Err(damaged(format!("the values have shape {:?}, their record says {:?}", tensor.dims(), record.shape)))
+        }
+        _ => Err(damaged("expected one tensor".to_owned())),
+    }
+}
+
+/// Where the records of a trace lie: the directory itself, those of further processes in it, and, if
+/// it holds no records itself, those of ranks, which are called by their numbers.
+pub(crate) fn places(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let inside = entries(directory)?;
+    let is_rank = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) && path.is_dir()
+    };
+    let holds_records = inside.iter().any(|path| is_record(path)) || directory.join(JSONL).exists();
+    let mut places = vec![directory.to_owned()];
+    places.extend(inside.iter().filter(|path| is_process_directory(path)).cloned());
+    if !holds_records {
+        let mut ranks: Vec<_> = inside.into_iter().filter(is_rank).collect();
+        ranks.sort_by_key(|path| path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok()));
+        places.extend(ranks);
+    }
+    places.iter().try_for_each(|place| check_schema(place))?;
+    Ok(places)
+}
+
+/// What `run.json` of a trace says; null where there is none, or it is no JSON.
+#[must_use]
+pub fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
+    let path = path.as_ref();
+    let directory = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
+    let mut json = Vec::new();
+    let read = open(&directory.join(MANIFEST)).ok().and_then(|file| file.take(LARGEST).read_to_end(&mut json).ok());
+    read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
+/// `.trace` files are records.
+pub(crate) fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "trace")
+}
+
+/// A run of a later format is not read as if it were of this one.
+fn check_schema(directory: &Path) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        schema: Option<String>,
+    }
+    let path = directory.join(MANIFEST);
+    let Ok(file) = open(&path) else { return Ok(()) };
+    let mut json = Vec::new();
+    file.take(LARGEST).read_to_end(&mut json).map_err(Error::io("read", &path))?;
+    match serde_json::from_slice::<Schema>(&json) {
+        Ok(Schema { schema: Some(found) }) if found != SCHEMA => Err(Error::Schema { path, found }),
+        // A damaged run.json takes no records with it.
+        _ => Ok(()),
+    }
+}
+
+/// A line of a file.
+pub(crate) struct Line<'a> {
+    /// From 1.
+    pub(crate) number: u64,
+    /// Where it begins, in bytes.
+    pub(crate) offset: u64,
+    /// Without its end; or what is wrong with it.
+    pub(crate) bytes: Result<&'a [u8], String>,
+}
+
+/// Goes through the lines that are not empty. Lines of any length take bounded memory.
+pub(crate) fn lines(path: &Path, mut each: impl FnMut(Line<'_>)) -> Result<(), Error> {
+    let mut reader = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut line = Vec::new();
+    let mut offset = 0;
+    for number in 1.. {
+        line.clear();
+        let read = reader.by_ref().take(LARGEST).read_until(b'\n', &mut line).map_err(Error::io("read", path))? as u64;
+        if read == 0 {
+            break;
+        }
+        let whole = line.pop_if(|last| *last == b'\n').is_some();
+        let begin = offset;
+        offset += read;
+        if !whole && read == LARGEST {
+            each(Line { number, offset: begin, bytes: Err(format!("longer than {LARGEST} bytes")) });
+            offset += skip_line(&mut reader).map_err(Error::io("read", path))?;
+        } else if !line.is_empty() {
+            each(Line { number, offset: begin, bytes: Ok(&line) });
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a line.
+pub(crate) fn damaged_line(path: &Path, number: u64, reason: &str) -> Error {
+    Error::Damaged { path: path.to_owned(), reason: format!("line {number}: {reason}") }
+}
+
 /// Opens a regular file: a pipe of that name would be waited for.
-fn open(path: &Path) -> Result<File, Error> {
+pub(crate) fn open(path: &Path) -> Result<File, Error> {
     let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
     if !metadata.is_file() {
         return Err(Error::Damaged { path: path.to_owned(), reason: "not a regular file".to_owned() });
@@ -216,15 +320,17 @@ fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(Error::io("read", path))
 }
 
-/// To the end of a line that is too long to keep.
-fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
+/// To the end of a line that is too long to keep; how many bytes that were.
+fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
+    let mut whole = 0;
     loop {
         let available = reader.fill_buf()?;
         let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
         let (skipped, done) = (end.unwrap_or(available.len()), end.is_some() || available.is_empty());
         reader.consume(skipped);
+        whole += skipped as u64;
         if done {
-            return Ok(());
+            return Ok(whole);
         }
     }
 }
@@ -261,7 +367,7 @@ impl Trace {
     }
 }
 
-fn read_record(path: &Path) -> Result<TraceRecord, Error> {
+pub(crate) fn read_record(path: &Path) -> Result<TraceRecord, Error> {
     let damaged = |reason: String| Error::Damaged { path: PathBuf::from(path), reason };
     let mut json = Vec::new();
     open(path)?.take(LARGEST + 1).read_to_end(&mut json).map_err(Error::io("read", path))?;

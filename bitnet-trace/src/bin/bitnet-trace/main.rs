@@ -1,0 +1,100 @@
+//! `bitnet-trace`: looks at traces, and finds the first tensor where two of them part.
+//!
+//! Exit status: 0 all is well, 1 something differs or is wrong in a trace, 2 wrong usage, unreadable
+//! input, or nothing to compare.
+
+mod completions;
+mod convert;
+mod diff;
+mod ls;
+mod report;
+mod show;
+mod verify;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Looks at traces, and finds the first tensor where two of them part
+#[derive(Parser)]
+#[command(name = "bitnet-trace", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Finds the first divergence of two traces
+    Diff(diff::Diff),
+    /// Writes the comparison of two traces as one HTML file
+    Report(report::Report),
+    /// Lists the records of a trace
+    Ls(ls::Ls),
+    /// Shows one record: its fields, and its values where they were captured
+    Show(show::Show),
+    /// Checks that a trace is whole and that its values are what was hashed
+    Verify(verify::Verify),
+    /// Writes a trace in another format
+    Convert(convert::Convert),
+    /// Prints completions for a shell
+    Completions(completions::Completions),
+}
+
+/// What a command comes to, or why it could not.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// Something differs, or is wrong in a trace.
+const DIFFERS: u8 = 1;
+/// Wrong usage, unreadable input, nothing to compare.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Diff(diff) => diff.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Ls(ls) => ls.execute(),
+        Command::Show(show) => show.execute(),
+        Command::Verify(verify) => verify.execute(),
+        Command::Convert(convert) => convert.execute(),
+        Command::Completions(completions) => completions.execute(),
+    };
+    match outcome {
+        Ok(code) => code,
+        // Whoever reads has what they wanted: `bitnet-trace ls ... | head` is no failure.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        || error.downcast_ref::<serde_json::Error>().is_some_and(|error| {
+            error.io_error_kind() == Some(io::ErrorKind::BrokenPipe)
+        })
+}
+
+/// How far long work has come: on a terminal, and only there.
+fn progress(what: &'static str) -> ProgressBar {
+    let target =
+        if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(0), target).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Problems of reading, on standard error: what was read is shown all the same.
+fn warn_of(problems: impl IntoIterator<Item = impl std::fmt::Display>) {
+    for problem in problems {
+        let _ = writeln!(io::stderr(), "warning: {problem}");
+    }
+}

@@ -1,0 +1,142 @@
+//! `bitnet-trace show TRACE RECORD`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bitnet_trace::{Trace, TraceRecord};
+use candle_core::{DType, Tensor};
+use clap::Args;
+
+use crate::{Outcome, warn_of};
+
+/// Shows one record: its fields, and its values where they were captured
+#[derive(Args)]
+pub(crate) struct Show {
+    /// A trace directory, or a `.jsonl` file
+    trace: PathBuf,
+    /// The record's name, or `@` and its place in the order: `@12`
+    record: String,
+    /// Which values, as in Python: `0,3,:8`
+    #[arg(long, value_name = "SLICE")]
+    slice: Option<String>,
+    /// Prints the record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Bars of the histogram, and their greatest length.
+const BARS: usize = 16;
+const LONGEST: usize = 40;
+
+impl Show {
+    pub(crate) fn execute(&self) -> Outcome {
+        let trace = Trace::open(&self.trace)?;
+        let record = self.find(&trace)?;
+        let mut out = anstream::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut out, record)?;
+            writeln!(out)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let serde_json::Value::Object(fields) = serde_json::to_value(record)? else { return Ok(ExitCode::SUCCESS) };
+        for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "sketch" | "rows")) {
+            match value {
+                serde_json::Value::String(text) => writeln!(out, "{name:<14}{text}")?,
+                value => writeln!(out, "{name:<14}{value}")?,
+            }
+        }
+        let values = match trace.values(record) {
+            Ok(values) => values,
+            Err(problem) => {
+                warn_of([problem]);
+                None
+            }
+        };
+        match values {
+            Some(values) => {
+                let shown = match &self.slice {
+                    Some(slice) => sliced(&values, slice)?,
+                    None => values.clone(),
+                };
+                writeln!(out, "\n{shown}")?;
+                histogram(&mut out, &values)?;
+            }
+            None if self.slice.is_some() => {
+                return Err("the values were not captured: BITNET_TRACE_CAPTURE=values".into());
+            }
+            None => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn find<'t>(&self, trace: &'t Trace) -> Result<&'t TraceRecord, String> {
+        let order = self.record.strip_prefix('@').and_then(|order| order.parse::<u64>().ok());
+        let found = trace.records().iter().find(|record| match order {
+            Some(order) => record.order == Some(order),
+            None => record.name == self.record,
+        });
+        found.ok_or_else(|| {
+            let nearest = trace.records().iter().find(|record| record.name.contains(&self.record));
+            let hint = nearest.map(|record| format!("; there is {}", record.name)).unwrap_or_default();
+            format!("{} has no record {:?}{hint}", self.trace.display(), self.record)
+        })
+    }
+}
+
+/// `0,3,:8`: an index, a range, or `:` for each dimension.
+fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Error>> {
+    let parts: Vec<&str> = slice.split(',').map(str::trim).collect();
+    if parts.len() > tensor.rank() {
+        return Err(format!("--slice {slice} has {} dimensions, the tensor has {:?}", parts.len(), tensor.dims()).into());
+    }
+    let mut tensor = tensor.clone();
+    let mut dim = 0;
+    for part in parts {
+        let length = tensor.dim(dim)?;
+        let number = |text: &str, or: usize| if text.is_empty() { Ok(or) } else { text.parse::<usize>() };
+        let wrong = |_| format!("--slice has {part:?}, expected an index or a range such as `3`, `:8`, `2:5`");
+        let (start, end, single) = match part.split_once(':') {
+            Some((start, end)) => (number(start, 0).map_err(wrong)?, number(end, length).map_err(wrong)?, false),
+            None => {
+                let index = part.parse::<usize>().map_err(wrong)?;
+                (index, index.saturating_add(1), true)
+            }
+        };
+        let end = end.min(length);
+        if start >= end {
+            return Err(format!("--slice has {part:?}, dimension {dim} has {length}").into());
+        }
+        tensor = tensor.narrow(dim, start, end - start)?;
+        if single {
+            tensor = tensor.squeeze(dim)?;
+        } else {
+            dim += 1;
+        }
+    }
+    Ok(tensor)
+}
+
+/// How many of the finite elements lie where between the smallest and the largest.
+fn histogram(out: &mut impl Write, tensor: &Tensor) -> Result<(), Box<dyn std::error::Error>> {
+    let values: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+    let finite = || values.iter().copied().filter(|value| value.is_finite());
+    let (min, max) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)));
+    if min >= max {
+        return Ok(());
+    }
+    let mut counts = [0usize; BARS];
+    for value in finite() {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to BARS
+        let bar = ((value - min) / (max - min) * BARS as f64) as usize;
+        counts[bar.min(BARS - 1)] += 1;
+    }
+    let most = counts.into_iter().max().unwrap_or(1).max(1);
+    writeln!(out)?;
+    for (bar, count) in counts.into_iter().enumerate() {
+        let from = min + (max - min) * bar as f64 / BARS as f64;
+        writeln!(out, "{from:>12.4e}  {:<LONGEST$}  {count}", "#".repeat((count * LONGEST).div_ceil(most)))?;
+    }
+    writeln!(out, "{max:>12.4e}")?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What records are aligned by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::record::TraceRecord;
+
+/// What a record on one side has in common with its partner on the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Which of several processes or ranks of a run, in the order of their directories; 0 for the
+    /// only one.
+    pub process: u32,
+    /// Tells prompts apart.
+    pub request: Option<u64>,
+    /// 0 for prefill, then the decode steps.
+    pub seq: Option<usize>,
+    /// The position of a token, where the sides are compared token by token.
+    pub token: Option<usize>,
+    /// Index of the block.
+    pub layer: Option<usize>,
+    /// The fine name of the computation; a weight's own name.
+    pub stage: Arc<str>,
+    /// Label of one of several tensors, or the argument's name.
+    pub output: Option<Arc<str>>,
+    /// `in` or `weight`; none for what a function returned.
+    pub io: Option<Arc<str>>,
+    /// Repeat number.
+    pub call: usize,
+}
+
+/// As the record of this library is called: `t0/blk3/q_proj.in.x#1`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.process > 0 {
+            write!(f, "process {}: ", self.process)?;
+        }
+        if let Some(request) = self.request {
+            write!(f, "request {request}: ")?;
+        }
+        if let Some(token) = self.token {
+            write!(f, "token {token}: ")?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, "t{seq}/")?;
+        }
+        if let Some(layer) = self.layer {
+            write!(f, "blk{layer}/")?;
+        }
+        f.write_str(&self.stage)?;
+        if self.io.as_deref() == Some("in") {
+            f.write_str(".in")?;
+        }
+        if let Some(output) = &self.output {
+            write!(f, ".{output}")?;
+        }
+        if self.call > 0 {
+            write!(f, "#{}", self.call)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.to_string())?;
+        if self.process > 0 {
+            map.serialize_entry("process", &self.process)?;
+        }
+        map.serialize_entry("request", &self.request)?;
+        map.serialize_entry("seq", &self.seq)?;
+        if self.token.is_some() {
+            map.serialize_entry("token", &self.token)?;
+        }
+        map.serialize_entry("layer", &self.layer)?;
+        map.serialize_entry("stage", &*self.stage)?;
+        map.serialize_entry("output", &self.output.as_deref())?;
+        map.serialize_entry("io", &self.io.as_deref())?;
+        map.serialize_entry("call", &self.call)?;
+        map.end()
+    }
+}
+
+/// What a name says, beside what the record's fields say.
+#[derive(Default)]
+pub(crate) struct Parts<'a> {
+    pub(crate) seq: Option<usize>,
+    pub(crate) layer: Option<usize>,
+    pub(crate) stage: &'a str,
+    pub(crate) io: Option<&'a str>,
+    pub(crate) output: Option<&'a str>,
+    pub(crate) call: usize,
+}
+
+/// Of a record without a stage all is taken from its name; where that follows no convention, the
+/// name itself is the stage.
+pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> Parts<'a> {
+    if let Some(stage) = stage {
+        return Parts { stage, ..Parts::default() };
+    }
+    let Some((seq, layer, stage)) = TraceRecord::parse_name(name) else {
+        return Parts { stage: name, ..Parts::default() };
+    };
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let (labels, call) = match last[stage.len()..].rsplit_once('#') {
+        Some((labels, call)) => (labels, call.parse().unwrap_or(0)),
+        None => (&last[stage.len()..], 0),
+    };
+    let (io, output) = match labels.strip_prefix(".in.") {
+        Some(argument) => (Some("in"), Some(argument)),
+        None => (None, labels.strip_prefix('.')),
+    };
+    Parts { seq, layer, stage, io, output, call }
+}

@@ -1,0 +1,89 @@
+//! From two traces to the first tensor where they part.
+
+mod align;
+mod cause;
+mod compare;
+mod comparison;
+mod estimate;
+mod key;
+mod map;
+mod metric;
+mod side;
+mod tolerance;
+mod verdict;
+mod view;
+
+pub use comparison::{Comparison, Details, Pair};
+pub use key::Key;
+pub use map::NameMap;
+pub use tolerance::Tolerance;
+pub use verdict::{Cause, Difference, Element, Evidence, Origin, Share, Verdict};
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::read::Trace;
+
+use side::Side;
+
+/// What two traces are compared by.
+#[derive(Debug, Clone, Default)]
+pub struct DiffOptions {
+    /// How much two tensors may differ.
+    pub tolerance: Tolerance,
+    /// Names of other worlds.
+    pub map: NameMap,
+    /// Records that only one side has are no difference.
+    pub only_common: bool,
+}
+
+/// Compares two traces, record by record in execution order.
+///
+/// ```no_run
+/// use bitnet_trace::{Tolerance, Trace, diff};
+///
+/// # fn main() -> Result<(), bitnet_trace::Error> {
+/// let comparison = diff(&Trace::open("reference")?, &Trace::open("mine")?, &Tolerance::default());
+/// if let Some(first) = comparison.first_divergence() {
+///     println!("{} {}", first.key, first.verdict);
+/// }
+/// comparison.assert_match(); // panics with the whole story
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparison {
+    let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
+    let (reference, trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
+    compare::compare(reference, trace, &options, &mut |_, _| ())
+}
+
+/// Compares two trace directories or `.jsonl` files without holding their records in memory;
+/// `progress` is called with the pairs done and the pairs there are.
+///
+/// # Errors
+///
+/// If a side cannot be read or holds no record, or both are the same directory.
+pub fn diff_paths(
+    reference: impl AsRef<Path>,
+    trace: impl AsRef<Path>,
+    options: &DiffOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Comparison, Error> {
+    let (reference, trace) = (reference.as_ref(), trace.as_ref());
+    let canonical = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
+    if canonical(reference)? == canonical(trace)? {
+        let reason = format!("{} is given on both sides", reference.display());
+        return Err(Error::NothingToCompare(reason));
+    }
+    let sides = (Side::open(reference, &options.map)?, Side::open(trace, &options.map)?);
+    for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
+        if side.entries.is_empty() {
+            return Err(Error::NothingToCompare(match side.problems.first() {
+                Some(problem) => problem.to_string(),
+                None => format!("the map leaves none of the {} records of {}", side.ignored, path.display()),
+            }));
+        }
+    }
+    Ok(compare::compare(sides.0, sides.1, options, progress))
+}

@@ -1,0 +1,157 @@
+//! How much two tensors may differ.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use crate::error::Error;
+use crate::filter::Numbers;
+
+use super::verdict::Difference;
+
+/// What is allowed: per-type defaults, and rules of which the first that fits decides.
+///
+/// The defaults are relative L2 errors. For `F16` and `BF16` they are the relative tolerances of
+/// `torch.testing.assert_close` (1e-3 and 1.6e-2). For `F32` it is 1e-5: another order of summation
+/// gives about 1e-6 in each of a transformer's stages, where assert_close's 1.3e-6 is meant for one
+/// operation. Integers have to be equal.
+///
+/// A TOML file:
+///
+/// ```
+/// # use bitnet_trace::Tolerance;
+/// let tolerance: Tolerance = r#"
+///     [[rule]]
+///     stage = "attn_*"      # glob; left out: every stage
+///     layer = "0-3|7"       # ranges; left out: every layer
+///     rel_l2 = 1e-4         # all that is given has to hold
+///     max_abs = 0.01
+///     cosine = 0.9999
+///
+///     [[rule]]
+///     rel_l2 = 1e-5
+/// "#.parse().unwrap();
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Tolerance {
+    rules: Vec<Rule>,
+}
+
+/// The limits of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Limits {
+    pub(crate) rel_l2: Option<f64>,
+    pub(crate) max_abs: Option<f64>,
+    pub(crate) cosine: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    stage: Option<WildMatch>,
+    layer: Option<Vec<Numbers>>,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    rule: Vec<toml::Spanned<Written>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    stage: Option<String>,
+    layer: Option<String>,
+    rel_l2: Option<f64>,
+    max_abs: Option<f64>,
+    cosine: Option<f64>,
+}
+
+impl Tolerance {
+    /// One limit for everything: a relative L2 error.
+    #[must_use]
+    pub fn rel_l2(limit: f64) -> Self {
+        let limits = Limits { rel_l2: Some(limit), ..Limits::default() };
+        Self { rules: vec![Rule { stage: None, layer: None, limits }] }
+    }
+
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is not a tolerance file: with line and column.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let text = super::map::read_text(path)?;
+        text.parse().map_err(|reason| Error::Settings { path: path.to_owned(), reason })
+    }
+
+    /// What a pair is held to; `dtype` is the smaller of its two types.
+    pub(crate) fn limits(&self, stage: &str, layer: Option<usize>, dtype: &str) -> Limits {
+        let fits = |rule: &&Rule| {
+            rule.stage.as_ref().is_none_or(|glob| glob.matches(stage))
+                && rule.layer.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.holds(layer.map(|n| n as u64))))
+        };
+        self.rules.iter().find(fits).map_or_else(|| default(dtype), |rule| rule.limits)
+    }
+}
+
+fn default(dtype: &str) -> Limits {
+    let rel_l2 = match dtype {
+        "F64" | "F32" => 1e-5,
+        "F16" => 1e-3,
+        "BF16" => 1.6e-2,
+        // Three bits of mantissa: half a unit in the last place is 1/16.
+        dtype if dtype.starts_with("F8") => 6.25e-2,
+        _ => 0.0,
+    };
+    Limits { rel_l2: Some(rel_l2), ..Limits::default() }
+}
+
+impl Limits {
+    /// Whether a difference is allowed. Limits that the evidence cannot be held to are passed over;
+    /// where that leaves none, nothing shows that it is allowed.
+    pub(crate) fn allow(&self, difference: &Difference) -> bool {
+        let held = [
+            self.rel_l2.zip(difference.rel_l2).map(|(limit, found)| found <= limit),
+            self.max_abs.zip(difference.max_abs).map(|(limit, found)| found <= limit),
+            self.cosine.zip(difference.cosine).map(|(limit, found)| found >= limit),
+        ];
+        let mut held = held.into_iter().flatten().peekable();
+        held.peek().is_some() && held.all(|held| held)
+    }
+}
+
+impl std::str::FromStr for Tolerance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let rules = file.rule.into_iter().map(|written| {
+            let at = super::map::position(text, written.span().start);
+            rule(written.into_inner()).map_err(|reason| format!("{at}: {reason}"))
+        });
+        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+    }
+}
+
+fn rule(written: Written) -> Result<Rule, String> {
+    let Written { stage, layer, rel_l2, max_abs, cosine } = written;
+    for (name, limit) in [("rel_l2", rel_l2), ("max_abs", max_abs)] {
+        if limit.is_some_and(|limit| limit.is_nan() || limit < 0.0) {
+            return Err(format!("`{name}` is {}, expected a number that is not negative", limit.unwrap_or_default()));
+        }
+    }
+    if cosine.is_some_and(|cosine| !(-1.0..=1.0).contains(&cosine)) {
+        return Err(format!("`cosine` is {}, expected a number from -1 to 1", cosine.unwrap_or_default()));
+    }
+    let limits = Limits { rel_l2, max_abs, cosine };
+    if limits == Limits::default() {
+        return Err("the rule allows nothing in particular, expected `rel_l2`, `max_abs` or `cosine`".to_owned());
+    }
+    let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose()?;
+    Ok(Rule { stage: stage.map(|glob| WildMatch::new(&glob)), layer, limits })
+}

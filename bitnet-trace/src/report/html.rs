@@ -1,0 +1,129 @@
+//! A comparison as one HTML file that asks no network for anything.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::diff::{Comparison, Pair, Verdict};
+
+use super::screen::Fields;
+
+/// Differing pairs whose details are in the page; of those beyond, the numbers are.
+const DETAILED: usize = 2_000;
+
+/// The page of a comparison: a heat map of layers and stages for every step, the growth of the error,
+/// the details of each pair, the two runs side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Html<'a> {
+    /// What was found.
+    pub comparison: &'a Comparison,
+    /// What the two sides are called.
+    pub names: [&'a str; 2],
+    /// What the `run.json` of each side says; null where there is none.
+    pub manifests: [&'a Value; 2],
+}
+
+/// The page; the data takes the place of a line in it.
+const PAGE: &str = include_str!("page.html");
+const PLACE: &str = "\"the comparison\"";
+
+impl fmt::Display for Html<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = PAGE.split_once(PLACE).unwrap_or((PAGE, ""));
+        // Inside a script nothing may look like its end.
+        let data = self.data().to_string().replace('<', "\\u003c");
+        write!(f, "{before}{data}{after}")
+    }
+}
+
+/// Texts that many pairs share, kept once.
+#[derive(Default)]
+struct Texts {
+    known: HashMap<String, usize>,
+    list: Vec<String>,
+}
+
+impl Texts {
+    fn number(&mut self, text: String) -> usize {
+        let list = &mut self.list;
+        *self.known.entry(text).or_insert_with_key(|text| {
+            list.push(text.clone());
+            list.len() - 1
+        })
+    }
+}
+
+impl Html<'_> {
+    fn data(&self) -> Value {
+        let comparison = self.comparison;
+        let mut stages = Texts::default();
+        let mut details = Vec::new();
+        let pairs: Vec<Value> = comparison
+            .pairs
+            .iter()
+            .map(|pair| {
+                let number = if comparison.is_difference(pair.verdict) && details.len() < DETAILED {
+                    details.push(pair.details.as_ref().map(|details| Fields(details).to_string()));
+                    Some(details.len() - 1)
+                } else {
+                    None
+                };
+                row(pair, stages.number(stage(pair)), number)
+            })
+            .collect();
+        json!({
+            "names": self.names,
+            "manifests": self.manifests,
+            "matches": comparison.matches(),
+            "compared": comparison.compared(),
+            "first": comparison.first,
+            "verdicts": Verdict::ALL.map(Verdict::name),
+            "smallestTolerance": comparison.smallest_tolerance,
+            "byToken": comparison.by_token,
+            "problems": comparison.problems,
+            "stages": stages.list,
+            "pairs": pairs,
+            "details": details,
+        })
+    }
+}
+
+/// The row of the heat map: the stage with what tells its tensors apart.
+fn stage(pair: &Pair) -> String {
+    let key = &pair.key;
+    let mut stage = key.stage.to_string();
+    if key.io.as_deref() == Some("in") {
+        stage.push_str(".in");
+    }
+    if let Some(output) = &key.output {
+        stage.push('.');
+        stage.push_str(output);
+    }
+    if key.call > 0 {
+        stage.push_str(&format!("#{}", key.call));
+    }
+    stage
+}
+
+/// Step, layer, stage, verdict, error, gain, details: numbers, as there may be many.
+fn row(pair: &Pair, stage: usize, details: Option<usize>) -> Value {
+    let key = &pair.key;
+    let mut step = match (key.token, key.seq) {
+        (Some(token), _) => format!("token {token}"),
+        (None, Some(seq)) => format!("t{seq}"),
+        (None, None) => "-".to_owned(),
+    };
+    if let Some(request) = key.request {
+        step = format!("request {request} {step}");
+    }
+    if key.process > 0 {
+        step = format!("process {} {step}", key.process);
+    }
+    let verdict = Verdict::ALL.iter().position(|verdict| *verdict == pair.verdict);
+    let found = pair.details.as_deref();
+    let error = found.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
+    // JSON has no infinity.
+    let error = error.map(|error| error.min(f64::MAX));
+    json!([step, key.layer, stage, verdict, error, found.and_then(|details| details.gain), details])
+}

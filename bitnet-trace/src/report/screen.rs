@@ -1,0 +1,194 @@
+//! The first divergence on one screen of plain text.
+
+use std::fmt;
+
+use crate::diff::{Comparison, Details, Difference, Evidence, Pair, Verdict};
+
+/// How many of the differences after the first are listed.
+const LISTED: usize = 12;
+
+/// A comparison as a person reads it: what went wrong first, by how much, where in the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen<'a> {
+    /// What was found.
+    pub comparison: &'a Comparison,
+    /// What the two sides are called.
+    pub names: [&'a str; 2],
+    /// Lists every pair, not only the differences that come next.
+    pub all: bool,
+}
+
+impl fmt::Display for Screen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { comparison, names: [reference, trace], all } = *self;
+        writeln!(f, "reference  {reference}\ntrace      {trace}")?;
+        if comparison.by_token {
+            writeln!(f, "           the sides have other steps: compared token by token")?;
+        }
+        writeln!(f)?;
+        match comparison.first_divergence() {
+            Some(first) => {
+                writeln!(f, "first divergence  {}  {}", first.key, first.verdict)?;
+                if let Some(details) = &first.details {
+                    write!(f, "{}", Fields(details))?;
+                }
+                if !all {
+                    self.others(f)?;
+                }
+            }
+            None if comparison.matches() => writeln!(f, "match: no divergence")?,
+            None => writeln!(f, "nothing was compared: the sides have no record in common")?,
+        }
+        if all {
+            writeln!(f, "\nall pairs")?;
+            write_rows(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
+        }
+        writeln!(f)?;
+        self.summary(f)?;
+        for problem in comparison.problems.iter().take(LISTED) {
+            writeln!(f, "problem    {problem}")?;
+        }
+        match comparison.problems.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(f, "problem    ... {more} more"),
+        }
+    }
+}
+
+impl Screen<'_> {
+    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let counts = Verdict::ALL.into_iter().filter(|verdict| comparison.count(*verdict) > 0);
+        let counts: Vec<_> = counts.map(|verdict| format!("{} {verdict}", comparison.count(verdict))).collect();
+        writeln!(f, "pairs      {}: {}", comparison.pairs.len(), counts.join(", "))?;
+        if comparison.ignored != [0, 0] {
+            writeln!(f, "left out   by the map: {} of the reference, {} of the trace", comparison.ignored[0], comparison.ignored[1])?;
+        }
+        match comparison.smallest_tolerance {
+            Some(0.0) => Ok(()),
+            Some(smallest) => writeln!(f, "tolerance  {smallest:.3e} relative L2 would have been enough for all pairs"),
+            None => Ok(()),
+        }
+    }
+
+    fn others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let first = comparison.first.unwrap_or(0);
+        let others: Vec<&Pair> =
+            comparison.pairs[first + 1..].iter().filter(|pair| comparison.is_difference(pair.verdict)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nthen")?;
+        let rows: Vec<[String; 4]> = others.iter().take(LISTED).map(|pair| row(pair)).collect();
+        write_rows(f, &rows)?;
+        match others.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(f, "  ... {more} more"),
+        }
+    }
+}
+
+fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    for [name, verdict, error, gain] in rows {
+        let line = format!("  {name:<0$}  {verdict:<1$}  {error:<2$}  {gain}", widths[0], widths[1], widths[2]);
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(pair: &Pair) -> [String; 4] {
+    let details = pair.details.as_deref();
+    let error = details.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
+    let gain = details.and_then(|details| details.gain).map(|gain| format!("x{gain:.3}")).unwrap_or_default();
+    let note = match details.and_then(|details| details.cause.as_ref()) {
+        Some(cause) => format!("{gain} {cause}"),
+        None => gain,
+    };
+    [
+        pair.key.to_string(),
+        pair.verdict.to_string(),
+        error.map(|error| format!("{error:.2e}")).unwrap_or_default(),
+        note.trim().to_owned(),
+    ]
+}
+
+/// The details of a pair, a line each.
+pub(crate) struct Fields<'a>(pub(crate) &'a Details);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note } = self.0;
+        if let Some(site) = site {
+            writeln!(f, "  source   {site}")?;
+        }
+        if let [Some(reference), Some(trace)] = names
+            && reference != trace
+        {
+            writeln!(f, "  names    {reference} / {trace}")?;
+        }
+        let text = |shape: &Option<Vec<usize>>, dtype: &Option<String>| match (shape, dtype) {
+            (Some(shape), Some(dtype)) => format!("{dtype} {shape:?}"),
+            _ => "-".to_owned(),
+        };
+        let (reference, trace) = (text(&shapes[0], &dtypes[0]), text(&shapes[1], &dtypes[1]));
+        if reference == trace {
+            writeln!(f, "  tensor   {trace}")?;
+        } else {
+            writeln!(f, "  tensor   reference {reference}, trace {trace}")?;
+        }
+        if let Some(difference) = difference {
+            numbers(f, difference, *rms)?;
+        }
+        if let Some(origin) = origin {
+            let gain = gain.map(|gain| format!(" ({gain:.3} times the largest error before)")).unwrap_or_default();
+            writeln!(f, "  origin   {origin}{gain}")?;
+        }
+        if let Some(cause) = cause {
+            writeln!(f, "  cause    {cause}")?;
+        }
+        if let Some(note) = note {
+            writeln!(f, "  note     {note}")?;
+        }
+        Ok(())
+    }
+}
+
+fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64>; 2]) -> fmt::Result {
+    let evidence = match difference.evidence {
+        Evidence::Values => "of every element",
+        Evidence::Sketch => "estimated from the sketches, within 20 %",
+        Evidence::Statistics => "unknown: neither values nor sketches on both sides",
+    };
+    let number = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {value:.3e}"));
+    let cosine = difference.cosine.map(|cosine| format!("cosine {cosine:.6}"));
+    let all: Vec<_> = [number("relative L2", difference.rel_l2), cosine].into_iter().flatten().collect();
+    writeln!(f, "  error    {}{}{evidence}", all.join(", "), if all.is_empty() { "" } else { ", " })?;
+    let ulp = difference.max_ulp.map(|ulp| format!("max ulp {ulp}"));
+    let differing = difference.differing.map(|count| format!("{count} elements differ"));
+    let more = [number("max abs", difference.max_abs), number("mean abs", difference.mean_abs), number("max rel", difference.max_rel), ulp, differing];
+    let more: Vec<_> = more.into_iter().flatten().collect();
+    if !more.is_empty() {
+        writeln!(f, "           {}", more.join(", "))?;
+    }
+    if let Some(worst) = &difference.worst {
+        writeln!(f, "  worst    {:?}: reference {}, trace {}", worst.index, worst.reference, worst.trace)?;
+    }
+    if let [Some(reference), Some(trace)] = rms
+        && difference.evidence != Evidence::Values
+    {
+        writeln!(f, "  rms      reference {reference}, trace {trace}")?;
+    }
+    for (name, shares) in [("tokens", &difference.tokens), ("channels", &difference.channels)] {
+        if shares.len() > 1 {
+            let shares: Vec<_> = shares.iter().map(|share| format!("{} ({:.2e})", share.index, share.rel_l2)).collect();
+            writeln!(f, "  {name:<8} worst: {}", shares.join(", "))?;
+        }
+    }
+    if let Some(rows) = difference.rows.as_ref().filter(|rows| !rows.is_empty()) {
+        writeln!(f, "  rows     {} differ, the first is {}", rows.len(), rows[0])?;
+    }
+    Ok(())
+}
