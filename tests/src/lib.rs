@@ -1,5 +1,6 @@
 //! Tests that need more than one crate: see the files in `tests/`. Here: what they share.
 
+pub mod golden;
 pub mod package;
 
 use std::path::{Path, PathBuf};

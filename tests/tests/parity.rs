@@ -1,14 +1,12 @@
 //! The model against Hugging Face transformers: every stage, prefill and decode, both flavours.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 
 use bitnet_models::bit_linear::quantize_activations;
 use bitnet_models::{Checkpoint, KvCache, Transformer};
 use bitnet_trace::{Trace, TraceSession};
-use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use bitnet_trace_tests::golden::{LAYERS, TOKENS, activations, fixture, stages};
+use candle_core::{DType, Tensor};
 
 /// Largest error of a stage, relative to the reference, in the L2 norm.
 const TOLERANCE: f64 = 1e-5;
@@ -16,65 +14,9 @@ const TOLERANCE: f64 = 1e-5;
 /// How far from a tie a value may be that was rounded to the other side.
 const NEAR_A_TIE: f32 = 1e-4;
 
-const TOKENS: [u32; 12] = [1, 17, 200, 3, 99, 255, 42, 7, 128, 64, 5, 5];
-const LAYERS: usize = 2;
-
-/// Our stages in a block and the reference's names for them.
-const BLOCK_STAGES: [(&str, &str); 18] = [
-    ("attn_norm", "attn_norm"),
-    ("q_proj", "q_proj"),
-    ("k_proj", "k_proj"),
-    ("v_proj", "v_proj"),
-    ("q_rope", "q_rope"),
-    ("k_rope", "k_rope"),
-    ("attn_scores_softmax", "attn_probs"),
-    ("attn_ctx", "attn_ctx"),
-    ("attn_sub_norm", "attn_sub_norm"),
-    ("o_proj", "o_proj"),
-    ("attn_residual", "attn_residual"),
-    ("ffn_norm", "ffn_norm"),
-    ("gate_proj", "gate_proj"),
-    ("up_proj", "up_proj"),
-    ("ffn_act", "relu2_gate_mul_up"),
-    ("ffn_sub_norm", "ffn_sub_norm"),
-    ("down_proj", "down_proj"),
-    ("block_out", "out"),
-];
-
 /// Stages whose result goes into a ternary layer, and the reference's names for its int8 form.
 const QUANTIZED: [(&str, &str); 4] =
     [("attn_norm", "qkv_in"), ("attn_sub_norm", "o_in"), ("ffn_norm", "gate_up_in"), ("ffn_sub_norm", "down_in")];
-
-/// (layer, our stage) and the reference's key, for every stage.
-fn stages() -> Vec<(Option<usize>, &'static str, String)> {
-    let mut stages = vec![(None, "embeddings", "embd".to_owned())];
-    for layer in 0..LAYERS {
-        stages.extend(BLOCK_STAGES.map(|(ours, theirs)| (Some(layer), ours, format!("l{layer}.{theirs}"))));
-    }
-    stages.push((None, "final_norm", "result_norm".to_owned()));
-    stages.push((None, "logits", "logits".to_owned()));
-    stages
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hf-bitnet-tiny").join(name)
-}
-
-/// candle has no int8, so the file is read here: F32 as it is, I8 as f32.
-fn activations(path: &Path) -> HashMap<String, Tensor> {
-    let bytes = std::fs::read(path).expect("the fixture");
-    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
-    file.iter().map(|(name, view)| (name.to_owned(), tensor(&view))).collect()
-}
-
-fn tensor(view: &TensorView<'_>) -> Tensor {
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::I8 => view.data().iter().map(|byte| f32::from(byte.cast_signed())).collect(),
-        other => panic!("the fixture has a tensor of type {other:?}"),
-    };
-    Tensor::from_vec(values, view.shape(), &Device::Cpu).expect("a whole tensor")
-}
 
 struct Flavour {
     model: Transformer,

@@ -171,7 +171,7 @@ struct Builder<'m> {
     entries: Vec<Entry>,
     problems: Vec<Error>,
     ignored: usize,
-    /// How many records of a name came before, for the map.
+    /// How many records of a name came before without a number, for the map.
     named: HashMap<(u32, Option<u64>, Option<usize>, String), usize>,
     steps: HashMap<Vec<u8>, Arc<[Step]>>,
     none: Arc<[Step]>,
@@ -259,9 +259,12 @@ impl<'m> Builder<'m> {
             Some((base, number)) if number.parse::<usize>().is_ok() => (base, number.parse().ok()),
             _ => (full, None),
         };
-        let count = self.named.entry((process, head.request, head.seq_index, base.to_owned())).or_default();
-        let call = numbered.unwrap_or(*count);
-        *count = call + 1;
+        // Files are read by name, so that `x#1` comes before `x`: those without a number are counted.
+        let call = numbered.unwrap_or_else(|| {
+            let count = self.named.entry((process, head.request, head.seq_index, base.to_owned())).or_default();
+            *count += 1;
+            *count - 1
+        });
         // A tap may have told nodes of one name apart by `.0`, `.1`.
         let dotted = base.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse().ok()?)));
         let last = base.rsplit('/').next().unwrap_or(base);
