@@ -26,9 +26,31 @@ pub enum TraceFormat {
 
 /// The columns of a table, in this order.
 const COLUMNS: [&str; 25] = [
-    "order", "name", "request", "seq_index", "layer_idx", "stage", "output", "io", "call", "tokens", "shape", "dtype",
-    "num_elements", "rms", "min", "max", "mean", "nan_count", "inf_count", "zero_count", "blake3", "raw_blake3", "values",
-    "site", "device",
+    "order",
+    "name",
+    "request",
+    "seq_index",
+    "layer_idx",
+    "stage",
+    "output",
+    "io",
+    "call",
+    "tokens",
+    "shape",
+    "dtype",
+    "num_elements",
+    "rms",
+    "min",
+    "max",
+    "mean",
+    "nan_count",
+    "inf_count",
+    "zero_count",
+    "blake3",
+    "raw_blake3",
+    "values",
+    "site",
+    "device",
 ];
 
 /// Writes a trace in another format: `files` and `jsonl` keep everything, captured values and
@@ -57,7 +79,11 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     for record in trace.records() {
         copy_values(from, destination, record)?;
     }
-    if format == TraceFormat::Files { write_files(&trace, destination)? } else { write_lines(&trace, destination)? }
+    if format == TraceFormat::Files {
+        write_files(&trace, destination)?
+    } else {
+        write_lines(&trace, destination)?
+    }
     let mut run = manifest_of(from);
     if let Value::Object(run) = &mut run {
         run.insert("format".to_owned(), if format == TraceFormat::Files { "files" } else { "jsonl" }.into());

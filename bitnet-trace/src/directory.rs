@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::losses::warn;
-use crate::paths::{MANIFEST, JSONL, entries, is_process_directory};
+use crate::paths::{JSONL, MANIFEST, entries, is_process_directory};
 use crate::sink::values;
 
 const LOCK: &str = ".lock";

@@ -130,7 +130,8 @@ impl Trace {
             expected: SYNTAX,
         })?;
         let takes = |record: &&TraceRecord| {
-            let rest = Rest { name: &record.name, layer: record.layer_idx, seq: record.seq_index, request: record.request };
+            let rest =
+                Rest { name: &record.name, layer: record.layer_idx, seq: record.seq_index, request: record.request };
             let io = record.io.as_deref().unwrap_or("out");
             parsed.accepts(&Subject { stage: record.stage.as_deref(), io, rest: Some(rest) }) == Some(true)
         };
@@ -233,7 +234,9 @@ pub(crate) fn places(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     places.extend(inside.iter().filter(|path| is_process_directory(path)).cloned());
     if !holds_records {
         let mut ranks: Vec<_> = inside.into_iter().filter(is_rank).collect();
-        ranks.sort_by_key(|path| path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok()));
+        ranks.sort_by_key(|path| {
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok())
+        });
         places.extend(ranks);
     }
     places.iter().try_for_each(|place| check_schema(place))?;

@@ -72,4 +72,3 @@ fn tensor(view: &TensorView<'_>) -> Tensor {
     };
     Tensor::from_vec(values, view.shape(), &Device::Cpu).expect("a whole tensor")
 }
-

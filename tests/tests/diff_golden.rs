@@ -49,7 +49,10 @@ fn hugging_face_matches_and_the_flavour_without_quantisation_parts_at_the_first_
         assert_eq!(comparison.matches(), matches, "{comparison}");
         if !matches {
             let first = comparison.first_divergence().expect("one").clone();
-            assert!(["q_proj", "k_proj", "v_proj"].contains(&&*first.key.stage) && first.key.layer == Some(0), "{comparison}");
+            assert!(
+                ["q_proj", "k_proj", "v_proj"].contains(&&*first.key.stage) && first.key.layer == Some(0),
+                "{comparison}"
+            );
             let details = first.details.expect("details");
             assert!(details.origin.expect("known").is_here(), "{comparison}");
             assert!(details.site.expect("annotated").contains("attention.rs"), "{comparison}");

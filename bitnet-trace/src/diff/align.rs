@@ -36,7 +36,11 @@ pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
 /// Where one side knows no steps (or requests) and the other has a single one, they are the same.
 pub(crate) fn agree_on_steps<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
     let only = |side: &Side<'_>, of: &dyn Fn(&Key) -> Option<u64>| -> BTreeSet<Option<u64>> {
-        side.entries.iter().filter(|entry| entry.key.io.as_deref() != Some("weight")).map(|entry| of(&entry.key)).collect()
+        side.entries
+            .iter()
+            .filter(|entry| entry.key.io.as_deref() != Some("weight"))
+            .map(|entry| of(&entry.key))
+            .collect()
     };
     let seq = |key: &Key| key.seq.map(|seq| seq as u64);
     let request = |key: &Key| key.request;

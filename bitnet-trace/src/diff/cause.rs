@@ -75,7 +75,7 @@ fn rounded(a: &[f32], b: &[f32]) -> Option<Cause> {
 /// Rows of the dimension of tokens moved by one.
 fn shifted(reference: &Elements, trace: &Elements, error: f64) -> Option<Cause> {
     let [.., tokens, channels] = reference.dims[..] else { return None };
-    if tokens < 3 || channels < ENOUGH {
+    if tokens < 3 || tokens * channels < ENOUGH {
         return None;
     }
     let row = |elements: &Elements, outer: usize, token: usize, sums: &mut Sums, with: &Elements, other: usize| {

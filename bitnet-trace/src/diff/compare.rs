@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::record::TraceRecord;
 
-use super::align::{align, agree_on_steps, by_token};
+use super::align::{agree_on_steps, align, by_token};
 use super::comparison::{Comparison, Details, Pair};
 use super::key::Key;
 use super::metric::{is_float, smaller};
@@ -159,8 +159,7 @@ impl Walk<'_> {
                 (None, None) => None,
             };
             if pair.verdict == Verdict::Nonfinite && details.cause.is_none() {
-                details.cause =
-                    Some(if self.nonfinite { Cause::NonfiniteInherited } else { Cause::NonfiniteBorn });
+                details.cause = Some(if self.nonfinite { Cause::NonfiniteInherited } else { Cause::NonfiniteBorn });
                 if details.origin.is_none_or(|origin| !matches!(origin, Origin::InputsMatch | Origin::InputsDiffer)) {
                     details.origin = Some(if self.nonfinite { Origin::ErrorWasThere } else { Origin::ErrorJumps });
                 }
@@ -223,8 +222,7 @@ impl Walk<'_> {
     fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], details: &mut Details) -> Verdict {
         let as_recorded = entries.iter().all(|entry| entry.steps.is_empty());
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
-        let limits =
-            self.options.tolerance.limits(&entries[0].key.stage, entries[0].key.layer, smaller(dtypes));
+        let limits = self.options.tolerance.limits(&entries[0].key.stage, entries[0].key.layer, smaller(dtypes));
         let elements = self.elements(entries, records, details);
         let difference = match elements {
             Some(Ok([left, right])) => {

@@ -26,7 +26,8 @@ fn sketch(record: &TraceRecord) -> Option<[f64; 64]> {
 /// own norm.
 pub(crate) fn measure(reference: &TraceRecord, trace: &TraceRecord) -> (Difference, Option<Cause>) {
     let statistics = Difference::unknown(Evidence::Statistics);
-    if trace.num_elements > 0 && trace.zero_count == trace.num_elements && reference.zero_count < reference.num_elements {
+    if trace.num_elements > 0 && trace.zero_count == trace.num_elements && reference.zero_count < reference.num_elements
+    {
         let difference = Difference { rel_l2: Some(1.0), cosine: Some(0.0), ..statistics };
         return (difference, Some(Cause::AllZero));
     }

@@ -224,11 +224,9 @@ fn fits(parts: &[Part], text: &str, layer: &mut Option<usize>, seq: &mut Option<
             fits(parts, &text[end..], layer, seq)
         }
         // A name is short, and a pattern has few of these.
-        Part::Anything => text
-            .char_indices()
-            .map(|(at, _)| at)
-            .chain([text.len()])
-            .any(|at| fits(parts, &text[at..], layer, seq)),
+        Part::Anything => {
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| fits(parts, &text[at..], layer, seq))
+        }
     }
 }
 

@@ -140,7 +140,8 @@ fn distance(x: f64, y: f64, dtype: &str) -> u64 {
 
 /// The smaller of two types, if the sides are equal when both are rounded to it.
 fn vanishes(a: &[f32], b: &[f32], dtypes: [&str; 2]) -> Option<&'static str> {
-    let same = |round: &dyn Fn(f32) -> f32| a.iter().zip(b).all(|(x, y)| round(*x) == round(*y) || x.is_nan() && y.is_nan());
+    let same =
+        |round: &dyn Fn(f32) -> f32| a.iter().zip(b).all(|(x, y)| round(*x) == round(*y) || x.is_nan() && y.is_nan());
     if dtypes[0] == dtypes[1] {
         return None;
     }

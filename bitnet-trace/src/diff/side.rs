@@ -268,9 +268,11 @@ impl<'m> Builder<'m> {
         // A tap may have told nodes of one name apart by `.0`, `.1`.
         let dotted = base.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse().ok()?)));
         let last = base.rsplit('/').next().unwrap_or(base);
-        let candidates = [Some((base, call)), dotted, Some((last, call)), head.stage.as_deref().map(|stage| (stage, call))];
+        let candidates =
+            [Some((base, call)), dotted, Some((last, call)), head.stage.as_deref().map(|stage| (stage, call))];
         let map = self.map;
-        let (found, call) = candidates.into_iter().flatten().find_map(|(name, call)| Some((map.apply(name, call)?, call)))?;
+        let (found, call) =
+            candidates.into_iter().flatten().find_map(|(name, call)| Some((map.apply(name, call)?, call)))?;
         let mut alone = false;
         let parts = found.into_iter().map(|mapped| {
             alone |= mapped.alone;

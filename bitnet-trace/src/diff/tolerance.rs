@@ -93,7 +93,10 @@ impl Tolerance {
     pub(crate) fn limits(&self, stage: &str, layer: Option<usize>, dtype: &str) -> Limits {
         let fits = |rule: &&Rule| {
             rule.stage.as_ref().is_none_or(|glob| glob.matches(stage))
-                && rule.layer.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.holds(layer.map(|n| n as u64))))
+                && rule
+                    .layer
+                    .as_ref()
+                    .is_none_or(|ranges| ranges.iter().any(|range| range.holds(layer.map(|n| n as u64))))
         };
         self.rules.iter().find(fits).map_or_else(|| default(dtype), |rule| rule.limits)
     }

@@ -193,7 +193,10 @@ impl fmt::Display for Cause {
             Self::NonfiniteBorn => write!(f, "NaN or infinite elements arise here: no earlier stage has them"),
             Self::NonfiniteInherited => write!(f, "NaN or infinite elements were there in an earlier stage"),
             Self::Ratio(ratio) => {
-                write!(f, "a constant factor: the trace is the reference times {ratio:.6}, a scale is missing or too many")
+                write!(
+                    f,
+                    "a constant factor: the trace is the reference times {ratio:.6}, a scale is missing or too many"
+                )
             }
             Self::SignFlipped => write!(f, "every element has the other sign"),
             Self::SignsFlipped(1) => write!(f, "one element has the other sign, all others are equal"),
@@ -204,7 +207,7 @@ impl fmt::Display for Cause {
             Self::ShiftedByTokens(by) => write!(f, "shifted: token t has the reference's token t + {}", by.abs()),
             Self::RoundedTo(dtype) => write!(f, "the trace's elements are the reference's rounded to {dtype}"),
             Self::Rounding(dtype) => write!(f, "rounding: nothing is left when both are rounded to {dtype}"),
-            Self::Equals(name) => write!(f, "it is, element for element, the reference's {name}: swapped or skipped"),
+            Self::Equals(name) => write!(f, "it is, element for element, the reference's {name}"),
             Self::MissingStage => write!(f, "the stage was not recorded: it did not run, or has another name"),
         }
     }

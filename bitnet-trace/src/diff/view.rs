@@ -8,11 +8,18 @@ pub(crate) enum Step {
     Reshape(Vec<usize>),
     Transpose(i64, i64),
     Permute(Vec<usize>),
-    Slice { dim: i64, start: usize, end: usize },
+    Slice {
+        dim: i64,
+        start: usize,
+        end: usize,
+    },
     /// To the other side's length in this dimension; what is cut has to be 0.
     Trim(i64),
     /// One row of the token dimension.
-    Token { index: usize, count: usize },
+    Token {
+        index: usize,
+        count: usize,
+    },
 }
 
 /// The elements of a tensor as f32, with its dimensions: those of size 1 left out.

@@ -62,7 +62,11 @@ impl Screen<'_> {
         let counts: Vec<_> = counts.map(|verdict| format!("{} {verdict}", comparison.count(verdict))).collect();
         writeln!(f, "pairs      {}: {}", comparison.pairs.len(), counts.join(", "))?;
         if comparison.ignored != [0, 0] {
-            writeln!(f, "left out   by the map: {} of the reference, {} of the trace", comparison.ignored[0], comparison.ignored[1])?;
+            writeln!(
+                f,
+                "left out   by the map: {} of the reference, {} of the trace",
+                comparison.ignored[0], comparison.ignored[1]
+            )?;
         }
         match comparison.smallest_tolerance {
             Some(0.0) => Ok(()),
@@ -168,7 +172,13 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
     writeln!(f, "  error    {}{}{evidence}", all.join(", "), if all.is_empty() { "" } else { ", " })?;
     let ulp = difference.max_ulp.map(|ulp| format!("max ulp {ulp}"));
     let differing = difference.differing.map(|count| format!("{count} elements differ"));
-    let more = [number("max abs", difference.max_abs), number("mean abs", difference.mean_abs), number("max rel", difference.max_rel), ulp, differing];
+    let more = [
+        number("max abs", difference.max_abs),
+        number("mean abs", difference.mean_abs),
+        number("max rel", difference.max_rel),
+        ulp,
+        differing,
+    ];
     let more: Vec<_> = more.into_iter().flatten().collect();
     if !more.is_empty() {
         writeln!(f, "           {}", more.join(", "))?;

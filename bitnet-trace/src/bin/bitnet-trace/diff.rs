@@ -36,7 +36,9 @@ impl Sides {
         let tolerance = match (&self.tolerance, self.rel_l2) {
             (Some(file), _) => Tolerance::open(file)?,
             (None, Some(limit)) if limit >= 0.0 => Tolerance::rel_l2(limit),
-            (None, Some(limit)) => return Err(format!("--rel-l2 is {limit}, expected a number that is not negative").into()),
+            (None, Some(limit)) => {
+                return Err(format!("--rel-l2 is {limit}, expected a number that is not negative").into());
+            }
             (None, None) => Tolerance::default(),
         };
         let map = match &self.map {

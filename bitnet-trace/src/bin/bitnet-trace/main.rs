@@ -75,9 +75,9 @@ fn main() -> ExitCode {
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-        || error.downcast_ref::<serde_json::Error>().is_some_and(|error| {
-            error.io_error_kind() == Some(io::ErrorKind::BrokenPipe)
-        })
+        || error
+            .downcast_ref::<serde_json::Error>()
+            .is_some_and(|error| error.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
 }
 
 /// How far long work has come: on a terminal, and only there.

@@ -24,7 +24,8 @@ impl Report {
         let comparison = self.sides.compare()?;
         let [reference, trace] = self.sides.names();
         let manifests = [manifest_of(&self.sides.reference), manifest_of(&self.sides.trace)];
-        let html = Html { comparison: &comparison, names: [&reference, &trace], manifests: [&manifests[0], &manifests[1]] };
+        let html =
+            Html { comparison: &comparison, names: [&reference, &trace], manifests: [&manifests[0], &manifests[1]] };
         let failed = |error| format!("cannot write {}: {error}", self.output.display());
         std::fs::write(&self.output, html.to_string()).map_err(failed)?;
         writeln!(anstream::stderr(), "{}", self.output.display())?;

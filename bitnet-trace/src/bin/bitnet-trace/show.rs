@@ -88,7 +88,9 @@ impl Show {
 fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Error>> {
     let parts: Vec<&str> = slice.split(',').map(str::trim).collect();
     if parts.len() > tensor.rank() {
-        return Err(format!("--slice {slice} has {} dimensions, the tensor has {:?}", parts.len(), tensor.dims()).into());
+        return Err(
+            format!("--slice {slice} has {} dimensions, the tensor has {:?}", parts.len(), tensor.dims()).into()
+        );
     }
     let mut tensor = tensor.clone();
     let mut dim = 0;
@@ -121,7 +123,8 @@ fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Er
 fn histogram(out: &mut impl Write, tensor: &Tensor) -> Result<(), Box<dyn std::error::Error>> {
     let values: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
     let finite = || values.iter().copied().filter(|value| value.is_finite());
-    let (min, max) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)));
+    let (min, max) =
+        finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)));
     if min >= max {
         return Ok(());
     }

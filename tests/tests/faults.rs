@@ -1,0 +1,525 @@
+//! Faults of every kind, one stage each, injected into a run of the embedded model: the first
+//! divergence is the stage at fault, and a cause that is named is the right one.
+//!
+//! The model is computed here once more, from the same weights, so that every stage has a place where
+//! it can be done wrongly.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
+use bitnet_models::{Config, KvCache, Transformer, tiny};
+use bitnet_trace::{Cause, Comparison, Tolerance, Trace, TraceContext, TraceSession, Verdict, diff, tap};
+use candle_core::{D, DType, Device, Result, Tensor};
+
+/// Steps: the prompt, then this many tokens.
+const DECODED: u32 = 4;
+
+/// What is done wrongly, and where: stage, layer, step.
+#[derive(Clone, Copy)]
+struct Fault {
+    what: &'static str,
+    stage: &'static str,
+    layer: Option<usize>,
+    step: usize,
+}
+
+struct Layer {
+    projections: Vec<(&'static str, BitLinear)>,
+    norms: Vec<(&'static str, Tensor)>,
+}
+
+/// The embedded model, computed stage by stage.
+struct Model {
+    config: Config,
+    embeddings: Tensor,
+    layers: Vec<Layer>,
+    final_norm: Tensor,
+    prompt: Vec<u32>,
+    fault: Option<Fault>,
+}
+
+type Cache = Vec<Option<(Tensor, Tensor)>>;
+
+impl Model {
+    fn new(fault: Option<Fault>) -> Self {
+        let checkpoint = tiny::checkpoint().expect("embedded");
+        let config = checkpoint.config.clone();
+        let weights = checkpoint.weights().at("model");
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let kv = config.num_key_value_heads * config.head_dim;
+        let layers = (0..config.num_hidden_layers).map(|index| {
+            let at = weights.at(&format!("layers.{index}"));
+            let (attention, mlp) = (at.at("self_attn"), at.at("mlp"));
+            let linear = |at: &bitnet_models::checkpoint::Weights<'_>, name: &'static str, rows, columns| {
+                (name, at.bit_linear(name, rows, columns).expect("a weight"))
+            };
+            let norm = |at: &bitnet_models::checkpoint::Weights<'_>, stage, name: &str, width| {
+                (stage, at.f32(&format!("{name}.weight"), &[width]).expect("a weight"))
+            };
+            Layer {
+                projections: vec![
+                    linear(&attention, "q_proj", hidden, hidden),
+                    linear(&attention, "k_proj", kv, hidden),
+                    linear(&attention, "v_proj", kv, hidden),
+                    linear(&attention, "o_proj", hidden, hidden),
+                    linear(&mlp, "gate_proj", inner, hidden),
+                    linear(&mlp, "up_proj", inner, hidden),
+                    linear(&mlp, "down_proj", hidden, inner),
+                ],
+                norms: vec![
+                    norm(&at, "attn_norm", "input_layernorm", hidden),
+                    norm(&attention, "attn_sub_norm", "attn_sub_norm", hidden),
+                    norm(&at, "ffn_norm", "post_attention_layernorm", hidden),
+                    norm(&mlp, "ffn_sub_norm", "ffn_sub_norm", inner),
+                ],
+            }
+        });
+        Self {
+            layers: layers.collect(),
+            embeddings: weights.f32("embed_tokens.weight", &[config.vocab_size, hidden]).expect("a weight"),
+            final_norm: weights.f32("norm.weight", &[hidden]).expect("a weight"),
+            prompt: checkpoint.tokenizer().and_then(|tokenizer| tokenizer.encode("12+34=")).expect("a prompt"),
+            config,
+            fault,
+        }
+    }
+
+    /// The fault of this stage, if it has one.
+    fn fault(&self, stage: &str, layer: Option<usize>, step: usize) -> &'static str {
+        match self.fault {
+            Some(fault) if (fault.stage, fault.layer, fault.step) == (stage, layer, step) => fault.what,
+            _ => "",
+        }
+    }
+
+    fn run(&self) -> Result<()> {
+        let mut cache: Cache = vec![None; self.layers.len()];
+        let mut position = 0;
+        for step in 0..=DECODED as usize {
+            let tokens = if step == 0 { self.prompt.clone() } else { vec![step as u32 + 3] };
+            let _step = TraceContext::seq(step).with_tokens(position..position + tokens.len()).enter();
+            self.forward(&tokens, step, position, &mut cache)?;
+            position += tokens.len();
+        }
+        Ok(())
+    }
+
+    fn forward(&self, tokens: &[u32], step: usize, position: usize, cache: &mut Cache) -> Result<()> {
+        let what = self.fault("embeddings", None, step);
+        let tokens: Vec<u32> =
+            tokens.iter().map(|token| if what == "next token" { token + 1 } else { *token }).collect();
+        let mut x = self.embeddings.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)?.unsqueeze(0)?;
+        if what == "scaled by the root of the width" {
+            x = (x * (self.config.hidden_size as f64).sqrt())?;
+        }
+        tap("embeddings", &x);
+        for index in 0..self.layers.len() {
+            let _layer = TraceContext::layer(index).enter();
+            x = self.block(&x, index, step, position, &mut cache[index])?;
+        }
+        let what = self.fault("final_norm", None, step);
+        let normed = if what == "missing" { x.clone() } else { norm(&x, &self.final_norm, self.config.rms_norm_eps)? };
+        tap("final_norm", &normed);
+        let what = self.fault("logits", None, step);
+        let mut logits = normed.broadcast_matmul(&self.embeddings.t()?)?;
+        match what {
+            "twice" => logits = (logits * 2.0)?,
+            "shifted by a token" => {
+                let tokens = logits.dim(1)?;
+                logits = Tensor::cat(&[logits.narrow(1, 0, 1)?, logits.narrow(1, 0, tokens - 1)?], 1)?;
+            }
+            "permuted vocabulary" => {
+                let half = logits.dim(2)? / 2;
+                let rest = logits.dim(2)? - half;
+                logits = Tensor::cat(&[logits.narrow(2, half, rest)?, logits.narrow(2, 0, half)?], 2)?;
+            }
+            "one channel off" => {
+                let mut values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+                values.iter_mut().skip(3).step_by(logits.dim(2)?).for_each(|value| *value += 1.0);
+                logits = Tensor::from_vec(values, logits.dims(), &Device::Cpu)?;
+            }
+            _ => {}
+        }
+        tap("logits", &logits);
+        Ok(())
+    }
+
+    fn linear(&self, stage: &'static str, x: &Tensor, layer: usize, step: usize) -> Result<Tensor> {
+        let what = self.fault(stage, Some(layer), step);
+        let weight = |stage| &self.layers[layer].projections.iter().find(|(name, _)| *name == stage).expect("there").1;
+        let other = match stage {
+            "gate_proj" => "up_proj",
+            "up_proj" => "gate_proj",
+            stage => stage,
+        };
+        let x = if what == "one scale for all tokens" { with_loud_row(x)? } else { x.clone() };
+        let forward = |stage| weight(stage).forward(&x).map_err(candle_core::Error::wrap);
+        let mut y = forward(if what == "swapped" { other } else { stage })?;
+        if what == "one scale for all tokens" {
+            y = y.narrow(1, 0, y.dim(1)? - 1)?;
+        }
+        match what {
+            "scale inverted" => y = (y * 0.125)?,
+            "scale missing" => y = (y * 37.5)?,
+            "other sign" => y = y.neg()?,
+            "transposed weight" => y = transposed_weight(&x, weight(stage))?,
+            "halves of the heads exchanged" => {
+                let half = y.dim(2)? / 2;
+                y = Tensor::cat(&[y.narrow(2, half, half)?, y.narrow(2, 0, half)?], 2)?;
+            }
+            "last channel lost" => {
+                let width = y.dim(2)?;
+                let kept = y.narrow(2, 0, width - 1)?;
+                y = Tensor::cat(&[kept.clone(), kept.narrow(2, 0, 1)?.zeros_like()?], 2)?;
+            }
+            "all zero" => y = y.zeros_like()?,
+            "other shape" => y = y.transpose(1, 2)?.contiguous()?,
+            "other type" => y = y.to_dtype(DType::U32)?,
+            _ => {}
+        }
+        if what != "not recorded" {
+            tap(stage, &y);
+        }
+        Ok(match what {
+            "other shape" => y.transpose(1, 2)?,
+            "other type" => y.to_dtype(DType::F32)?,
+            _ => y,
+        })
+    }
+
+    fn normed(&self, stage: &'static str, x: &Tensor, layer: usize, step: usize) -> Result<Tensor> {
+        let what = self.fault(stage, Some(layer), step);
+        let weight = &self.layers[layer].norms.iter().find(|(name, _)| *name == stage).expect("there").1;
+        let eps = if what == "large epsilon" { 0.5 } else { self.config.rms_norm_eps };
+        let mut y = match what {
+            "missing" => x.clone(),
+            "mean taken away" => norm(&x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?, weight, eps)?,
+            "over all tokens" => {
+                let mean = x.sqr()?.mean_all()?;
+                x.broadcast_div(&(mean + eps)?.sqrt()?)?.broadcast_mul(weight)?
+            }
+            _ => norm(x, weight, eps)?,
+        };
+        match what {
+            "NaN" => y = with_element(&y, 5, |_| f32::NAN)?,
+            "infinity" => y = with_element(&y, 7, |_| f32::INFINITY)?,
+            "one sign" => y = with_element(&y, largest(&y)?, |value| -value)?,
+            "rounded to f16" => y = y.to_dtype(DType::F16)?.to_dtype(DType::F32)?,
+            "rounded to bf16" => y = y.to_dtype(DType::BF16)?.to_dtype(DType::F32)?,
+            _ => {}
+        }
+        tap(stage, &y);
+        Ok(y)
+    }
+
+    fn rope(
+        &self,
+        stage: &'static str,
+        x: &Tensor,
+        heads: usize,
+        layer: usize,
+        step: usize,
+        position: usize,
+    ) -> Result<Tensor> {
+        let what = self.fault(stage, Some(layer), step);
+        let (batch, tokens, _) = x.dims3()?;
+        let x = x.reshape((batch, tokens, heads, ()))?.transpose(1, 2)?.contiguous()?;
+        let theta = self.config.rope_theta * if what == "wrong base" { 0.1 } else { 1.0 };
+        let half = self.config.head_dim / 2;
+        let first = position + usize::from(what == "position off by one");
+        let angles = (first..first + tokens).flat_map(|position| {
+            (0..half).map(move |i| position as f32 * theta.powf(-((2 * i) as f64) / (2 * half) as f64) as f32)
+        });
+        let angles = Tensor::from_vec(angles.collect::<Vec<f32>>(), (tokens, half), &Device::Cpu)?;
+        let (cos, sin) = (angles.cos()?, angles.sin()?);
+        let y = match what {
+            "missing" => x,
+            "interleaved" => candle_nn::rotary_emb::rope_i(&x, &cos, &sin)?,
+            "turned backwards" => candle_nn::rotary_emb::rope(&x, &cos, &sin.neg()?)?,
+            _ => candle_nn::rotary_emb::rope(&x, &cos, &sin)?,
+        };
+        tap(stage, &y);
+        Ok(y)
+    }
+
+    fn block(
+        &self,
+        x: &Tensor,
+        layer: usize,
+        step: usize,
+        position: usize,
+        cache: &mut Option<(Tensor, Tensor)>,
+    ) -> Result<Tensor> {
+        let (heads, kv_heads, head_dim) =
+            (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
+        let normed = self.normed("attn_norm", x, layer, step)?;
+        let q = self.linear("q_proj", &normed, layer, step)?;
+        let k = self.linear("k_proj", &normed, layer, step)?;
+        let v = self.linear("v_proj", &normed, layer, step)?;
+        let q = self.rope("q_rope", &q, heads, layer, step, position)?;
+        let k = self.rope("k_rope", &k, kv_heads, layer, step, position)?;
+        let (batch, tokens, _) = v.dims3()?;
+        let v = v.reshape((batch, tokens, kv_heads, head_dim))?.transpose(1, 2)?.contiguous()?;
+        let what = self.fault("attn_scores_softmax", Some(layer), step);
+        let (mut k, mut v) = match cache.take() {
+            Some((before_k, before_v)) => (Tensor::cat(&[before_k, k], 2)?, Tensor::cat(&[before_v, v], 2)?),
+            None => (k, v),
+        };
+        *cache = Some((k.clone(), v.clone()));
+        if what == "stale key" {
+            k = stale(&k)?;
+        }
+        let probabilities = self.probabilities(&q, &k, position, what)?;
+        tap("attn_scores_softmax", &probabilities);
+        let what = self.fault("attn_ctx", Some(layer), step);
+        if what == "stale value" {
+            v = stale(&v)?;
+        }
+        let context = probabilities.matmul(&repeat(&v, heads / kv_heads, false)?)?;
+        let context = if what == "heads not put back" {
+            context.reshape((batch, tokens, heads * head_dim))?
+        } else {
+            context.transpose(1, 2)?.flatten_from(2)?
+        };
+        tap("attn_ctx", &context);
+        let attended = self.linear("o_proj", &self.normed("attn_sub_norm", &context, layer, step)?, layer, step)?;
+        let what = self.fault("attn_residual", Some(layer), step);
+        let h = if what == "missing" { attended } else { (x + attended)? };
+        tap("attn_residual", &h);
+        let normed = self.normed("ffn_norm", &h, layer, step)?;
+        let gate = self.linear("gate_proj", &normed, layer, step)?;
+        let up = self.linear("up_proj", &normed, layer, step)?;
+        let what = self.fault("ffn_act", Some(layer), step);
+        let activation = match what {
+            "not squared" => (gate.relu()? * up)?,
+            "silu" => (candle_nn::ops::silu(&gate)? * up)?,
+            "all zero" => up.zeros_like()?,
+            "gate alone" => gate.relu()?.sqr()?,
+            _ => (gate.relu()?.sqr()? * up)?,
+        };
+        tap("ffn_act", &activation);
+        let fed = self.linear("down_proj", &self.normed("ffn_sub_norm", &activation, layer, step)?, layer, step)?;
+        let what = self.fault("block_out", Some(layer), step);
+        let out = match what {
+            "missing" => fed,
+            "residual of the input" => (x + fed)?,
+            _ => (h + fed)?,
+        };
+        tap("block_out", &out);
+        Ok(out)
+    }
+
+    fn probabilities(&self, q: &Tensor, k: &Tensor, position: usize, what: &str) -> Result<Tensor> {
+        let groups = self.config.num_attention_heads / self.config.num_key_value_heads;
+        let k = repeat(k, groups, what == "heads repeated in turn")?;
+        let scale = if what == "scale missing" { 1.0 } else { (self.config.head_dim as f64).powf(-0.5) };
+        let scores = (q.matmul(&k.t()?.contiguous()?)? * scale)?;
+        let (tokens, positions) = (q.dim(2)?, k.dim(2)?);
+        let last = |i: usize| match what {
+            "no mask" => positions,
+            "mask off by one" => position + i + 1,
+            _ => position + i,
+        };
+        let mask = (0..tokens)
+            .flat_map(|i| (0..positions).map(move |j| (i, j)))
+            .map(|(i, j)| if j <= last(i) { 0.0 } else { f32::NEG_INFINITY });
+        let mask = Tensor::from_vec(mask.collect::<Vec<f32>>(), (tokens, positions), &Device::Cpu)?;
+        candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask)?)
+    }
+}
+
+fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight)
+}
+
+/// Each key-value head for its group of heads; in turn is the other order.
+fn repeat(x: &Tensor, groups: usize, in_turn: bool) -> Result<Tensor> {
+    let (batch, heads, positions, head_dim) = x.dims4()?;
+    let (dim, shape) = if in_turn {
+        (1, (batch, groups, heads, positions, head_dim))
+    } else {
+        (2, (batch, heads, groups, positions, head_dim))
+    };
+    x.unsqueeze(dim)?.expand(shape)?.reshape((batch, heads * groups, positions, head_dim))
+}
+
+/// The last row but one in place of the last.
+fn stale(x: &Tensor) -> Result<Tensor> {
+    let positions = x.dim(2)?;
+    Tensor::cat(&[x.narrow(2, 0, positions - 1)?, x.narrow(2, positions - 2, 1)?], 2)
+}
+
+fn with_element(x: &Tensor, at: usize, change: impl Fn(f32) -> f32) -> Result<Tensor> {
+    let mut values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+    values[at] = change(values[at]);
+    Tensor::from_vec(values, x.dims(), &Device::Cpu)
+}
+
+fn largest(x: &Tensor) -> Result<usize> {
+    Ok(x.abs()?.flatten_all()?.argmax(0)?.to_scalar::<u32>()? as usize)
+}
+
+/// What is quantised by the scale of the loudest token: here by making every row as loud.
+fn with_loud_row(x: &Tensor) -> Result<Tensor> {
+    let loud = (x.abs()?.max_keepdim(1)? * 3.0)?;
+    let coarse = ((x / 0.05)?.round()? * 0.05)?;
+    Tensor::cat(&[coarse, loud], 1)
+}
+
+fn transposed_weight(x: &Tensor, weight: &BitLinear) -> Result<Tensor> {
+    // A square weight's columns are what it makes of unit vectors.
+    let width = x.dim(2)?;
+    let unit = Tensor::eye(width, DType::F32, &Device::Cpu)?.unsqueeze(0)?;
+    let dense = weight.forward(&unit).map_err(candle_core::Error::wrap)?.squeeze(0)?;
+    x.broadcast_matmul(&dense.t()?.contiguous()?)
+}
+
+fn trace(capture: &str, fault: Option<Fault>) -> Trace {
+    let session = TraceSession::builder().in_memory().capture(capture).start().expect("a session");
+    session.in_scope(|| Model::new(fault).run().expect("it runs"));
+    session.finish().expect("nothing lost")
+}
+
+/// Every fault, with the cause that the values show; none where they show none for certain.
+fn faults() -> Vec<(Fault, Option<Cause>)> {
+    let at = |what, stage, layer, step| Fault { what, stage, layer, step };
+    let equals = |name: &str| Some(Cause::Equals(name.to_owned()));
+    let (zero, one) = (Some(0), Some(1));
+    vec![
+        (at("wrong base", "q_rope", zero, 0), None),
+        (at("wrong base", "k_rope", one, 0), None),
+        (at("interleaved", "q_rope", one, 0), None),
+        (at("interleaved", "k_rope", zero, 2), None),
+        (at("turned backwards", "q_rope", zero, 0), None),
+        (at("position off by one", "q_rope", zero, 0), None),
+        (at("position off by one", "k_rope", zero, 3), None),
+        (at("missing", "k_rope", one, 0), None),
+        (at("scale inverted", "q_proj", zero, 0), Some(Cause::Ratio(0.125))),
+        (at("scale inverted", "o_proj", one, 1), Some(Cause::Ratio(0.125))),
+        (at("scale missing", "v_proj", one, 0), Some(Cause::Ratio(37.5))),
+        (at("scale missing", "down_proj", zero, 4), Some(Cause::Ratio(37.5))),
+        (at("other sign", "up_proj", one, 0), Some(Cause::SignFlipped)),
+        (at("transposed weight", "q_proj", one, 0), None),
+        (at("halves of the heads exchanged", "k_proj", zero, 0), Some(Cause::Permuted)),
+        (at("last channel lost", "o_proj", zero, 0), None),
+        (at("all zero", "v_proj", zero, 2), Some(Cause::AllZero)),
+        (at("one scale for all tokens", "gate_proj", zero, 0), None),
+        (at("swapped", "gate_proj", zero, 0), equals("t0/blk0/up_proj")),
+        (at("not recorded", "v_proj", one, 2), Some(Cause::MissingStage)),
+        (at("other shape", "k_proj", one, 0), None),
+        (at("other type", "up_proj", zero, 0), None),
+        (at("missing", "attn_sub_norm", zero, 0), equals("t0/blk0/attn_ctx")),
+        (at("missing", "ffn_sub_norm", one, 3), equals("t3/blk1/ffn_act")),
+        (at("missing", "final_norm", None, 0), equals("t0/blk1/block_out")),
+        (at("large epsilon", "attn_norm", zero, 0), None),
+        (at("mean taken away", "ffn_norm", one, 0), None),
+        (at("over all tokens", "attn_norm", one, 0), None),
+        (at("NaN", "attn_norm", one, 0), Some(Cause::NonfiniteBorn)),
+        (at("infinity", "ffn_norm", zero, 1), Some(Cause::NonfiniteBorn)),
+        (at("one sign", "ffn_sub_norm", zero, 0), Some(Cause::SignsFlipped(1))),
+        (at("rounded to f16", "attn_norm", zero, 0), Some(Cause::RoundedTo("F16"))),
+        (at("rounded to bf16", "ffn_norm", one, 2), Some(Cause::RoundedTo("BF16"))),
+        (at("stale key", "attn_scores_softmax", zero, 3), None),
+        (at("stale value", "attn_ctx", one, 3), None),
+        (at("scale missing", "attn_scores_softmax", one, 0), None),
+        (at("no mask", "attn_scores_softmax", zero, 0), None),
+        (at("mask off by one", "attn_scores_softmax", zero, 0), None),
+        (at("heads repeated in turn", "attn_scores_softmax", one, 1), None),
+        (at("heads not put back", "attn_ctx", zero, 0), Some(Cause::Permuted)),
+        (at("missing", "attn_residual", zero, 0), equals("t0/blk0/o_proj")),
+        (at("missing", "block_out", one, 0), equals("t0/blk1/down_proj")),
+        (at("residual of the input", "block_out", zero, 0), None),
+        (at("not squared", "ffn_act", zero, 0), None),
+        (at("silu", "ffn_act", one, 1), None),
+        (at("all zero", "ffn_act", one, 0), Some(Cause::AllZero)),
+        (at("gate alone", "ffn_act", zero, 2), None),
+        (at("next token", "embeddings", None, 1), equals("t2/embeddings")),
+        (at("scaled by the root of the width", "embeddings", None, 0), Some(Cause::Ratio(128f64.sqrt()))),
+        (at("twice", "logits", None, 0), Some(Cause::Ratio(2.0))),
+        (at("shifted by a token", "logits", None, 0), Some(Cause::ShiftedByTokens(1))),
+        (at("permuted vocabulary", "logits", None, 1), Some(Cause::Permuted)),
+        (at("one channel off", "logits", None, 0), None),
+    ]
+}
+
+fn same_cause(found: Option<&Cause>, expected: Option<&Cause>) -> bool {
+    match (found, expected) {
+        (Some(Cause::Ratio(found)), Some(Cause::Ratio(expected))) => (found / expected - 1.0).abs() < 1e-3,
+        (found, expected) => found == expected,
+    }
+}
+
+fn check(reference: &Trace, trace: &Trace, fault: Fault, expected: Option<&Cause>, sure: bool) {
+    let Fault { what, stage, layer, step } = fault;
+    let comparison = diff(reference, trace, &Tolerance::default());
+    let first = comparison.first_divergence().unwrap_or_else(|| panic!("{what} in {stage} was not found"));
+    let found = (&*first.key.stage, first.key.layer, first.key.seq);
+    assert_eq!(found, (stage, layer, Some(step)), "{what}\n{comparison}");
+    let details = first.details.as_deref().expect("details");
+    let right = same_cause(details.cause.as_ref(), expected) || !sure && details.cause.is_none();
+    assert!(right, "{what} in {stage}: expected {expected:?}, found {:?}\n{comparison}", details.cause);
+    if let Some(origin) = details.origin {
+        assert!(origin.is_here(), "{what} in {stage}: {origin:?}\n{comparison}");
+    }
+}
+
+#[test]
+fn the_first_divergence_is_the_fault_and_a_named_cause_is_right() {
+    assert!(faults().len() >= 40);
+    let reference = trace("sketch,values", None);
+    for (fault, expected) in faults() {
+        check(&reference, &trace("sketch,values", Some(fault)), fault, expected.as_ref(), true);
+    }
+}
+
+/// Without values a cause may go unnamed, and none that is named is wrong.
+#[test]
+fn sketches_alone_find_the_same_stages() {
+    let reference = trace("sketch", None);
+    for (fault, expected) in faults() {
+        check(&reference, &trace("sketch", Some(fault)), fault, expected.as_ref(), false);
+    }
+}
+
+/// The harness computes what the model computes, or the faults were injected into something else.
+#[test]
+fn the_harness_is_the_model() {
+    let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
+    let session = TraceSession::builder().in_memory().capture("sketch,values").start().expect("a session");
+    let harness = Model::new(None);
+    session.in_scope(|| {
+        let mut cache = KvCache::new(model.config());
+        model.forward_full(&harness.prompt, &mut cache).expect("prefill");
+        (1..=DECODED).for_each(|step| drop(model.forward_incremental(step + 3, &mut cache).expect("a step")));
+    });
+    let comparison =
+        diff(&session.finish().expect("nothing lost"), &trace("sketch,values", None), &Tolerance::default());
+    assert!(comparison.matches(), "{comparison}");
+    assert_eq!(comparison.compared(), 5 * 39);
+}
+
+/// Rounding halves away from zero instead of to even, on an input that is full of exact halves.
+#[test]
+fn halves_rounded_away_from_zero() {
+    // The largest magnitude is 127, so that the scale is 1 and every half stays one.
+    let x: Vec<f32> = (0..64).map(|i| if i == 0 { 127.0 } else { i as f32 - 31.5 }).collect();
+    let matrix = TernaryMatrix { rows: 16, columns: 64, values: (0..16 * 64).map(|i| (i * 7 % 3) as i8 - 1).collect() };
+    let linear = |x: &[f32]| {
+        let x = Tensor::from_vec(x.to_vec(), (1, 1, 64), &Device::Cpu).expect("a tensor");
+        let y = BitLinear::new(matrix.clone(), WeightScale::Multiply(0.5)).forward(&x).expect("it runs");
+        tap("q_proj", &y);
+    };
+    let record = |x: Vec<f32>, input: &[f32]| {
+        let session = TraceSession::builder().in_memory().capture("sketch,values").start().expect("a session");
+        session.in_scope(|| {
+            tap("attn_norm", &Tensor::new(input, &Device::Cpu).expect("a tensor"));
+            linear(&x);
+        });
+        session.finish().expect("nothing lost")
+    };
+    let away: Vec<f32> = x.iter().map(|x| x.round()).collect();
+    let comparison = diff(&record(x.clone(), &x), &record(away, &x), &Tolerance::default());
+    let first = comparison.first_divergence().expect("a divergence");
+    assert_eq!((&*first.key.stage, first.verdict), ("q_proj", Verdict::Diverged), "{comparison}");
+    assert_eq!(first.details.as_ref().expect("details").cause, None, "{comparison}");
+    let _: &Comparison = &comparison;
+}
