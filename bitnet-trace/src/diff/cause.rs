@@ -10,8 +10,8 @@ const EXPLAINED: f64 = 1e-3;
 /// An explanation also has to leave no more than this, relative to the tensor.
 const LEFT: f64 = 1e-4;
 
-/// Fewer elements than this are equal by chance too easily.
-const ENOUGH: usize = 16;
+/// Fewer elements than this, or fewer different ones, are equal by chance too easily.
+const ENOUGH: usize = 8;
 
 /// Of this many elements, one in so many may differ by its sign.
 const FEW: usize = 100;
@@ -115,7 +115,8 @@ fn reordered(reference: &Elements, trace: &Elements, error: f64) -> Option<Cause
         left <= LEFT && left <= EXPLAINED * error
     };
     let (sorted_a, sorted_b) = (sorted(a), sorted(b));
-    if !near(&sorted_a, &sorted_b) || sorted_a.first() == sorted_a.last() {
+    let different = 1 + sorted_a.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    if !near(&sorted_a, &sorted_b) || different < ENOUGH {
         return None;
     }
     let rank = reference.dims.len();
