@@ -2,6 +2,7 @@
 
 pub mod golden;
 pub mod package;
+pub mod synthetic;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,0 +1,189 @@
+//! The command `bitnet-trace` as a user runs it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bitnet_trace::{Trace, TraceContext, TraceSession, tap};
+use candle_core::{Device, Tensor};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet-trace"));
+    command.args(arguments).env_remove("NO_COLOR").output().expect("it starts")
+}
+
+/// Exit status, standard output, standard error.
+fn said(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(arguments);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Three traces: a reference, one that matches, one that does not.
+struct Traces(tempfile::TempDir);
+
+impl Traces {
+    fn new() -> Self {
+        let traces = Self(tempfile::tempdir().expect("a temporary directory"));
+        for (name, factor) in [("reference", 1.0), ("same", 1.0), ("other", 1.5)] {
+            traces.record(name, factor, "files");
+        }
+        traces
+    }
+
+    fn record(&self, name: &str, factor: f64, format: &str) {
+        let session = TraceSession::builder().dir(self.0.path().join(name)).capture("sketch,values").format(format).start();
+        let session = session.expect("a session");
+        session.in_scope(|| {
+            let _step = TraceContext::seq(0).enter();
+            tap("embeddings", &x(1.0));
+            for layer in 0..2 {
+                let _layer = TraceContext::layer(layer).enter();
+                tap("attn_norm", &x(1.0 + f64::from(u32::try_from(layer).expect("small"))));
+                tap("q_proj", &x(if layer == 1 { factor } else { 1.0 } * 3.0));
+            }
+        });
+        session.finish().expect("nothing lost");
+        bitnet_trace::flush();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+}
+
+fn x(factor: f64) -> Tensor {
+    Tensor::new(&[[0.5f32, -1.0, 2.0], [0.25, 3.0, -4.0]], &Device::Cpu).and_then(|x| x * factor).expect("a tensor")
+}
+
+#[test]
+fn diff_says_where_and_ends_with_0_1_or_2() {
+    let traces = Traces::new();
+    let (reference, same, other) = (traces.path("reference"), traces.path("same"), traces.path("other"));
+    let (code, out, _) = said(&["diff", &reference, &same]);
+    assert_eq!((code, out.contains("match: no divergence")), (Some(0), true), "{out}");
+    let (code, out, err) = said(&["diff", &reference, &other]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    for expected in ["first divergence  t0/blk1/q_proj  diverged", "times 1.5", "[1, 2]: reference -12, trace -18", "caused here"] {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    assert!(!out.contains('\u{1b}'), "no colours but on a terminal");
+    assert_eq!(said(&["diff", &reference, &other, "--rel-l2", "0.6"]).0, Some(0));
+    let (code, out, _) = said(&["diff", &reference, &other, "--all"]);
+    assert!(code == Some(1) && out.contains("t0/blk0/attn_norm  identical"), "{out}");
+    let (code, out, _) = said(&["diff", &reference, &other, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, json["pairs"].as_array().map(Vec::len), &json["first"]), (Some(1), Some(5), &4.into()));
+    assert_eq!(json["pairs"][4]["verdict"], "diverged");
+    for (arguments, expected) in [
+        (vec!["diff", &reference, &reference], "on both sides"),
+        (vec!["diff", &reference, "/no/such/trace"], "/no/such/trace"),
+        (vec!["diff", &reference], "required"),
+        (vec!["diff", &reference, &other, "--map", "nonsense"], "expected `hf`, `llama.cpp`"),
+        (vec!["diff", &reference, &other, "--rel-l2", "-1"], "-1"),
+        (vec!["diff", &reference, &other, "--tolerance", "/no/such/file"], "/no/such/file"),
+    ] {
+        let (code, _, err) = said(&arguments);
+        assert!(code == Some(2) && err.contains(expected), "{arguments:?}: {code:?} {err}");
+    }
+}
+
+#[test]
+fn ls_filters_and_sorts() {
+    let traces = Traces::new();
+    let (code, out, err) = said(&["ls", &traces.path("other"), "--filter", "stage=q_*,layer=1"]);
+    assert_eq!((code, out.lines().count(), err.as_str()), (Some(0), 2, ""), "{out}");
+    let (_, out, _) = said(&["ls", &traces.path("other"), "--json", "--sort", "rms"]);
+    let rms: Vec<f64> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["rms"].as_f64().expect("a number"))
+        .collect();
+    assert!(rms.len() == 5 && rms.is_sorted_by(|a, b| a >= b), "{rms:?}");
+    let (code, _, err) = said(&["ls", &traces.path("other"), "--filter", "stag=x"]);
+    assert!(code == Some(2) && err.contains("is no key"), "{err}");
+}
+
+#[test]
+fn show_prints_fields_values_and_a_histogram() {
+    let traces = Traces::new();
+    let (code, out, err) = said(&["show", &traces.path("reference"), "t0/blk1/q_proj", "--slice", "1,:2"]);
+    assert_eq!(code, Some(0), "{err}");
+    for expected in ["stage         q_proj", "[0.7500, 9.0000]", "######", "num_elements  6"] {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    assert_eq!(said(&["show", &traces.path("reference"), "@0", "--json"]).0, Some(0));
+    let (code, _, err) = said(&["show", &traces.path("reference"), "q_proj"]);
+    assert!(code == Some(2) && err.contains("there is t0/blk0/q_proj"), "{err}");
+    for slice in ["9", "1,2,3", "x", "2:1"] {
+        let (code, _, err) = said(&["show", &traces.path("reference"), "@0", "--slice", slice]);
+        assert!(code == Some(2) && err.contains(slice.split(',').next().expect("a part")), "{slice}: {err}");
+    }
+}
+
+#[test]
+fn verify_finds_what_is_wrong() {
+    let traces = Traces::new();
+    let trace = traces.path("other");
+    // In this process the run goes on; as it would look after its end:
+    let run = Path::new(&trace).join("run.json");
+    let ended = fs::read_to_string(&run).expect("readable").replace("\"complete\": false", "\"complete\": true");
+    fs::write(&run, ended).expect("written");
+    let (code, out, _) = said(&["verify", &trace]);
+    assert_eq!((code, out.contains("5 records, the values of 5 checked")), (Some(0), true), "{out}");
+    let record = Trace::open(&trace).expect("readable").records()[1].clone();
+    let values = PathBuf::from(&trace).join(record.values.expect("captured"));
+    let changed = x(7.0);
+    candle_core::safetensors::save(&std::collections::HashMap::from([("x", changed)]), &values).expect("written");
+    fs::remove_file(Path::new(&trace).join("t0_embeddings.trace")).expect("removed");
+    let (code, out, _) = said(&["verify", &trace]);
+    assert_eq!(code, Some(1), "{out}");
+    for expected in ["attn_norm: its values have the hash", "5 records were written", "1 records are missing from the order"] {
+        assert!(out.contains(expected), "{expected}\n{out}");
+    }
+    let (code, out, _) = said(&["verify", &trace, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, json["findings"].as_array().map(Vec::len)), (Some(1), Some(3)), "{out}");
+    assert_eq!(said(&["verify", "/no/such/trace"]).0, Some(2));
+}
+
+#[test]
+fn convert_keeps_everything() {
+    let traces = Traces::new();
+    let (source, lines, files) = (traces.path("reference"), traces.path("lines"), traces.path("files"));
+    assert_eq!(said(&["convert", &source, &lines, "--format", "jsonl"]).0, Some(0));
+    assert_eq!(said(&["convert", &lines, &files, "--format", "files"]).0, Some(0));
+    let (a, b) = (Trace::open(&source).expect("readable"), Trace::open(&files).expect("readable"));
+    assert_eq!(a.records(), b.records());
+    for record in b.records() {
+        assert!(b.values(record).expect("readable").is_some(), "{}", record.name);
+    }
+    assert!(Path::new(&lines).join("trace.jsonl").exists() && Path::new(&lines).join("run.json").exists());
+    assert_eq!(said(&["diff", &source, &lines]).0, Some(0));
+    let table = traces.path("table.csv");
+    assert_eq!(said(&["convert", &source, &table, "--format", "csv"]).0, Some(0));
+    let table = fs::read_to_string(&table).expect("written");
+    assert!(table.lines().count() == 6 && table.lines().nth(2).is_some_and(|line| line.contains("t0/blk0/attn_norm")), "{table}");
+    let (code, _, err) = said(&["convert", &source, &files, "--format", "files"]);
+    assert!(code == Some(2) && err.contains("files"), "{err}");
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = said(&["completions", shell]);
+        assert!(code == Some(0) && out.contains("bitnet-trace"), "{shell}");
+    }
+    assert_eq!(said(&["--help"]).0, Some(0));
+    assert_eq!(said(&["nonsense"]).0, Some(2));
+}
+
+#[test]
+fn a_report_is_one_page() {
+    let traces = Traces::new();
+    let page = traces.path("diff.html");
+    let (code, _, err) = said(&["report", &traces.path("reference"), &traces.path("other"), "-o", &page]);
+    assert_eq!(code, Some(1), "{err}");
+    let html = fs::read_to_string(&page).expect("written");
+    assert!(html.starts_with("<!doctype html>") && html.contains("t0") && html.contains("q_proj"));
+    assert!(!html.contains("http://") && !html.contains("https://"), "it asks no network for anything");
+}

@@ -1,0 +1,63 @@
+//! Traces of any size, made of records as this library writes them.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use bitnet_trace::TraceRecord;
+use serde_json::json;
+
+/// Layers and stages of every step.
+const LAYERS: usize = 5;
+const STAGES: usize = 20;
+
+/// Writes `count` records, a line each, with statistics and a sketch, as `trace.jsonl` of a
+/// directory. From the record `fault` on every tenth is another tensor.
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn write(directory: &Path, count: usize, fault: usize) {
+    std::fs::create_dir_all(directory).expect("a directory");
+    let mut file = BufWriter::new(File::create(directory.join("trace.jsonl")).expect("a file"));
+    for order in 0..count {
+        let other = order >= fault && order % 10 == fault % 10;
+        serde_json::to_writer(&mut file, &record(order, other)).expect("written");
+        file.write_all(b"\n").expect("written");
+    }
+    file.flush().expect("written");
+}
+
+/// The record with this place in the order; `other`: of another tensor.
+fn record(order: usize, other: bool) -> TraceRecord {
+    let (seq, layer, stage) = (order / (LAYERS * STAGES), order / STAGES % LAYERS, order % STAGES);
+    // Not random, only unlike each other.
+    let hash = |salt: u64| {
+        let mut state = (order as u64) << 8 | salt;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 16
+        };
+        (0..8).map(|_| format!("{:08x}", next() & 0xffff_ffff)).collect::<String>()
+    };
+    let sketch = if other { "AACAPwAAAEA" } else { "AACAPwAAgD8" }.to_owned() + &"A".repeat(331) + "==";
+    let record = json!({
+        "name": format!("t{seq}/blk{layer}/stage_{stage}"),
+        "shape": [1, 1, 2560],
+        "dtype": "F32",
+        "blake3": hash(u64::from(other)),
+        "rms": 1.25,
+        "num_elements": 2560,
+        "seq_index": seq,
+        "layer_idx": layer,
+        "stage": format!("stage_{stage}"),
+        "order": order,
+        "tokens": [seq, seq + 1],
+        "min": -4.5,
+        "max": 4.25,
+        "mean": 0.015,
+        "sketch": sketch,
+        "site": format!("src/model.rs:{} stage_{stage}", 10 * stage),
+    });
+    serde_json::from_value(record).unwrap_or_else(|error| panic!("a record of ours: {error}"))
+}

@@ -1,0 +1,66 @@
+//! The report in a real browser: headless Chromium, driven by `browser/report.mjs`.
+//!
+//! Needs node, `npm ci` in `tests/browser`, and Chromium (`CHROMIUM` names another than
+//! `/usr/bin/chromium`); skipped where they are not, unless `REQUIRE_BROWSER=1`.
+
+use std::path::Path;
+use std::process::Command;
+
+use bitnet_models::{Transformer, tiny};
+use bitnet_trace::{DiffOptions, Html, TraceContext, TraceSession, diff_paths, manifest_of, tap};
+use bitnet_trace_tests::{repository, succeed, synthetic};
+use candle_core::Tensor;
+
+fn report(reference: &Path, trace: &Path, page: &Path) {
+    let comparison = diff_paths(reference, trace, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
+    let manifests = [manifest_of(reference), manifest_of(trace)];
+    let html = Html { comparison: &comparison, names: ["reference", "mine"], manifests: [&manifests[0], &manifests[1]] };
+    std::fs::write(page, html.to_string()).expect("written");
+}
+
+/// A run of the embedded model; a fault makes its last layer's queries too large.
+fn run(directory: &Path, fault: Option<f64>) {
+    let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
+    let session = TraceSession::builder().dir(directory).capture("sketch,values").start().expect("a session");
+    session.in_scope(|| {
+        bitnet_trace::annotate_run("prompt", if fault.is_some() { "12+35=" } else { "12+34=" });
+        let mut cache = bitnet_models::KvCache::new(model.config());
+        for step in 0..3 {
+            let _ = model.forward_incremental(step + 3, &mut cache).expect("a step");
+            // A stage of the program's own, wrong in the second step.
+            let _scope = TraceContext::seq(step as usize).with_layer(1).enter();
+            let values = [1f32, 2.0, -3.0, 0.5];
+            let factor = fault.filter(|_| step == 1).unwrap_or(1.0);
+            let x = Tensor::new(&values, &candle_core::Device::Cpu).and_then(|x| x * factor).expect("a tensor");
+            tap("q_extra", &x);
+        }
+    });
+    session.finish().expect("nothing lost");
+    bitnet_trace::flush();
+}
+
+#[test]
+fn the_report_holds_in_a_browser() {
+    let folder = repository().join("tests/browser");
+    let there = folder.join("node_modules/playwright-core").exists()
+        && Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists();
+    if !there {
+        assert_ne!(std::env::var("REQUIRE_BROWSER").as_deref(), Ok("1"), "node modules or Chromium are missing");
+        println!("SKIPPED: no Chromium, or no `npm ci` in tests/browser");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| dir.path().join(name);
+    run(&at("reference"), None);
+    run(&at("mine"), Some(1.5));
+    report(&at("reference"), &at("mine"), &at("small.html"));
+    synthetic::write(&at("large-reference"), 100_000, usize::MAX);
+    synthetic::write(&at("large-mine"), 100_000, 34_567);
+    report(&at("large-reference"), &at("large-mine"), &at("large.html"));
+    let mut command = Command::new("node");
+    command.arg("report.mjs").args([at("small.html"), at("large.html")]).current_dir(&folder);
+    if let Some(shots) = std::env::var_os("SCREENSHOTS") {
+        command.arg(shots);
+    }
+    let _ = succeed(&mut command);
+}
