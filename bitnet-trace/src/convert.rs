@@ -80,9 +80,9 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
         copy_values(from, destination, record)?;
     }
     if format == TraceFormat::Files {
-        write_files(&trace, destination)?
+        write_files(&trace, destination)?;
     } else {
-        write_lines(&trace, destination)?
+        write_lines(&trace, destination)?;
     }
     let mut run = manifest_of(from);
     if let Value::Object(run) = &mut run {

@@ -141,6 +141,7 @@ fn wrong(record: &TraceRecord, tensor: &candle_core::Tensor) -> Option<String> {
         return Some(format!("its values have the hash {hash}, the record says {}", record.blake3));
     }
     let rms = again.statistics.rms();
+    #[allow(clippy::float_cmp)] // the same computation
     let same = rms == record.rms || !rms.is_finite() && record.rms.is_nan();
     (!same).then(|| format!("its values have rms {rms}, the record says {}", record.rms))
 }

@@ -32,7 +32,8 @@ impl Traces {
     }
 
     fn record(&self, name: &str, factor: f64, format: &str) {
-        let session = TraceSession::builder().dir(self.0.path().join(name)).capture("sketch,values").format(format).start();
+        let session =
+            TraceSession::builder().dir(self.0.path().join(name)).capture("sketch,values").format(format).start();
         let session = session.expect("a session");
         session.in_scope(|| {
             let _step = TraceContext::seq(0).enter();
@@ -64,7 +65,9 @@ fn diff_says_where_and_ends_with_0_1_or_2() {
     assert_eq!((code, out.contains("match: no divergence")), (Some(0), true), "{out}");
     let (code, out, err) = said(&["diff", &reference, &other]);
     assert_eq!(code, Some(1), "{out}{err}");
-    for expected in ["first divergence  t0/blk1/q_proj  diverged", "times 1.5", "[1, 2]: reference -12, trace -18", "caused here"] {
+    for expected in
+        ["first divergence  t0/blk1/q_proj  diverged", "times 1.5", "[1, 2]: reference -12, trace -18", "caused here"]
+    {
         assert!(out.contains(expected), "{expected}\n{out}");
     }
     assert!(!out.contains('\u{1b}'), "no colours but on a terminal");
@@ -137,7 +140,9 @@ fn verify_finds_what_is_wrong() {
     fs::remove_file(Path::new(&trace).join("t0_embeddings.trace")).expect("removed");
     let (code, out, _) = said(&["verify", &trace]);
     assert_eq!(code, Some(1), "{out}");
-    for expected in ["attn_norm: its values have the hash", "5 records were written", "1 records are missing from the order"] {
+    for expected in
+        ["attn_norm: its values have the hash", "5 records were written", "1 records are missing from the order"]
+    {
         assert!(out.contains(expected), "{expected}\n{out}");
     }
     let (code, out, _) = said(&["verify", &trace, "--json"]);
@@ -162,7 +167,10 @@ fn convert_keeps_everything() {
     let table = traces.path("table.csv");
     assert_eq!(said(&["convert", &source, &table, "--format", "csv"]).0, Some(0));
     let table = fs::read_to_string(&table).expect("written");
-    assert!(table.lines().count() == 6 && table.lines().nth(2).is_some_and(|line| line.contains("t0/blk0/attn_norm")), "{table}");
+    assert!(
+        table.lines().count() == 6 && table.lines().nth(2).is_some_and(|line| line.contains("t0/blk0/attn_norm")),
+        "{table}"
+    );
     let (code, _, err) = said(&["convert", &source, &files, "--format", "files"]);
     assert!(code == Some(2) && err.contains("files"), "{err}");
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bitnet_trace::{
-    Comparison, DiffOptions, Error, Evidence, NameMap, Origin, Tolerance, Trace, TraceContext, TraceRecord, TraceSession,
-    Verdict, diff, diff_paths, tap,
+    Comparison, DiffOptions, Error, Evidence, NameMap, Origin, Tolerance, Trace, TraceContext, TraceRecord,
+    TraceSession, Verdict, diff, diff_paths, tap,
 };
 use candle_core::{DType, Device, Tensor};
 
@@ -40,7 +40,10 @@ fn noise(seed: u32, count: usize) -> Vec<f32> {
 }
 
 fn record(name: &str, json: &str) -> String {
-    format!(r#"{{"name":"{name}","shape":[2],"dtype":"F32","num_elements":2,"rms":1.0,"blake3":"{}"{json}}}"#, "ab".repeat(32))
+    format!(
+        r#"{{"name":"{name}","shape":[2],"dtype":"F32","num_elements":2,"rms":1.0,"blake3":"{}"{json}}}"#,
+        "ab".repeat(32)
+    )
 }
 
 struct Directory(tempfile::TempDir);
@@ -104,7 +107,8 @@ fn the_first_divergence_is_the_first_in_execution() {
 #[test]
 fn what_is_missing_is_a_difference_and_nothing_in_common_is_no_match() {
     let x = tensor(&[1.0, 2.0]);
-    let (both, one, other) = (of("sketch", &[("a", &x), ("b", &x)]), of("sketch", &[("a", &x)]), of("sketch", &[("z", &x)]));
+    let (both, one, other) =
+        (of("sketch", &[("a", &x), ("b", &x)]), of("sketch", &[("a", &x)]), of("sketch", &[("z", &x)]));
     let missing = compare(&both, &one);
     assert_eq!((missing.matches(), missing.count(Verdict::OnlyReference)), (false, 1));
     let more = compare(&one, &both);
@@ -121,7 +125,8 @@ fn what_is_missing_is_a_difference_and_nothing_in_common_is_no_match() {
     assert_eq!((keys, named.matches()), (vec![(Some(2), Some(0)), (Some(11), Some(0))], true));
     let only_common = DiffOptions { only_common: true, ..DiffOptions::default() };
     let two = Directory::new(&[("a.jsonl", &lines("")), ("b.jsonl", &record("t0/blk2/q_proj", ""))]);
-    let fewer = |options| diff_paths(two.path("a.jsonl"), two.path("b.jsonl"), options, &mut |_, _| ()).expect("readable");
+    let fewer =
+        |options| diff_paths(two.path("a.jsonl"), two.path("b.jsonl"), options, &mut |_, _| ()).expect("readable");
     assert!(fewer(&only_common).matches() && !fewer(&DiffOptions::default()).matches());
 }
 
@@ -239,7 +244,8 @@ fn numbers_and_the_tolerance_that_would_do() {
     assert!(again.matches());
     // bf16 against f32: held to the coarser type, and named what it is.
     let coarse = tensor(&noise(7, 64)).to_dtype(DType::BF16).expect("rounded");
-    let rounding = diff(&of("values", &[("x", &tensor(&noise(7, 64)))]), &of("values", &[("x", &coarse)]), &Tolerance::default());
+    let rounding =
+        diff(&of("values", &[("x", &tensor(&noise(7, 64)))]), &of("values", &[("x", &coarse)]), &Tolerance::default());
     assert_eq!(rounding.pairs[0].verdict, Verdict::Within, "{rounding}");
     let numbers = rounding.pairs[0].details.as_ref().and_then(|details| details.difference.clone()).expect("numbers");
     assert_eq!(numbers.rounding, Some("BF16"));
@@ -274,8 +280,12 @@ fn a_prefill_is_compared_with_its_decode_steps() {
         let all = Tensor::new(rows.clone(), &Device::Cpu).and_then(|rows| rows.unsqueeze(0)).expect("a tensor");
         tap("proj", &all);
         // Rows of scores are filled with zeros up to the longest.
-        let scores: Vec<Vec<f32>> = (0..5usize).map(|i| (0..5usize).map(|j| if j <= i { 0.5 } else { 0.0 }).collect()).collect();
-        tap("scores", &Tensor::new(scores, &Device::Cpu).and_then(|rows| rows.reshape((1, 1, 5, 5))).expect("a tensor"));
+        let scores: Vec<Vec<f32>> =
+            (0..5usize).map(|i| (0..5usize).map(|j| if j <= i { 0.5 } else { 0.0 }).collect()).collect();
+        tap(
+            "scores",
+            &Tensor::new(scores, &Device::Cpu).and_then(|rows| rows.reshape((1, 1, 5, 5))).expect("a tensor"),
+        );
     });
     let decode = |fault: usize| {
         trace("values", || {
@@ -381,7 +391,9 @@ fn settings_that_are_wrong_are_named_by_line_and_column() {
         let error = text.parse::<NameMap>().expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
     }
-    assert!(NameMap::preset("llama.cpp").is_some() && NameMap::preset("hf").is_some() && NameMap::preset("x").is_none());
+    assert!(
+        NameMap::preset("llama.cpp").is_some() && NameMap::preset("hf").is_some() && NameMap::preset("x").is_none()
+    );
     let directory = Directory::new(&[("rules.toml", "rule = 3")]);
     let error = Tolerance::open(directory.path("rules.toml")).expect_err("no list").to_string();
     assert!(error.contains("rules.toml") && error.contains("line 1"), "{error}");
@@ -389,9 +401,10 @@ fn settings_that_are_wrong_are_named_by_line_and_column() {
 
 #[test]
 fn rules_of_a_tolerance_hold_in_their_order() {
-    let tolerance: Tolerance = "[[rule]]\nstage = \"attn_*\"\nlayer = \"1\"\nrel_l2 = 1.0\n[[rule]]\nstage = \"attn_*\"\nmax_abs = 0.25\n"
-        .parse()
-        .expect("rules");
+    let tolerance: Tolerance =
+        "[[rule]]\nstage = \"attn_*\"\nlayer = \"1\"\nrel_l2 = 1.0\n[[rule]]\nstage = \"attn_*\"\nmax_abs = 0.25\n"
+            .parse()
+            .expect("rules");
     let run = |change: f32| {
         trace("values", || {
             for layer in [0, 1] {
@@ -401,7 +414,8 @@ fn rules_of_a_tolerance_hold_in_their_order() {
             tap("logits", &tensor(&[1.0, 2.0]));
         })
     };
-    let verdicts = |change| diff(&run(0.0), &run(change), &tolerance).pairs.iter().map(|pair| pair.verdict).collect::<Vec<_>>();
+    let verdicts =
+        |change| diff(&run(0.0), &run(change), &tolerance).pairs.iter().map(|pair| pair.verdict).collect::<Vec<_>>();
     assert_eq!(verdicts(0.2), [Verdict::Within, Verdict::Within, Verdict::Identical]);
     assert_eq!(verdicts(0.3), [Verdict::Diverged, Verdict::Within, Verdict::Identical]);
 }
@@ -409,7 +423,8 @@ fn rules_of_a_tolerance_hold_in_their_order() {
 #[test]
 fn input_that_is_bad_is_named_and_the_rest_is_read() {
     let deep = format!(r#"{{"name":{}"#, "[".repeat(1_000_000));
-    let lines = [record("t0/a", ""), "not json".to_owned(), deep, record("t0/b", ""), "{\"name\":\"half".to_owned()].join("\n");
+    let lines =
+        [record("t0/a", ""), "not json".to_owned(), deep, record("t0/b", ""), "{\"name\":\"half".to_owned()].join("\n");
     let good = [record("t0/a", ""), record("t0/b", "")].join("\n");
     let directory = Directory::new(&[
         ("bad/trace.jsonl", &lines),
@@ -439,7 +454,11 @@ fn input_that_is_bad_is_named_and_the_rest_is_read() {
 fn values_that_are_missing_or_wrong_are_named_and_the_sketch_is_taken() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str, seed: u32| {
-        let session = TraceSession::builder().dir(directory.path().join(name)).capture("sketch,values").start().expect("a session");
+        let session = TraceSession::builder()
+            .dir(directory.path().join(name))
+            .capture("sketch,values")
+            .start()
+            .expect("a session");
         session.in_scope(|| tap("x", &tensor(&noise(seed, 64))));
         session.finish().expect("nothing lost");
         directory.path().join(name)
@@ -453,7 +472,8 @@ fn values_that_are_missing_or_wrong_are_named_and_the_sketch_is_taken() {
         assert_eq!(details.difference.expect("numbers").evidence, Evidence::Sketch);
         assert!(comparison.problems.join("\n").contains(expected), "{expected}: {:?}", comparison.problems);
     };
-    fs::copy(reference.join(record(&reference).values.expect("captured")), directory.path().join("whole")).expect("copied");
+    fs::copy(reference.join(record(&reference).values.expect("captured")), directory.path().join("whole"))
+        .expect("copied");
     let shorter = tensor(&noise(2, 32));
     candle_core::safetensors::save(&std::collections::HashMap::from([("x", shorter)]), &file).expect("written");
     check("shape [32]");

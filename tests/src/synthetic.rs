@@ -32,14 +32,9 @@ pub fn write(directory: &Path, count: usize, fault: usize) {
 fn record(order: usize, other: bool) -> TraceRecord {
     let (seq, layer, stage) = (order / (LAYERS * STAGES), order / STAGES % LAYERS, order % STAGES);
     // Not random, only unlike each other.
-    let hash = |salt: u64| {
-        let mut state = (order as u64) << 8 | salt;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state >> 16
-        };
-        (0..8).map(|_| format!("{:08x}", next() & 0xffff_ffff)).collect::<String>()
-    };
+    let mixed = |salt: u64| ((order as u64) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash =
+        |salt| format!("{:016x}{:016x}{:016x}{:016x}", mixed(salt), mixed(salt + 2), mixed(salt + 4), mixed(salt + 6));
     let sketch = if other { "AACAPwAAAEA" } else { "AACAPwAAgD8" }.to_owned() + &"A".repeat(331) + "==";
     let record = json!({
         "name": format!("t{seq}/blk{layer}/stage_{stage}"),

@@ -14,7 +14,8 @@ use candle_core::Tensor;
 fn report(reference: &Path, trace: &Path, page: &Path) {
     let comparison = diff_paths(reference, trace, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
     let manifests = [manifest_of(reference), manifest_of(trace)];
-    let html = Html { comparison: &comparison, names: ["reference", "mine"], manifests: [&manifests[0], &manifests[1]] };
+    let html =
+        Html { comparison: &comparison, names: ["reference", "mine"], manifests: [&manifests[0], &manifests[1]] };
     std::fs::write(page, html.to_string()).expect("written");
 }
 

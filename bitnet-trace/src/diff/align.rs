@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::key::Key;
 use super::side::{Entry, Side};
 use super::view::Step;
@@ -12,15 +14,15 @@ pub(crate) type Aligned = (Option<usize>, Option<usize>);
 
 /// Pairs in execution order: the reference's, with what only the trace has where the trace made it.
 pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
-    let mut partners: HashMap<&Key, usize> = HashMap::with_capacity(trace.entries.len());
+    let mut partners: HashMap<&Key, usize, RandomState> =
+        HashMap::with_capacity_and_hasher(trace.entries.len(), RandomState::default());
     for (index, entry) in trace.entries.iter().enumerate() {
         partners.entry(&entry.key).or_insert(index);
     }
     let paired: Vec<Option<usize>> = reference.entries.iter().map(|entry| partners.remove(&entry.key)).collect();
-    let alone: BTreeSet<usize> = {
-        let with: std::collections::HashSet<usize> = paired.iter().flatten().copied().collect();
-        (0..trace.entries.len()).filter(|index| !with.contains(index)).collect()
-    };
+    let mut with = vec![false; trace.entries.len()];
+    paired.iter().flatten().for_each(|index| with[*index] = true);
+    let alone: Vec<usize> = (0..trace.entries.len()).filter(|index| !with[*index]).collect();
     let mut alone = alone.into_iter().peekable();
     let mut aligned = Vec::with_capacity(reference.entries.len() + alone.len());
     for (index, partner) in paired.into_iter().enumerate() {
@@ -33,36 +35,46 @@ pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
     aligned
 }
 
-/// Where one side knows no steps (or requests) and the other has a single one, they are the same.
-pub(crate) fn agree_on_steps<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
-    let only = |side: &Side<'_>, of: &dyn Fn(&Key) -> Option<u64>| -> BTreeSet<Option<u64>> {
-        side.entries
-            .iter()
-            .filter(|entry| entry.key.io.as_deref() != Some("weight"))
-            .map(|entry| of(&entry.key))
-            .collect()
-    };
-    let seq = |key: &Key| key.seq.map(|seq| seq as u64);
-    let request = |key: &Key| key.request;
-    for (of, is_seq) in [(&seq as &dyn Fn(&Key) -> Option<u64>, true), (&request, false)] {
-        let (a, b) = (only(reference, of), only(trace, of));
-        let none = BTreeSet::from([None]);
-        let (unknowing, known) = match (a == none, b == none) {
-            (true, false) => (&mut *reference, b),
-            (false, true) => (&mut *trace, a),
-            _ => continue,
-        };
-        let known: Vec<u64> = known.into_iter().flatten().collect();
-        if let [one] = known[..] {
-            for entry in unknowing.entries.iter_mut().filter(|entry| entry.key.io.as_deref() != Some("weight")) {
-                if is_seq {
-                    entry.key.seq = usize::try_from(one).ok();
-                } else {
-                    entry.key.request = Some(one);
-                }
-            }
+/// What the records of a side have of a number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Known {
+    None,
+    One(u64),
+    Several,
+}
+
+fn known(side: &Side<'_>, of: impl Fn(&Key) -> Option<u64>) -> Known {
+    let mut found = None;
+    for entry in side.entries.iter().filter(|entry| !entry.key.is_weight()) {
+        match (found, of(&entry.key)) {
+            (None, number) => found = Some(number),
+            (Some(before), number) if before != number => return Known::Several,
+            _ => {}
         }
     }
+    found.flatten().map_or(Known::None, Known::One)
+}
+
+/// Where one side knows no steps (or requests) and the other has a single one, they are the same.
+pub(crate) fn agree_on_steps<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
+    let seq = |key: &Key| key.seq.map(|seq| seq as u64);
+    let set_seq = |key: &mut Key, number: u64| key.seq = usize::try_from(number).ok();
+    agree(reference, trace, seq, set_seq);
+    agree(reference, trace, |key| key.request, |key, number| key.request = Some(number));
+}
+
+fn agree<'a>(
+    reference: &mut Side<'a>,
+    trace: &mut Side<'a>,
+    of: impl Fn(&Key) -> Option<u64> + Copy,
+    set: impl Fn(&mut Key, u64),
+) {
+    let (unknowing, number) = match (known(reference, of), known(trace, of)) {
+        (Known::None, Known::One(number)) => (reference, number),
+        (Known::One(number), Known::None) => (trace, number),
+        _ => return,
+    };
+    unknowing.entries.iter_mut().filter(|entry| !entry.key.is_weight()).for_each(|entry| set(&mut entry.key, number));
 }
 
 /// A prefill of T tokens on one side against steps of fewer on the other: both sides are taken apart
@@ -71,9 +83,14 @@ pub(crate) fn by_token<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) -> bo
     type Ranges = BTreeMap<(u32, Option<u64>), BTreeSet<[usize; 2]>>;
     let ranges = |side: &Side<'_>| {
         let mut ranges = Ranges::new();
+        let mut last = None;
         for entry in &side.entries {
-            if let Some(tokens) = entry.tokens.filter(|[start, end]| start < end) {
-                ranges.entry((entry.key.process, entry.key.request)).or_default().insert(tokens);
+            let of = (entry.key.process, entry.key.request);
+            if let Some(tokens) = entry.tokens.filter(|[start, end]| start < end)
+                && last != Some((of, tokens))
+            {
+                ranges.entry(of).or_default().insert(tokens);
+                last = Some((of, tokens));
             }
         }
         ranges
@@ -115,7 +132,7 @@ fn take_apart(side: &mut Side<'_>) {
                 entry.steps.iter().cloned().chain([Step::Token { index, count }]).collect()
             };
             let tokens = Some([start + index, start + index + 1]);
-            side.entries.push(Entry { key, steps, tokens, ..entry.clone() });
+            side.entries.push(Entry { key, tokens, steps, ..entry.clone() });
         }
     }
     side.entries.sort_by_key(|entry| (entry.key.process, entry.key.token, entry.order));

@@ -1,4 +1,5 @@
 //! Causes that the numbers show. Each is claimed only where nothing else explains them.
+#![allow(clippy::float_cmp)] // equal means equal here: what was rounded, moved or turned is exactly that
 
 use super::metric::{Sums, to_bf16, to_f16};
 use super::verdict::Cause;

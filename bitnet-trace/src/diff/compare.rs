@@ -1,5 +1,6 @@
 //! Walks the pairs and gives each its verdict.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::Tensor;
@@ -36,7 +37,7 @@ pub(crate) fn compare<'a>(
         reference: &reference,
         trace: &trace,
         options,
-        elsewhere: elsewhere(&reference),
+        elsewhere: OnceCell::new(),
         inputs: HashMap::new(),
         largest: 0.0,
         nonfinite: false,
@@ -52,8 +53,11 @@ pub(crate) fn compare<'a>(
     problems.append(&mut walk.problems);
     problems.truncate(MOST_PROBLEMS);
     let mut counts = BTreeMap::new();
-    for pair in &pairs {
-        *counts.entry(pair.verdict.name()).or_default() += 1;
+    for verdict in Verdict::ALL {
+        let count = pairs.iter().filter(|pair| pair.verdict == verdict).count();
+        if count > 0 {
+            counts.insert(verdict.name(), count);
+        }
     }
     let mut comparison = Comparison {
         smallest_tolerance: smallest_tolerance(&pairs, options.only_common),
@@ -99,7 +103,7 @@ struct Walk<'s> {
     reference: &'s Side<'s>,
     trace: &'s Side<'s>,
     options: &'s DiffOptions,
-    elsewhere: HashMap<Hash, usize>,
+    elsewhere: OnceCell<HashMap<Hash, usize>>,
     /// Whether all recorded inputs of a call match.
     inputs: HashMap<Call, bool>,
     /// Largest error of the pairs so far.
@@ -138,6 +142,9 @@ impl Walk<'_> {
 
     /// Whether the error was made here, and what it means for those that follow.
     fn place(&mut self, pair: &mut Pair) {
+        if pair.verdict == Verdict::Identical && pair.key.io.is_none() {
+            return;
+        }
         let Key { process, request, seq, token, layer, ref stage, call, .. } = pair.key;
         let of: Call = (process, request, seq, token, layer, stage.clone(), call);
         let both = !matches!(pair.verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
@@ -208,7 +215,9 @@ impl Walk<'_> {
         }
         if as_recorded && shapes[0] != shapes[1] {
             let mut dims = shapes.clone();
-            dims.iter_mut().for_each(|dims| dims.sort_unstable());
+            for dims in &mut dims {
+                dims.sort_unstable();
+            }
             if dims[0] == dims[1] {
                 details.note = Some("the same dimensions in another order: transposed".to_owned());
             }
@@ -278,7 +287,7 @@ impl Walk<'_> {
         let within = limits.allow(&difference);
         if !within
             && as_recorded
-            && let Some(found) = self.elsewhere.get(&entries[1].hash)
+            && let Some(found) = self.elsewhere.get_or_init(|| elsewhere(self.reference)).get(&entries[1].hash)
             && !matches!(details.cause, Some(Cause::AllZero))
         {
             details.cause = Some(Cause::Equals(self.reference.entries[*found].key.to_string()));
@@ -362,6 +371,6 @@ fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
     details.dtypes[side] = Some(record.dtype.clone());
     details.rms[side] = Some(record.rms);
     if record.site.is_some() {
-        details.site = record.site.clone();
+        details.site.clone_from(&record.site);
     }
 }

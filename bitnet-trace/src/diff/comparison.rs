@@ -108,7 +108,7 @@ impl Comparison {
 
     pub(crate) fn is_difference(&self, verdict: Verdict) -> bool {
         let alone = matches!(verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
-        !verdict.matches() && !(alone && self.only_common)
+        !(verdict.matches() || alone && self.only_common)
     }
 }
 

@@ -1,4 +1,5 @@
 //! The numbers of a difference without the elements: from the sketches, or from the statistics.
+#![allow(clippy::cast_precision_loss)] // counts
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

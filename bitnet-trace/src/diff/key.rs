@@ -31,6 +31,12 @@ pub struct Key {
     pub call: usize,
 }
 
+impl Key {
+    pub(crate) fn is_weight(&self) -> bool {
+        self.io.as_deref() == Some("weight")
+    }
+}
+
 /// As the record of this library is called: `t0/blk3/q_proj.in.x#1`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,5 @@
 //! The numbers of a difference, from every element.
+#![allow(clippy::cast_precision_loss, clippy::float_cmp)] // counts; equal means equal
 
 use half::{bf16, f16};
 
@@ -111,7 +112,7 @@ pub(crate) fn is_float(dtype: &str) -> bool {
 }
 
 /// The type with fewer digits; the reference's where both are alike.
-pub(crate) fn smaller<'a>(dtypes: [&'a str; 2]) -> &'a str {
+pub(crate) fn smaller(dtypes: [&str; 2]) -> &str {
     let digits = |dtype: &str| match dtype {
         "F64" => 52,
         "F32" => 23,

@@ -76,7 +76,13 @@ pub fn diff_paths(
         let reason = format!("{} is given on both sides", reference.display());
         return Err(Error::NothingToCompare(reason));
     }
-    let sides = (Side::open(reference, &options.map)?, Side::open(trace, &options.map)?);
+    let sides = std::thread::scope(|scope| {
+        let other = scope.spawn(|| Side::open(trace, &options.map));
+        let one = Side::open(reference, &options.map);
+        // A bug in reading is a bug here.
+        let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, Error>((one?, other?))
+    })?;
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {

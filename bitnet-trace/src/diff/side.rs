@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use foldhash::fast::RandomState;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::Error;
 use crate::paths::{JSONL, entries};
@@ -87,31 +89,46 @@ struct Head<'a> {
     #[serde(alias = "layer", deserialize_with = "crate::record::negative_is_none", default)]
     layer_idx: Option<usize>,
     #[serde(borrow, default)]
-    stage: Option<Cow<'a, str>>,
+    stage: Option<Text<'a>>,
     #[serde(default)]
     order: Option<u64>,
     #[serde(default)]
     call: usize,
     #[serde(borrow, default)]
-    output: Option<Cow<'a, str>>,
+    output: Option<Text<'a>>,
     #[serde(borrow, default)]
-    io: Option<Cow<'a, str>>,
+    io: Option<Text<'a>>,
     #[serde(default)]
     request: Option<u64>,
     #[serde(default)]
     tokens: Option<[usize; 2]>,
     #[serde(borrow, default)]
-    raw_blake3: Option<Cow<'a, str>>,
-    /// Asked for, as a record without it is none.
+    raw_blake3: Option<Text<'a>>,
+    /// These two are asked for, as what has none is no record.
     #[allow(dead_code)]
-    rms: Option<f64>,
+    rms: IgnoredAny,
     #[allow(dead_code)]
-    num_elements: usize,
+    num_elements: IgnoredAny,
+}
+
+/// Borrowed where the JSON has no escapes, which `Option<Cow>` alone never is.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Head<'_> {
+    fn io(&self) -> Option<&str> {
+        self.io.as_ref().map(|io| &*io.0)
+    }
+
+    fn stage(&self) -> Option<&str> {
+        self.stage.as_ref().map(|stage| &*stage.0)
+    }
 }
 
 impl<'a> From<&'a TraceRecord> for Head<'a> {
     fn from(record: &'a TraceRecord) -> Self {
-        let borrowed = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        let borrowed = |text: &'a Option<String>| text.as_deref().map(|text| Text(Cow::Borrowed(text)));
         Self {
             name: Cow::Borrowed(&record.name),
             shape: record.shape.clone(),
@@ -127,8 +144,8 @@ impl<'a> From<&'a TraceRecord> for Head<'a> {
             request: record.request,
             tokens: record.tokens,
             raw_blake3: borrowed(&record.raw_blake3),
-            rms: None,
-            num_elements: record.num_elements,
+            rms: IgnoredAny,
+            num_elements: IgnoredAny,
         }
     }
 }
@@ -151,7 +168,7 @@ impl Hash {
 
 /// Texts that many records share, kept once.
 #[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
+struct Texts(HashSet<Arc<str>, RandomState>);
 
 impl Texts {
     fn keep(&mut self, text: &str) -> Arc<str> {
@@ -205,13 +222,13 @@ impl<'m> Builder<'m> {
             shape: head.shape.as_slice().into(),
             dtype: Arc::from(""),
             hash: Hash::parse(&head.blake3),
-            raw: head.raw_blake3.as_deref().map(|raw| Box::new(Hash::parse(raw))),
+            raw: head.raw_blake3.as_ref().map(|raw| Box::new(Hash::parse(&raw.0))),
             steps,
             place,
         };
         let dtype = self.texts.keep(&head.dtype);
         if !self.map.is_empty()
-            && head.io.as_deref() != Some("weight")
+            && head.io() != Some("weight")
             && let Some((parts, call)) = self.mapped(head, process)
         {
             self.ignored += usize::from(parts.is_empty());
@@ -224,23 +241,28 @@ impl<'m> Builder<'m> {
                     layer: head.layer_idx.or(layer),
                     stage: self.texts.keep(&stage),
                     output: None,
-                    io: head.io.as_deref().map(|io| self.texts.keep(io)),
+                    io: head.io().map(|io| self.texts.keep(io)),
                     call,
                 };
                 self.entries.push(Entry { dtype: Arc::clone(&dtype), ..entry(key, steps) });
             }
             return;
         }
-        let parts = parts_of(&head.name, head.stage.as_deref());
+        let parts = parts_of(&head.name, head.stage());
         let key = Key {
             process,
             request: head.request,
             seq: head.seq_index.or(parts.seq),
             token: None,
             layer: head.layer_idx.or(parts.layer),
-            stage: self.texts.keep(if head.io.as_deref() == Some("weight") { &head.name } else { parts.stage }),
-            output: head.output.as_deref().or(parts.output).map(|output| self.texts.keep(output)),
-            io: head.io.as_deref().or(parts.io).map(|io| self.texts.keep(io)),
+            stage: self.texts.keep(if head.io() == Some("weight") { &head.name } else { parts.stage }),
+            output: head
+                .output
+                .as_ref()
+                .map(|output| &*output.0)
+                .or(parts.output)
+                .map(|output| self.texts.keep(output)),
+            io: head.io().or(parts.io).map(|io| self.texts.keep(io)),
             call: if head.call > 0 { head.call } else { parts.call },
         };
         let none = Arc::clone(&self.none);
@@ -268,8 +290,7 @@ impl<'m> Builder<'m> {
         // A tap may have told nodes of one name apart by `.0`, `.1`.
         let dotted = base.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse().ok()?)));
         let last = base.rsplit('/').next().unwrap_or(base);
-        let candidates =
-            [Some((base, call)), dotted, Some((last, call)), head.stage.as_deref().map(|stage| (stage, call))];
+        let candidates = [Some((base, call)), dotted, Some((last, call)), head.stage().map(|stage| (stage, call))];
         let map = self.map;
         let (found, call) =
             candidates.into_iter().flatten().find_map(|(name, call)| Some((map.apply(name, call)?, call)))?;
@@ -290,8 +311,11 @@ impl<'m> Builder<'m> {
 
     /// In execution order; records that say no repeat number are counted.
     fn finish(mut self, source: Source<'_>) -> Side<'_> {
-        self.entries.sort_by_key(|entry| (entry.key.process, entry.order));
-        let mut seen: HashMap<Key, usize> = HashMap::with_capacity(self.entries.len());
+        if !self.entries.is_sorted_by_key(|entry| (entry.key.process, entry.order)) {
+            self.entries.sort_by_key(|entry| (entry.key.process, entry.order));
+        }
+        let mut seen: HashMap<Key, usize, RandomState> =
+            HashMap::with_capacity_and_hasher(self.entries.len(), RandomState::default());
         for entry in &mut self.entries {
             let base = Key { call: 0, ..entry.key.clone() };
             let next = seen.entry(base).or_default();

@@ -14,7 +14,7 @@ use super::verdict::Difference;
 ///
 /// The defaults are relative L2 errors. For `F16` and `BF16` they are the relative tolerances of
 /// `torch.testing.assert_close` (1e-3 and 1.6e-2). For `F32` it is 1e-5: another order of summation
-/// gives about 1e-6 in each of a transformer's stages, where assert_close's 1.3e-6 is meant for one
+/// gives about 1e-6 in each of a transformer's stages, where its 1.3e-6 is meant for one
 /// operation. Integers have to be equal.
 ///
 /// A TOML file:

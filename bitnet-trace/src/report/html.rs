@@ -1,7 +1,7 @@
 //! A comparison as one HTML file that asks no network for anything.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
@@ -101,7 +101,8 @@ fn stage(pair: &Pair) -> String {
         stage.push_str(output);
     }
     if key.call > 0 {
-        stage.push_str(&format!("#{}", key.call));
+        // Writing to a String does not fail.
+        let _ = write!(stage, "#{}", key.call);
     }
     stage
 }

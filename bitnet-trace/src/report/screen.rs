@@ -69,9 +69,8 @@ impl Screen<'_> {
             )?;
         }
         match comparison.smallest_tolerance {
-            Some(0.0) => Ok(()),
+            Some(0.0) | None => Ok(()),
             Some(smallest) => writeln!(f, "tolerance  {smallest:.3e} relative L2 would have been enough for all pairs"),
-            None => Ok(()),
         }
     }
 
