@@ -170,6 +170,16 @@ mod tests {
         }
     }
 
+    /// A parser that rounds differently would make a record unequal to what was measured.
+    #[test]
+    fn floats_are_read_as_they_were_written() {
+        let record =
+            parse(r#"{"name":"a","shape":[2],"dtype":"F32","blake3":"00","rms":0.12300331964360307,"num_elements":2}"#);
+        let again = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(record.rms.to_bits(), 0.123_003_319_643_603_07_f64.to_bits());
+        assert!(again.contains("0.12300331964360307"), "{again}");
+    }
+
     #[test]
     fn records_of_the_earlier_tracer_are_read() {
         let six = parse(r#"{"name":"a","shape":[2],"dtype":"F32","blake3":"00","rms":1.5,"num_elements":2}"#);

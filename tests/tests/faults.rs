@@ -4,6 +4,7 @@
 //! The model is computed here once more, from the same weights, so that every stage has a place where
 //! it can be done wrongly.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+#![allow(clippy::many_single_char_names)] // q, k, v, x, h: the paper's
 
 use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
 use bitnet_models::{Config, KvCache, Transformer, tiny};
@@ -112,9 +113,9 @@ impl Model {
             x = (x * (self.config.hidden_size as f64).sqrt())?;
         }
         tap("embeddings", &x);
-        for index in 0..self.layers.len() {
+        for (index, cache) in cache.iter_mut().enumerate() {
             let _layer = TraceContext::layer(index).enter();
-            x = self.block(&x, index, step, position, &mut cache[index])?;
+            x = self.block(&x, index, step, position, cache)?;
         }
         let what = self.fault("final_norm", None, step);
         let normed = if what == "missing" { x.clone() } else { norm(&x, &self.final_norm, self.config.rms_norm_eps)? };

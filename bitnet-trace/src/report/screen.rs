@@ -191,7 +191,7 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
         writeln!(f, "  rms      reference {reference}, trace {trace}")?;
     }
     for (name, shares) in [("tokens", &difference.tokens), ("channels", &difference.channels)] {
-        if shares.len() > 1 {
+        if !shares.is_empty() {
             let shares: Vec<_> = shares.iter().map(|share| format!("{} ({:.2e})", share.index, share.rel_l2)).collect();
             writeln!(f, "  {name:<8} worst: {}", shares.join(", "))?;
         }

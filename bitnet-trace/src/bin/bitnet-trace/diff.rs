@@ -17,7 +17,7 @@ pub(crate) struct Sides {
     pub(crate) reference: PathBuf,
     /// The trace that is asked about
     pub(crate) trace: PathBuf,
-    /// A TOML file of `[[rule]]`s: stage, layer, rel_l2, max_abs, cosine
+    /// A TOML file of `[[rule]]`s: `stage`, `layer`, `rel_l2`, `max_abs`, `cosine`
     #[arg(long, value_name = "FILE", conflicts_with = "rel_l2")]
     tolerance: Option<PathBuf>,
     /// One relative L2 error that is allowed everywhere

@@ -15,7 +15,7 @@ use crate::{Outcome, warn_of};
 pub(crate) struct Ls {
     /// A trace directory, or a `.jsonl` file
     trace: PathBuf,
-    /// Which records, in the words of BITNET_TRACE_FILTER: `stage=attn_*,layer=0-3`
+    /// Which records, in the words of `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3`
     #[arg(long, default_value = "all")]
     filter: String,
     /// In which order

@@ -98,12 +98,11 @@ fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Er
         let length = tensor.dim(dim)?;
         let number = |text: &str, or: usize| if text.is_empty() { Ok(or) } else { text.parse::<usize>() };
         let wrong = |_| format!("--slice has {part:?}, expected an index or a range such as `3`, `:8`, `2:5`");
-        let (start, end, single) = match part.split_once(':') {
-            Some((start, end)) => (number(start, 0).map_err(wrong)?, number(end, length).map_err(wrong)?, false),
-            None => {
-                let index = part.parse::<usize>().map_err(wrong)?;
-                (index, index.saturating_add(1), true)
-            }
+        let (start, end, single) = if let Some((start, end)) = part.split_once(':') {
+            (number(start, 0).map_err(wrong)?, number(end, length).map_err(wrong)?, false)
+        } else {
+            let index = part.parse::<usize>().map_err(wrong)?;
+            (index, index.saturating_add(1), true)
         };
         let end = end.min(length);
         if start >= end {
@@ -120,6 +119,7 @@ fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Er
 }
 
 /// How many of the finite elements lie where between the smallest and the largest.
+#[allow(clippy::cast_precision_loss)] // a few bars
 fn histogram(out: &mut impl Write, tensor: &Tensor) -> Result<(), Box<dyn std::error::Error>> {
     let values: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
     let finite = || values.iter().copied().filter(|value| value.is_finite());
