@@ -12,6 +12,7 @@ use crate::name::file_stem;
 use crate::paths::{JSONL, MANIFEST};
 use crate::read::{Trace, manifest_of};
 use crate::record::TraceRecord;
+use crate::table;
 
 /// What a trace is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,38 +21,11 @@ pub enum TraceFormat {
     Files,
     /// A directory with one line a record in `trace.jsonl`.
     Jsonl,
-    /// A table of the fields that are single values, one file.
+    /// A table, a row a record, as comma-separated text.
     Csv,
+    /// The same table as Apache Parquet, its columns of type `INT64`, `DOUBLE` and text.
+    Parquet,
 }
-
-/// The columns of a table, in this order.
-const COLUMNS: [&str; 25] = [
-    "order",
-    "name",
-    "request",
-    "seq_index",
-    "layer_idx",
-    "stage",
-    "output",
-    "io",
-    "call",
-    "tokens",
-    "shape",
-    "dtype",
-    "num_elements",
-    "rms",
-    "min",
-    "max",
-    "mean",
-    "nan_count",
-    "inf_count",
-    "zero_count",
-    "blake3",
-    "raw_blake3",
-    "values",
-    "site",
-    "device",
-];
 
 /// Writes a trace in another format: `files` and `jsonl` keep everything, captured values and
 /// `run.json` included. Gives the number of records.
@@ -70,8 +44,9 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     if occupied {
         return Err(Error::io("write", destination)(std::io::ErrorKind::AlreadyExists.into()));
     }
-    if format == TraceFormat::Csv {
-        write_csv(&trace, destination)?;
+    if let TraceFormat::Csv | TraceFormat::Parquet = format {
+        let write = if format == TraceFormat::Csv { table::write_csv } else { table::write_parquet };
+        write(trace.records(), destination)?;
         return Ok(trace.records().len());
     }
     fs::create_dir_all(destination).map_err(Error::io("create", destination))?;
@@ -134,21 +109,4 @@ fn write_lines(trace: &Trace, directory: &Path) -> Result<(), Error> {
         file.write_all(&line).and_then(|()| file.write_all(b"\n")).map_err(Error::io("write", &path))?;
     }
     file.flush().map_err(Error::io("write", &path))
-}
-
-fn write_csv(trace: &Trace, path: &Path) -> Result<(), Error> {
-    let failed = |error: csv::Error| Error::io("write", path)(std::io::Error::other(error));
-    let file = File::create_new(path).map_err(Error::io("create", path))?;
-    let mut table = csv::Writer::from_writer(BufWriter::new(file));
-    table.write_record(COLUMNS).map_err(failed)?;
-    for record in trace.records() {
-        let record = serde_json::to_value(record).map_err(|error| Error::io("write", path)(error.into()))?;
-        let cells = COLUMNS.map(|column| match &record[column] {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        });
-        table.write_record(cells).map_err(failed)?;
-    }
-    table.flush().map_err(Error::io("write", path))
 }

@@ -69,6 +69,8 @@ mod record;
 #[cfg(feature = "read")]
 mod report;
 #[cfg(feature = "cli")]
+mod table;
+#[cfg(feature = "cli")]
 mod verify;
 
 pub use annotation::Annotation;

@@ -450,6 +450,21 @@ fn input_that_is_bad_is_named_and_the_rest_is_read() {
     assert!(Trace::open(directory.path("later")).is_err());
 }
 
+/// Lines of any length take bounded memory, and take no other line with them.
+#[test]
+fn a_line_without_end_is_named() {
+    use std::io::{Seek, SeekFrom, Write};
+    let directory = Directory::new(&[("a.jsonl", &record("t0/a", ""))]);
+    let mut file = fs::File::create(directory.path("b.jsonl")).expect("a file");
+    writeln!(file, "{}", record("t0/a", "")).expect("written");
+    // Zeros, of which no byte lies on the disk.
+    file.seek(SeekFrom::Current(200 << 20)).expect("sought");
+    writeln!(file, "\n{}", record("t0/b", "")).expect("written");
+    let comparison = paths(&directory.path("a.jsonl"), &directory.path("b.jsonl")).expect("readable");
+    assert_eq!((comparison.compared(), comparison.count(Verdict::OnlyTrace)), (1, 1), "{comparison}");
+    assert!(comparison.problems[0].contains("line 2: longer than"), "{:?}", comparison.problems);
+}
+
 #[test]
 fn values_that_are_missing_or_wrong_are_named_and_the_sketch_is_taken() {
     let directory = tempfile::tempdir().expect("a temporary directory");

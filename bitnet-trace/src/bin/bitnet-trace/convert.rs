@@ -27,8 +27,10 @@ enum Format {
     Files,
     /// A directory with one line a record in `trace.jsonl`
     Jsonl,
-    /// A table of the fields that are single values
+    /// A table, a row a record, as comma-separated text
     Csv,
+    /// The same table as Apache Parquet
+    Parquet,
 }
 
 impl Convert {
@@ -37,6 +39,7 @@ impl Convert {
             Format::Files => TraceFormat::Files,
             Format::Jsonl => TraceFormat::Jsonl,
             Format::Csv => TraceFormat::Csv,
+            Format::Parquet => TraceFormat::Parquet,
         };
         let records = convert(&self.source, &self.destination, format)?;
         writeln!(anstream::stderr(), "{records} records in {}", self.destination.display())?;
