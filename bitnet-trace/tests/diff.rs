@@ -368,6 +368,40 @@ fn a_map_takes_fused_tensors_apart() {
 }
 
 #[test]
+fn modules_of_hugging_face_have_a_preset() {
+    let x = tensor(&noise(1, 8));
+    let names = [
+        ("model.embed_tokens", None, "embeddings"),
+        ("model.layers.3.input_layernorm", Some(3), "attn_norm"),
+        ("model.layers.3.self_attn.q_proj", Some(3), "q_proj"),
+        ("model.layers.3.mlp.ffn_sub_norm", Some(3), "ffn_sub_norm"),
+        ("model.layers.3", Some(3), "block_out"),
+        ("lm_head", None, "logits"),
+    ];
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (theirs, ours) = (directory.path().join("theirs"), directory.path().join("ours"));
+    let run = |path: &Path, f: &dyn Fn()| {
+        let session = TraceSession::builder().dir(path).start().expect("a session");
+        session.in_scope(f);
+        session.finish().expect("nothing lost");
+    };
+    run(&theirs, &|| {
+        names.iter().for_each(|(name, ..)| tap(name, &x));
+        tap("model.layers.3.mlp", &x);
+    });
+    run(&ours, &|| {
+        let _step = TraceContext::seq(0).enter();
+        for (_, layer, stage) in names {
+            let _layer = layer.map(|layer| TraceContext::layer(layer).enter());
+            tap(stage, &x);
+        }
+    });
+    let options = DiffOptions { map: NameMap::preset("hf").expect("a preset"), ..DiffOptions::default() };
+    let comparison = diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
+    assert_eq!((comparison.compared(), comparison.matches()), (6, true), "{comparison}");
+}
+
+#[test]
 fn settings_that_are_wrong_are_named_by_line_and_column() {
     for (text, expected) in [
         ("[[rule]]\nrel_l3 = 1", "line 2, column 1"),

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 use super::key::Key;
 use super::side::{Entry, Side};
-use super::view::Step;
+use super::view::{Step, token_dimension};
 
 /// Indices into the two sides.
 pub(crate) type Aligned = (Option<usize>, Option<usize>);
@@ -113,13 +113,18 @@ fn covered(ranges: &BTreeSet<[usize; 2]>) -> (Option<usize>, Option<usize>) {
     (ranges.iter().map(|range| range[0]).min(), ranges.iter().map(|range| range[1]).max())
 }
 
-/// Most tokens that a record is taken apart into.
-const MOST_TOKENS: usize = 1 << 20;
+/// Most tokens that a side is taken apart into: what a file claims must not take all memory.
+const MOST_TOKENS: usize = 1 << 22;
 
 fn take_apart(side: &mut Side<'_>) {
     let whole = std::mem::take(&mut side.entries);
     for entry in whole {
-        let Some([start, end]) = entry.tokens.filter(|[start, end]| start < end && end - start <= MOST_TOKENS) else {
+        let fits = |[start, end]: &[usize; 2]| {
+            start < end
+                && side.entries.len().saturating_add(end - start) <= MOST_TOKENS
+                && token_dimension(&entry.shape, end - start).is_some()
+        };
+        let Some([start, end]) = entry.tokens.filter(fits) else {
             side.entries.push(entry);
             continue;
         };
