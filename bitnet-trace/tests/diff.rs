@@ -386,7 +386,9 @@ fn modules_of_hugging_face_have_a_preset() {
         session.finish().expect("nothing lost");
     };
     run(&theirs, &|| {
-        names.iter().for_each(|(name, ..)| tap(name, &x));
+        for (name, ..) in names {
+            tap(name, &x);
+        }
         tap("model.layers.3.mlp", &x);
     });
     run(&ours, &|| {
