@@ -14,12 +14,15 @@ pub(crate) type Aligned = (Option<usize>, Option<usize>);
 
 /// Pairs in execution order: the reference's, with what only the trace has where the trace made it.
 pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
-    let mut partners: HashMap<&Key, usize, RandomState> =
-        HashMap::with_capacity_and_hasher(trace.entries.len(), RandomState::default());
-    for (index, entry) in trace.entries.iter().enumerate() {
+    // As a rule the sides begin alike; keys are told apart within a side.
+    let both = reference.entries.iter().zip(&trace.entries);
+    let alike = both.take_while(|(left, right)| left.key == right.key).count();
+    let mut partners: HashMap<&Key, usize, RandomState> = HashMap::default();
+    for (index, entry) in trace.entries.iter().enumerate().skip(alike) {
         partners.entry(&entry.key).or_insert(index);
     }
-    let paired: Vec<Option<usize>> = reference.entries.iter().map(|entry| partners.remove(&entry.key)).collect();
+    let found = reference.entries[alike..].iter().map(|entry| partners.remove(&entry.key));
+    let paired: Vec<Option<usize>> = (0..alike).map(Some).chain(found).collect();
     let mut with = vec![false; trace.entries.len()];
     paired.iter().flatten().for_each(|index| with[*index] = true);
     let alone: Vec<usize> = (0..trace.entries.len()).filter(|index| !with[*index]).collect();

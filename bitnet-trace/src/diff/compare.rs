@@ -191,10 +191,10 @@ impl Walk<'_> {
 
     fn both(&mut self, reference: &Entry, trace: &Entry) -> (Verdict, Option<Details>) {
         let as_recorded = reference.steps.is_empty() && trace.steps.is_empty();
-        let shapes = [squeezed(&reference.shape), squeezed(&trace.shape)];
+        let same_shape = reference.shape == trace.shape || squeezed(&reference.shape) == squeezed(&trace.shape);
         let raw = reference.raw.is_none() || trace.raw.is_none() || reference.raw == trace.raw;
         let floats = [is_float(&reference.dtype), is_float(&trace.dtype)];
-        if as_recorded && reference.hash == trace.hash && raw && shapes[0] == shapes[1] && floats[0] == floats[1] {
+        if as_recorded && reference.hash == trace.hash && raw && same_shape && floats[0] == floats[1] {
             return (Verdict::Identical, None);
         }
         let (left, right) = match (self.reference.record(reference), self.trace.record(trace)) {
@@ -213,8 +213,8 @@ impl Walk<'_> {
         if floats[0] != floats[1] {
             return (Verdict::Dtype, Some(details));
         }
-        if as_recorded && shapes[0] != shapes[1] {
-            let mut dims = shapes.clone();
+        if as_recorded && !same_shape {
+            let mut dims = [squeezed(&reference.shape), squeezed(&trace.shape)];
             for dims in &mut dims {
                 dims.sort_unstable();
             }

@@ -4,8 +4,10 @@
 //! another; statistics, sketch and values are read again for the pairs that are not.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(crate) struct Side<'a> {
     /// Records that the map leaves out.
     pub(crate) ignored: usize,
     source: Source<'a>,
+    /// The file that a line was read from last.
+    opened: RefCell<Option<(u32, File)>>,
 }
 
 enum Source<'a> {
@@ -309,20 +313,30 @@ impl<'m> Builder<'m> {
         Some((parts, if alone { 0 } else { call }))
     }
 
+    /// Gives records of one key, whose repeat numbers are not told apart, the next that is free.
+    fn count_repeats(&mut self) {
+        let hasher = RandomState::default();
+        let mut alone = HashSet::with_capacity_and_hasher(self.entries.len(), RandomState::default());
+        // Two keys of one hash, which is less likely than a fault of the machine, only cost the count.
+        if self.entries.iter().all(|entry| alone.insert(hasher.hash_one(&entry.key))) {
+            return;
+        }
+        let mut next: HashMap<Key, usize, RandomState> = HashMap::default();
+        for entry in &mut self.entries {
+            let next = next.entry(Key { call: 0, ..entry.key.clone() }).or_default();
+            entry.key.call = entry.key.call.max(*next);
+            *next = entry.key.call + 1;
+        }
+    }
+
     /// In execution order; records that say no repeat number are counted.
     fn finish(mut self, source: Source<'_>) -> Side<'_> {
         if !self.entries.is_sorted_by_key(|entry| (entry.key.process, entry.order)) {
             self.entries.sort_by_key(|entry| (entry.key.process, entry.order));
         }
-        let mut seen: HashMap<Key, usize, RandomState> =
-            HashMap::with_capacity_and_hasher(self.entries.len(), RandomState::default());
-        for entry in &mut self.entries {
-            let base = Key { call: 0, ..entry.key.clone() };
-            let next = seen.entry(base).or_default();
-            entry.key.call = entry.key.call.max(*next);
-            *next = entry.key.call + 1;
-        }
-        Side { entries: self.entries, problems: self.problems, ignored: self.ignored, source }
+        self.count_repeats();
+        let Self { entries, problems, ignored, .. } = self;
+        Side { entries, problems, ignored, source, opened: RefCell::default() }
     }
 }
 
@@ -348,7 +362,11 @@ impl<'a> Side<'a> {
             (Place::Line(file, offset, length), _) => {
                 let path = path(file);
                 let mut line = vec![0; length as usize];
-                let mut opened = File::open(&path).map_err(Error::io("read", &path))?;
+                let mut opened = self.opened.borrow_mut();
+                let opened = match &mut *opened {
+                    Some((number, opened)) if *number == file => opened,
+                    other => &mut other.insert((file, read::open(&path)?)).1,
+                };
                 opened.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &path))?;
                 opened.read_exact(&mut line).map_err(Error::io("read", &path))?;
                 let damaged = |error: serde_json::Error| Error::Damaged { path, reason: error.to_string() };
