@@ -9,6 +9,7 @@ mod diff;
 mod ls;
 mod report;
 mod show;
+mod slice;
 mod verify;
 
 use std::io::{self, IsTerminal, Write};
