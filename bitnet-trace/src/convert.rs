@@ -1,16 +1,16 @@
 //! From one format of a trace to another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Component, Path};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::name::file_stem;
 use crate::paths::{JSONL, MANIFEST};
-use crate::read::{Trace, manifest_of};
+use crate::read::{Captured, Trace, manifest_of, open_captured, places};
 use crate::record::TraceRecord;
 use crate::table;
 
@@ -27,76 +27,105 @@ pub enum TraceFormat {
     Parquet,
 }
 
-/// Writes a trace in another format: `files` and `jsonl` keep everything, captured values and
-/// `run.json` included. Gives the number of records.
+/// Writes a trace in another format: `files` and `jsonl` keep everything, captured values, `run.json`
+/// and the directories of further processes included. Gives the number of records.
 ///
 /// # Errors
 ///
 /// If the source cannot be read or is damaged, the destination is there already, or cannot be written.
 pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: TraceFormat) -> Result<usize, Error> {
     let (source, destination) = (source.as_ref(), destination.as_ref());
-    let trace = Trace::open(source)?;
-    if let Some(problem) = trace.problems().first() {
-        // Half a trace under a new name would be taken for a whole one.
-        return Err(Error::Damaged { path: source.to_owned(), reason: problem.to_string() });
-    }
+    let trace = whole(Trace::open(source)?, source)?;
     let occupied = fs::read_dir(destination).map_or(destination.exists(), |mut entries| entries.next().is_some());
     if occupied {
-        return Err(Error::io("write", destination)(std::io::ErrorKind::AlreadyExists.into()));
+        return Err(Error::io("write", destination)(ErrorKind::AlreadyExists.into()));
     }
-    if let TraceFormat::Csv | TraceFormat::Parquet = format {
-        let write = if format == TraceFormat::Csv { table::write_csv } else { table::write_parquet };
-        write(trace.records(), destination)?;
-        return Ok(trace.records().len());
-    }
-    fs::create_dir_all(destination).map_err(Error::io("create", destination))?;
-    let from = if source.is_file() { source.parent().unwrap_or(Path::new("")) } else { source };
-    for record in trace.records() {
-        copy_values(from, destination, record)?;
-    }
-    if format == TraceFormat::Files {
-        write_files(&trace, destination)?;
-    } else {
-        write_lines(&trace, destination)?;
-    }
-    let mut run = manifest_of(from);
-    if let Value::Object(run) = &mut run {
-        run.insert("format".to_owned(), if format == TraceFormat::Files { "files" } else { "jsonl" }.into());
-        let path = destination.join(MANIFEST);
-        let json = serde_json::to_vec_pretty(&run).map_err(|error| Error::io("write", &path)(error.into()))?;
-        fs::write(&path, json).map_err(Error::io("write", &path))?;
+    match format {
+        TraceFormat::Csv => table::write_csv(trace.records(), destination)?,
+        TraceFormat::Parquet => table::write_parquet(trace.records(), destination)?,
+        TraceFormat::Files | TraceFormat::Jsonl if source.is_file() => {
+            write_run(source.parent().unwrap_or(Path::new("")), &trace, destination, format)?;
+        }
+        TraceFormat::Files | TraceFormat::Jsonl => {
+            for place in places(source)? {
+                let run = whole(Trace::read_directory(&place)?, &place)?;
+                if !run.records().is_empty() || place.join(MANIFEST).exists() {
+                    // Each process counts its own order and has its own run.json.
+                    let inside = place.strip_prefix(source).unwrap_or(Path::new(""));
+                    write_run(&place, &run, &destination.join(inside), format)?;
+                }
+            }
+        }
     }
     Ok(trace.records().len())
 }
 
-fn copy_values(from: &Path, to: &Path, record: &TraceRecord) -> Result<(), Error> {
-    let Some(file) = &record.values else { return Ok(()) };
-    let source = from.join(file);
-    if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
-        let reason = format!("{file:?} is not a path inside the trace directory");
-        return Err(Error::Damaged { path: source, reason });
+/// Half a trace under a new name would be taken for a whole one.
+fn whole(trace: Trace, source: &Path) -> Result<Trace, Error> {
+    match trace.problems().first() {
+        Some(problem) => Err(Error::Damaged { path: source.to_owned(), reason: problem.to_string() }),
+        None => Ok(trace),
     }
-    let destination = to.join(file);
-    if let Some(parent) = destination.parent() {
+}
+
+/// One process's records, values and `run.json`, which comes last: a directory that has it is whole.
+fn write_run(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Result<(), Error> {
+    fs::create_dir_all(to).map_err(Error::io("create", to))?;
+    let mut copied = HashSet::new();
+    for record in trace.records() {
+        if let Some(file) = &record.values
+            && copied.insert(file)
+        {
+            copy_values(from, &to.join(file), record)?;
+        }
+    }
+    if format == TraceFormat::Files {
+        write_files(trace, to)?;
+    } else {
+        write_lines(trace, to)?;
+    }
+    let Value::Object(mut run) = manifest_of(from) else { return Ok(()) };
+    run.insert("format".to_owned(), if format == TraceFormat::Files { "files" } else { "jsonl" }.into());
+    let path = to.join(MANIFEST);
+    let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
+    let json = serde_json::to_vec_pretty(&run).map_err(|error| Error::io("write", &path)(error.into()))?;
+    file.write_all(&json).map_err(Error::io("write", &path))
+}
+
+/// As much as can be the record's, of a regular file inside the trace.
+fn copy_values(from: &Path, to: &Path, record: &TraceRecord) -> Result<(), Error> {
+    let Some(Captured { path, file, most }) = open_captured(from, record)? else { return Ok(()) };
+    if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    fs::copy(&source, &destination).map(|_| ()).map_err(Error::io("copy", source))
+    let mut copy = File::create_new(to).map_err(Error::io("create", to))?;
+    let bytes = io::copy(&mut file.take(most.saturating_add(1)), &mut copy).map_err(Error::io("copy", &path))?;
+    if bytes > most {
+        let reason = format!("more than {most} bytes for {} elements", record.num_elements);
+        return Err(Error::Damaged { path, reason });
+    }
+    Ok(())
 }
 
 fn write_files(trace: &Trace, directory: &Path) -> Result<(), Error> {
     let mut taken = HashSet::new();
+    // How often a stem came: counting from 1 each time is quadratic in the names that are alike.
+    let mut alike = HashMap::new();
     for record in trace.records() {
         let stem = file_stem(&record.name);
-        let mut name = stem.clone();
-        let mut number = 1;
         // Some file systems do not tell capitals apart.
-        while !taken.insert(name.to_lowercase()) {
-            number += 1;
-            name = format!("{stem}~{number}");
-        }
+        let number = alike.entry(stem.to_lowercase()).or_insert(0usize);
+        let name = loop {
+            *number += 1;
+            let name = if *number == 1 { stem.clone() } else { format!("{stem}~{number}") };
+            if taken.insert(name.to_lowercase()) {
+                break name;
+            }
+        };
         let path = directory.join(format!("{name}.trace"));
+        let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
         let json = serde_json::to_vec_pretty(record).map_err(|error| Error::io("write", &path)(error.into()))?;
-        fs::write(&path, json).map_err(Error::io("write", &path))?;
+        file.write_all(&json).map_err(Error::io("write", &path))?;
     }
     Ok(())
 }

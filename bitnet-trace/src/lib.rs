@@ -124,6 +124,6 @@ pub use read::{Trace, manifest_of};
 #[cfg(feature = "read")]
 pub use record::TraceRecord;
 #[cfg(feature = "read")]
-pub use report::{Html, Screen, Table};
+pub use report::{Html, Screen, Table, printable};
 #[cfg(feature = "cli")]
 pub use verify::{Verification, verify};

@@ -192,19 +192,8 @@ impl Trace {
 
 /// The captured tensor of a record that lies in `directory`.
 pub(crate) fn captured(directory: &Path, record: &TraceRecord) -> Result<Option<Tensor>, Error> {
-    let Some(file) = &record.values else { return Ok(None) };
-    let path = directory.join(file);
+    let Some(Captured { path, file, most }) = open_captured(directory, record)? else { return Ok(None) };
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-    if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
-    }
-    // A link may lead out of the directory.
-    let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
-    if !inside(&path)?.starts_with(inside(directory)?) {
-        return Err(damaged("leads out of the trace directory".to_owned()));
-    }
-    let file = open(&path)?;
-    let most = (record.num_elements as u64).saturating_mul(WIDEST).saturating_add(HEADER);
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
     if bytes.len() as u64 > most {
@@ -219,6 +208,32 @@ pub(crate) fn captured(directory: &Path, record: &TraceRecord) -> Result<Option<
         }
         _ => Err(damaged("expected one tensor".to_owned())),
     }
+}
+
+/// The file of a record's captured values.
+pub(crate) struct Captured {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    /// No more bytes can be the record's.
+    pub(crate) most: u64,
+}
+
+/// Opens the file of the values of a record that lies in `directory`: a regular file inside it.
+pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Option<Captured>, Error> {
+    let Some(file) = &record.values else { return Ok(None) };
+    let path = directory.join(file);
+    let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+    if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(damaged(format!("{file:?} is not a path inside the trace directory")));
+    }
+    // A link may lead out of the directory.
+    let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
+    if !inside(&path)?.starts_with(inside(directory)?) {
+        return Err(damaged("leads out of the trace directory".to_owned()));
+    }
+    let file = open(&path)?;
+    let most = (record.num_elements as u64).saturating_mul(WIDEST).saturating_add(HEADER);
+    Ok(Some(Captured { path, file, most }))
 }
 
 /// Where the records of a trace lie: the directory itself, those of further processes in it, and, if

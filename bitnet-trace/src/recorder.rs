@@ -2,9 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use blake3::Hash;
 use candle_core::{DeviceLocation, Tensor};
 
 use crate::config::Config;
@@ -135,7 +132,7 @@ impl Draft<'_> {
             name: self.name,
             shape: tensor.dims().to_vec(),
             dtype: format!("{:?}", tensor.dtype()),
-            blake3: hash_hex(found.blake3),
+            blake3: found.blake3_text(),
             rms: statistics.rms(),
             num_elements: tensor.elem_count(),
             seq_index: self.context.seq,
@@ -153,33 +150,14 @@ impl Draft<'_> {
             nan_count: statistics.nan_count,
             inf_count: statistics.inf_count,
             zero_count: statistics.zero_count,
-            sketch: found.sketch.as_ref().map(base64),
-            rows: found.rows.as_ref().map(|rows| rows.iter().copied().map(hex).collect()),
+            sketch: found.sketch_text(),
+            rows: found.rows_text(),
             values: None,
-            raw_blake3: found.raw_blake3.map(hash_hex),
+            raw_blake3: found.raw_blake3_text(),
             site: self.site.map(|site| site.text().to_owned()),
             device: device(tensor),
         }
     }
-}
-
-/// The sums as little-endian f32, in base64.
-fn base64(sketch: &[f32; 64]) -> String {
-    let mut bytes = [0; 256];
-    for (to, from) in bytes.chunks_exact_mut(4).zip(sketch) {
-        to.copy_from_slice(&from.to_le_bytes());
-    }
-    STANDARD.encode(bytes)
-}
-
-/// 64 hex digits.
-fn hash_hex(hash: Hash) -> String {
-    hash.to_hex().as_str().to_owned()
-}
-
-/// 16 hex digits.
-fn hex(row: [u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(row))
 }
 
 /// `cuda:0`, `metal:0`; nothing for the CPU.

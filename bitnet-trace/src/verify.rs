@@ -1,8 +1,10 @@
 //! Whether a trace is what it says it is.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::Path;
 
+use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -80,7 +82,7 @@ fn check_run(place: &Path, there: u64, found: &mut Verification) {
         let cause = loss["cause"].as_str().unwrap_or("no cause is given");
         found.findings.push(format!("{name}: {count} records were lost: {cause}"));
     }
-    found.sites += run["sites"].as_u64().unwrap_or_default();
+    found.sites = found.sites.saturating_add(run["sites"].as_u64().unwrap_or_default());
     for site in run["unreached"].as_array().into_iter().flatten() {
         let text = |key: &str| site[key].as_str().unwrap_or("?").to_owned();
         found.unreached.push(format!("{} ({}:{} {})", text("stage"), text("file"), site["line"], text("function")));
@@ -125,23 +127,65 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
     if let Some(last) = orders.last()
         && *last >= ordered
     {
-        let missing = last + 1 - orders.len() as u64;
+        // Not `last + 1`: an order may be the largest number there is.
+        let missing = last - (orders.len() as u64 - 1);
         found.findings.push(format!("{missing} records are missing from the order, which goes to {last}"));
     }
 }
 
-/// How the values differ from their record, if they do.
-fn wrong(record: &TraceRecord, tensor: &candle_core::Tensor) -> Option<String> {
-    let again = match fingerprint(tensor, Wanted::default()) {
+/// How the values differ from their record, if they do: type, hashes, statistics, and sketch and rows
+/// where the record has them.
+fn wrong(record: &TraceRecord, tensor: &Tensor) -> Option<String> {
+    let wanted = Wanted { sketch: record.sketch.is_some(), rows: record.rows.is_some() };
+    let again = match fingerprint(tensor, wanted) {
         Ok(again) => again,
         Err(error) => return Some(error.to_string()),
     };
-    let hash = again.blake3.to_hex();
-    if hash.as_str() != record.blake3 {
-        return Some(format!("its values have the hash {hash}, the record says {}", record.blake3));
+    let differs = |field: &str, found: &dyn Display, says: &dyn Display| {
+        Some(format!("its values have {field} {found}, the record says {says}"))
+    };
+    let dtype = format!("{:?}", tensor.dtype());
+    if dtype != record.dtype {
+        return differs("the type", &dtype, &record.dtype);
     }
-    let rms = again.statistics.rms();
+    let hash = again.blake3_text();
+    if hash != record.blake3 {
+        return differs("the hash", &hash, &record.blake3);
+    }
+    if let (Some(found), Some(says)) = (again.raw_blake3_text(), &record.raw_blake3)
+        && found != *says
+    {
+        return differs("raw_blake3", &found, says);
+    }
+    let statistics = &again.statistics;
+    let rms = statistics.rms();
     #[allow(clippy::float_cmp)] // the same computation
     let same = rms == record.rms || !rms.is_finite() && record.rms.is_nan();
-    (!same).then(|| format!("its values have rms {rms}, the record says {}", record.rms))
+    if !same {
+        return differs("rms", &rms, &record.rms);
+    }
+    // Records of other writers may go without.
+    if record.mean.is_some() || statistics.mean().is_none() {
+        let measured = [
+            ("min", statistics.min(), record.min),
+            ("max", statistics.max(), record.max),
+            ("mean", statistics.mean(), record.mean),
+        ];
+        let number = |number: Option<f64>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        if let Some((field, found, says)) = measured.into_iter().find(|(_, found, says)| found != says) {
+            return differs(field, &number(found), &number(says));
+        }
+        let counted = [
+            ("nan_count", statistics.nan_count, record.nan_count),
+            ("inf_count", statistics.inf_count, record.inf_count),
+            ("zero_count", statistics.zero_count, record.zero_count),
+        ];
+        if let Some((field, found, says)) = counted.into_iter().find(|(_, found, says)| found != says) {
+            return differs(field, &found, &says);
+        }
+    }
+    if again.sketch_text() != record.sketch {
+        return Some("its values have another sketch".to_owned());
+    }
+    (again.rows_text() != record.rows).then(|| "its values have other row hashes".to_owned())
 }

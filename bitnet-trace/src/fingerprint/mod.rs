@@ -11,6 +11,7 @@ mod sketch;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::borrow::Cow;
 

@@ -1,9 +1,11 @@
 //! Traces for people to read.
 
 mod html;
+mod printable;
 mod screen;
 mod text;
 
 pub use html::Html;
+pub use printable::printable;
 pub use screen::Screen;
 pub use text::Table;

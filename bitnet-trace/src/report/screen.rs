@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::printable;
 use crate::diff::{Comparison, Details, Difference, Evidence, Pair, Verdict};
 
 /// How many of the differences after the first are listed.
@@ -28,7 +29,7 @@ impl fmt::Display for Screen<'_> {
         writeln!(f)?;
         match comparison.first_divergence() {
             Some(first) => {
-                writeln!(f, "first divergence  {}  {}", first.key, first.verdict)?;
+                writeln!(f, "first divergence  {}  {}", printable(&first.key.to_string()), first.verdict)?;
                 if let Some(details) = &first.details {
                     write!(f, "{}", Fields(details))?;
                 }
@@ -46,7 +47,7 @@ impl fmt::Display for Screen<'_> {
         writeln!(f)?;
         self.summary(f)?;
         for problem in comparison.problems.iter().take(LISTED) {
-            writeln!(f, "problem    {problem}")?;
+            writeln!(f, "problem    {}", printable(problem))?;
         }
         match comparison.problems.len().saturating_sub(LISTED) {
             0 => Ok(()),
@@ -111,10 +112,10 @@ fn row(pair: &Pair) -> [String; 4] {
         None => gain,
     };
     [
-        pair.key.to_string(),
+        printable(&pair.key.to_string()).into_owned(),
         pair.verdict.to_string(),
         error.map(|error| format!("{error:.2e}")).unwrap_or_default(),
-        note.trim().to_owned(),
+        printable(note.trim()).into_owned(),
     ]
 }
 
@@ -125,15 +126,15 @@ impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note } = self.0;
         if let Some(site) = site {
-            writeln!(f, "  source   {site}")?;
+            writeln!(f, "  source   {}", printable(site))?;
         }
         if let [Some(reference), Some(trace)] = names
             && reference != trace
         {
-            writeln!(f, "  names    {reference} / {trace}")?;
+            writeln!(f, "  names    {} / {}", printable(reference), printable(trace))?;
         }
         let text = |shape: &Option<Vec<usize>>, dtype: &Option<String>| match (shape, dtype) {
-            (Some(shape), Some(dtype)) => format!("{dtype} {shape:?}"),
+            (Some(shape), Some(dtype)) => format!("{} {shape:?}", printable(dtype)),
             _ => "-".to_owned(),
         };
         let (reference, trace) = (text(&shapes[0], &dtypes[0]), text(&shapes[1], &dtypes[1]));
@@ -147,13 +148,13 @@ impl fmt::Display for Fields<'_> {
         }
         if let Some(origin) = origin {
             let gain = gain.map(|gain| format!(" ({gain:.3} times the largest error before)")).unwrap_or_default();
-            writeln!(f, "  origin   {origin}{gain}")?;
+            writeln!(f, "  origin   {}{gain}", printable(&origin.to_string()))?;
         }
         if let Some(cause) = cause {
-            writeln!(f, "  cause    {cause}")?;
+            writeln!(f, "  cause    {}", printable(&cause.to_string()))?;
         }
         if let Some(note) = note {
-            writeln!(f, "  note     {note}")?;
+            writeln!(f, "  note     {}", printable(note))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::printable;
 use crate::record::TraceRecord;
 
 /// A table of records: sequence index, layer, stage, shape, rms, first 8 hex digits of the hash.
@@ -56,10 +57,10 @@ fn row(record: &TraceRecord) -> [String; COLUMNS] {
     [
         index(record.seq_index),
         index(record.layer_idx),
-        stage,
+        printable(&stage).into_owned(),
         format!("{:?}", record.shape),
         significant(record.rms),
-        record.blake3.chars().take(8).collect(),
+        printable(&record.blake3.chars().take(8).collect::<String>()).into_owned(),
     ]
 }
 

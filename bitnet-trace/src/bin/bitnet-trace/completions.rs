@@ -1,6 +1,6 @@
 //! `bitnet-trace completions SHELL`
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
@@ -16,9 +16,11 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    #[allow(clippy::unnecessary_wraps)] // as every command
     pub(crate) fn execute(&self) -> Outcome {
-        clap_complete::generate(self.shell, &mut Cli::command(), "bitnet-trace", &mut io::stdout());
+        // Not to standard output at once: clap_complete panics where a reader has gone away.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "bitnet-trace", &mut script);
+        io::stdout().write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

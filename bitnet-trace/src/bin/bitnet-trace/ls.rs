@@ -1,6 +1,5 @@
 //! `bitnet-trace ls TRACE`
 
-use std::cmp::Ordering;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +7,7 @@ use std::process::ExitCode;
 use bitnet_trace::{Table, Trace, TraceRecord};
 use clap::{Args, ValueEnum};
 
-use crate::{Outcome, warn_of};
+use crate::{FAILED, Outcome, warn_of};
 
 /// Lists the records of a trace
 #[derive(Args)]
@@ -47,7 +46,7 @@ impl Ls {
             Sort::Name => records.sort_by(|a, b| a.name.cmp(&b.name)),
             Sort::Stage => records.sort_by(|a, b| a.stage.cmp(&b.stage)),
             // Those without a number come first: they are what is looked for.
-            Sort::Rms => records.sort_by(|a, b| b.rms.partial_cmp(&a.rms).unwrap_or(Ordering::Equal)),
+            Sort::Rms => records.sort_by(|a, b| b.rms.total_cmp(&a.rms)),
             Sort::Size => records.sort_by_key(|record| std::cmp::Reverse(record.num_elements)),
         }
         let mut out = anstream::stdout().lock();
@@ -61,6 +60,7 @@ impl Ls {
             write!(out, "{}", Table(&records))?;
         }
         warn_of(trace.problems());
-        Ok(ExitCode::SUCCESS)
+        let nothing = trace.records().is_empty();
+        Ok(if nothing { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
     }
 }

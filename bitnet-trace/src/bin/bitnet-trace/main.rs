@@ -9,12 +9,14 @@ mod diff;
 mod ls;
 mod report;
 mod show;
+mod slice;
 mod verify;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bitnet_trace::printable;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -67,7 +69,10 @@ fn main() -> ExitCode {
         // Whoever reads has what they wanted: `bitnet-trace ls ... | head` is no failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let message = error.to_string();
+            // Messages about TOML point at the place, on lines of their own.
+            let lines: Vec<_> = message.lines().map(printable).collect();
+            let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
             ExitCode::from(FAILED)
         }
     }
@@ -95,6 +100,6 @@ fn progress(what: &'static str) -> ProgressBar {
 /// Problems of reading, on standard error: what was read is shown all the same.
 fn warn_of(problems: impl IntoIterator<Item = impl std::fmt::Display>) {
     for problem in problems {
-        let _ = writeln!(io::stderr(), "warning: {problem}");
+        let _ = writeln!(io::stderr(), "warning: {}", printable(&problem.to_string()));
     }
 }

@@ -4,10 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitnet_trace::{Trace, TraceRecord};
+use bitnet_trace::{Trace, TraceRecord, printable};
 use candle_core::{DType, Tensor};
 use clap::Args;
+use serde::Serialize;
 
+use crate::slice::sliced;
 use crate::{Outcome, warn_of};
 
 /// Shows one record: its fields, and its values where they were captured
@@ -17,10 +19,10 @@ pub(crate) struct Show {
     trace: PathBuf,
     /// The record's name, or `@` and its place in the order: `@12`
     record: String,
-    /// Which values, as in Python: `0,3,:8`
-    #[arg(long, value_name = "SLICE")]
+    /// Which values, as in numpy: `0,-1,:8`, `...,::2`
+    #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     slice: Option<String>,
-    /// Prints the record as JSON
+    /// Prints the record as JSON, with the slice's shape and elements if one is asked for
     #[arg(long)]
     json: bool,
 }
@@ -29,20 +31,45 @@ pub(crate) struct Show {
 const BARS: usize = 16;
 const LONGEST: usize = 40;
 
+const NOT_CAPTURED: &str = "the values were not captured: BITNET_TRACE_CAPTURE=values";
+
+/// A record and some of its values, for `--json`.
+#[derive(Serialize)]
+struct WithSlice<'a> {
+    #[serde(flatten)]
+    record: &'a TraceRecord,
+    slice: Elements<'a>,
+}
+
+/// Elements in row-major order; what is not finite is `null`.
+#[derive(Serialize)]
+struct Elements<'a> {
+    shape: &'a [usize],
+    elements: Vec<f64>,
+}
+
 impl Show {
     pub(crate) fn execute(&self) -> Outcome {
         let trace = Trace::open(&self.trace)?;
         let record = self.find(&trace)?;
         let mut out = anstream::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, record)?;
+            match &self.slice {
+                Some(slice) => {
+                    let values = sliced(&trace.values(record)?.ok_or(NOT_CAPTURED)?, slice)?;
+                    let elements = values.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+                    let slice = Elements { shape: values.dims(), elements };
+                    serde_json::to_writer_pretty(&mut out, &WithSlice { record, slice })?;
+                }
+                None => serde_json::to_writer_pretty(&mut out, record)?,
+            }
             writeln!(out)?;
             return Ok(ExitCode::SUCCESS);
         }
         let serde_json::Value::Object(fields) = serde_json::to_value(record)? else { return Ok(ExitCode::SUCCESS) };
         for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "sketch" | "rows")) {
             match value {
-                serde_json::Value::String(text) => writeln!(out, "{name:<14}{text}")?,
+                serde_json::Value::String(text) => writeln!(out, "{name:<14}{}", printable(text))?,
                 value => writeln!(out, "{name:<14}{value}")?,
             }
         }
@@ -62,9 +89,7 @@ impl Show {
                 writeln!(out, "\n{shown}")?;
                 histogram(&mut out, &values)?;
             }
-            None if self.slice.is_some() => {
-                return Err("the values were not captured: BITNET_TRACE_CAPTURE=values".into());
-            }
+            None if self.slice.is_some() => return Err(NOT_CAPTURED.into()),
             None => {}
         }
         Ok(ExitCode::SUCCESS)
@@ -82,40 +107,6 @@ impl Show {
             format!("{} has no record {:?}{hint}", self.trace.display(), self.record)
         })
     }
-}
-
-/// `0,3,:8`: an index, a range, or `:` for each dimension.
-fn sliced(tensor: &Tensor, slice: &str) -> Result<Tensor, Box<dyn std::error::Error>> {
-    let parts: Vec<&str> = slice.split(',').map(str::trim).collect();
-    if parts.len() > tensor.rank() {
-        return Err(
-            format!("--slice {slice} has {} dimensions, the tensor has {:?}", parts.len(), tensor.dims()).into()
-        );
-    }
-    let mut tensor = tensor.clone();
-    let mut dim = 0;
-    for part in parts {
-        let length = tensor.dim(dim)?;
-        let number = |text: &str, or: usize| if text.is_empty() { Ok(or) } else { text.parse::<usize>() };
-        let wrong = |_| format!("--slice has {part:?}, expected an index or a range such as `3`, `:8`, `2:5`");
-        let (start, end, single) = if let Some((start, end)) = part.split_once(':') {
-            (number(start, 0).map_err(wrong)?, number(end, length).map_err(wrong)?, false)
-        } else {
-            let index = part.parse::<usize>().map_err(wrong)?;
-            (index, index.saturating_add(1), true)
-        };
-        let end = end.min(length);
-        if start >= end {
-            return Err(format!("--slice has {part:?}, dimension {dim} has {length}").into());
-        }
-        tensor = tensor.narrow(dim, start, end - start)?;
-        if single {
-            tensor = tensor.squeeze(dim)?;
-        } else {
-            dim += 1;
-        }
-    }
-    Ok(tensor)
 }
 
 /// How many of the finite elements lie where between the smallest and the largest.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitnet_trace::verify;
+use bitnet_trace::{printable, verify};
 use clap::Args;
 
 use crate::{DIFFERS, Outcome, progress};
@@ -44,10 +44,10 @@ impl Verify {
                 writeln!(out, "{called} of {} annotated functions were called", found.sites)?;
             }
             for site in &found.unreached {
-                writeln!(out, "  never called: {site}")?;
+                writeln!(out, "  never called: {}", printable(site))?;
             }
             for finding in &found.findings {
-                writeln!(out, "wrong: {finding}")?;
+                writeln!(out, "wrong: {}", printable(finding))?;
             }
         }
         Ok(if found.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })

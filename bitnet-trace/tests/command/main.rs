@@ -1,11 +1,13 @@
 //! The command `bitnet-trace` as a user runs it.
 
+mod hostile;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bitnet_trace::{Trace, TraceContext, TraceSession, tap};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 
@@ -196,6 +198,80 @@ fn completions_and_help_are_there() {
     }
     assert_eq!(said(&["--help"]).0, Some(0));
     assert_eq!(said(&["nonsense"]).0, Some(2));
+}
+
+#[test]
+fn verify_checks_every_field_of_the_digest() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let session = TraceSession::builder().dir(dir.path()).capture("sketch,rows,values").format("jsonl").start();
+    let session = session.expect("a session");
+    let ramp = || Tensor::arange(-3f32, 21.0, &Device::Cpu).and_then(|x| x.reshape((4, 6))).expect("a tensor");
+    session.in_scope(|| {
+        for dtype in [
+            DType::F64,
+            DType::F32,
+            DType::F16,
+            DType::BF16,
+            DType::F8E4M3,
+            DType::I64,
+            DType::I32,
+            DType::I16,
+            DType::U32,
+            DType::U8,
+        ] {
+            tap(&format!("{dtype:?}"), &ramp().to_dtype(dtype).expect("converted"));
+        }
+        tap("nan", &ramp().log().expect("a logarithm"));
+        tap("empty", &ramp().narrow(0, 0, 0).expect("nothing"));
+    });
+    session.finish().expect("nothing lost");
+    let path = dir.path().join("trace.jsonl");
+    let trace = path.to_str().expect("UTF-8");
+    let (code, out, _) = said(&["verify", trace]);
+    assert_eq!((code, out.as_str()), (Some(0), "12 records, the values of 12 checked\n"));
+    let lines = fs::read_to_string(&path).expect("readable");
+    let double = lines.lines().next().expect("a line");
+    for field in
+        ["dtype", "blake3", "raw_blake3", "rms", "min", "max", "mean", "zero_count", "nan_count", "sketch", "rows"]
+    {
+        let mut record: serde_json::Value = serde_json::from_str(double).expect("JSON");
+        record["order"] = 0.into();
+        record[field] = match &record[field] {
+            serde_json::Value::String(_) => "F16".into(),
+            serde_json::Value::Array(_) => serde_json::json!(["00"]),
+            _ => 5.into(),
+        };
+        fs::write(&path, record.to_string()).expect("written");
+        let (code, out, _) = said(&["verify", trace]);
+        assert!(code == Some(1) && out.contains("wrong: F64: its values have"), "{field}: {out}");
+    }
+}
+
+#[test]
+fn convert_keeps_every_process() {
+    let traces = Traces::new();
+    let process = PathBuf::from(traces.path("reference")).join("p7");
+    fs::rename(traces.path("other"), &process).expect("moved");
+    let (source, lines, files) = (traces.path("reference"), traces.path("lines"), traces.path("files"));
+    assert_eq!(said(&["convert", &source, &lines, "--format", "jsonl"]).0, Some(0));
+    assert_eq!(said(&["convert", &lines, &files, "--format", "files"]).0, Some(0));
+    let (a, b) = (Trace::open(&source).expect("readable"), Trace::open(&files).expect("readable"));
+    assert_eq!((a.records(), a.records().len()), (b.records(), 10));
+    for place in ["", "p7"] {
+        let run = |of: &str| bitnet_trace::manifest_of(Path::new(of).join(place));
+        assert_eq!((run(&source)["started"].is_string(), &run(&source)), (true, &run(&files)), "{place}");
+    }
+    let (_, out, _) = said(&["verify", &files]);
+    assert!(out.contains("10 records, the values of 10 checked") && !out.contains("twice"), "{out}");
+}
+
+#[test]
+fn show_gives_a_slice_as_json() {
+    let traces = Traces::new();
+    let (code, out, err) = said(&["show", &traces.path("reference"), "@0", "--json", "--slice", "-1,::2"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let expected = serde_json::json!({ "shape": [2], "elements": [0.25, -4.0] });
+    assert_eq!((code, &json["slice"], &json["stage"]), (Some(0), &expected, &"embeddings".into()), "{err}");
 }
 
 #[test]
