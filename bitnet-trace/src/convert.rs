@@ -7,10 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::captured::{Captured, open_captured};
 use crate::error::Error;
 use crate::name::file_stem;
 use crate::paths::{JSONL, MANIFEST};
-use crate::read::{Captured, Trace, manifest_of, open_captured, places};
+use crate::pieces::{manifest_of, places};
+use crate::read::Trace;
 use crate::record::TraceRecord;
 use crate::table;
 

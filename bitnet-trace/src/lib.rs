@@ -52,6 +52,8 @@ mod trace_session;
 #[cfg(not(feature = "trace"))]
 mod off;
 
+#[cfg(feature = "read")]
+mod captured;
 #[cfg(feature = "cli")]
 mod convert;
 #[cfg(feature = "read")]
@@ -62,6 +64,8 @@ mod error;
 mod filter;
 #[cfg(feature = "read")]
 mod paths;
+#[cfg(feature = "read")]
+mod pieces;
 #[cfg(feature = "read")]
 mod read;
 #[cfg(feature = "read")]
@@ -120,7 +124,9 @@ pub use diff::{
 #[cfg(feature = "read")]
 pub use error::Error;
 #[cfg(feature = "read")]
-pub use read::{Trace, manifest_of};
+pub use pieces::manifest_of;
+#[cfg(feature = "read")]
+pub use read::Trace;
 #[cfg(feature = "read")]
 pub use record::TraceRecord;
 #[cfg(feature = "read")]

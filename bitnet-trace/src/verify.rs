@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::fingerprint::{Wanted, fingerprint};
 use crate::paths::JSONL;
-use crate::read::{self, Trace, manifest_of};
+use crate::pieces::{manifest_of, places};
+use crate::read::Trace;
 use crate::record::TraceRecord;
 
 /// What checking a trace found.
@@ -43,7 +44,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
         check(&Trace::open(path)?, &mut found, progress);
         return Ok(found);
     }
-    for place in read::places(path)? {
+    for place in places(path)? {
         let trace = Trace::read_directory(&place)?;
         if trace.records().is_empty() && trace.problems().is_empty() && !place.join("run.json").exists() {
             continue;

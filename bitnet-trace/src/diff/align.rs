@@ -9,8 +9,13 @@ use super::key::Key;
 use super::side::{Entry, Side};
 use super::view::{Step, token_dimension};
 
-/// Indices into the two sides.
-pub(crate) type Aligned = (Option<usize>, Option<usize>);
+/// Indices into the two sides, or into the one that has the record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Aligned {
+    Both(usize, usize),
+    Reference(usize),
+    Trace(usize),
+}
 
 /// Pairs in execution order: the reference's, with what only the trace has where the trace made it.
 pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
@@ -30,11 +35,11 @@ pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
     let mut aligned = Vec::with_capacity(reference.entries.len() + alone.len());
     for (index, partner) in paired.into_iter().enumerate() {
         while let Some(before) = partner.and_then(|partner| alone.next_if(|index| *index < partner)) {
-            aligned.push((None, Some(before)));
+            aligned.push(Aligned::Trace(before));
         }
-        aligned.push((Some(index), partner));
+        aligned.push(partner.map_or(Aligned::Reference(index), |partner| Aligned::Both(index, partner)));
     }
-    aligned.extend(alone.map(|index| (None, Some(index))));
+    aligned.extend(alone.map(Aligned::Trace));
     aligned
 }
 

@@ -5,22 +5,21 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::Tensor;
 
+use crate::pieces::MOST_PROBLEMS;
 use crate::record::TraceRecord;
 
-use super::align::{agree_on_steps, align, by_token};
+use super::align::{Aligned, agree_on_steps, align, by_token};
 use super::comparison::{Comparison, Details, Pair};
+use super::head::Hash;
 use super::key::Key;
 use super::metric::{is_float, smaller};
-use super::side::{Entry, Hash, Side};
+use super::side::{Entry, Side};
 use super::verdict::{Cause, Difference, Origin, Verdict};
 use super::view::{Elements, Step, squeezed, view};
 use super::{DiffOptions, cause, estimate, metric};
 
 /// An error so many times that of every stage before was made here.
 const JUMP: f64 = 10.0;
-
-/// Most problems that are kept.
-const MOST_PROBLEMS: usize = 1000;
 
 /// Compares two sides; `progress` is told of pairs done and pairs there are.
 pub(crate) fn compare<'a>(
@@ -46,8 +45,8 @@ pub(crate) fn compare<'a>(
     };
     let all = aligned.len();
     let mut pairs = Vec::with_capacity(all);
-    for (done, (left, right)) in aligned.into_iter().enumerate() {
-        pairs.push(walk.pair(left.map(|index| &reference.entries[index]), right.map(|index| &trace.entries[index])));
+    for (done, aligned) in aligned.into_iter().enumerate() {
+        pairs.push(walk.pair(aligned));
         progress(done + 1, all);
     }
     problems.append(&mut walk.problems);
@@ -116,26 +115,23 @@ struct Walk<'s> {
 }
 
 impl Walk<'_> {
-    fn pair(&mut self, reference: Option<&Entry>, trace: Option<&Entry>) -> Pair {
-        let (verdict, details) = match (reference, trace) {
-            (Some(reference), Some(trace)) => self.both(reference, trace),
-            (Some(entry), None) => (Verdict::OnlyReference, Some(self.alone(entry, 0))),
-            (None, Some(entry)) => (Verdict::OnlyTrace, Some(self.alone(entry, 1))),
-            (None, None) => (Verdict::Identical, None),
+    fn pair(&mut self, aligned: Aligned) -> Pair {
+        let (reference, trace) = (self.reference, self.trace);
+        let (entry, (verdict, details)) = match aligned {
+            Aligned::Both(left, right) => {
+                let entry = &reference.entries[left];
+                (entry, self.both(entry, &trace.entries[right]))
+            }
+            Aligned::Reference(index) => {
+                let entry = &reference.entries[index];
+                (entry, (Verdict::OnlyReference, Some(self.alone(entry, 0))))
+            }
+            Aligned::Trace(index) => {
+                let entry = &trace.entries[index];
+                (entry, (Verdict::OnlyTrace, Some(self.alone(entry, 1))))
+            }
         };
-        let key = reference.or(trace).map(|entry| entry.key.clone());
-        let key = key.unwrap_or_else(|| Key {
-            process: 0,
-            request: None,
-            seq: None,
-            token: None,
-            layer: None,
-            stage: "".into(),
-            output: None,
-            io: None,
-            call: 0,
-        });
-        let mut pair = Pair { key, verdict, details: details.map(Box::new) };
+        let mut pair = Pair { key: entry.key.clone(), verdict, details: details.map(Box::new) };
         self.place(&mut pair);
         pair
     }

@@ -2,6 +2,7 @@
 //! done to its tensor before it is compared.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -49,7 +50,7 @@ struct Rule {
     call: Option<usize>,
     /// None: not compared.
     to: Option<String>,
-    steps: Vec<Step>,
+    steps: Arc<[Step]>,
 }
 
 /// What a rule says of a record.
@@ -57,7 +58,7 @@ pub(crate) struct Mapped<'a> {
     pub(crate) stage: &'a str,
     pub(crate) layer: Option<usize>,
     pub(crate) seq: Option<usize>,
-    pub(crate) steps: &'a [Step],
+    pub(crate) steps: &'a Arc<[Step]>,
     /// The rule names one of several records of the name, which then is the stage's only one.
     pub(crate) alone: bool,
 }
@@ -236,7 +237,7 @@ const LARGEST: u64 = 1024 * 1024;
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     use std::io::Read;
     let mut text = String::new();
-    let file = crate::read::open(path)?;
+    let file = crate::pieces::open(path)?;
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
     if text.len() as u64 > LARGEST {
         return Err(Error::Settings { path: path.to_owned(), reason: format!("larger than {LARGEST} bytes") });

@@ -1,10 +1,12 @@
 //! From two traces to the first tensor where they part.
 
 mod align;
+mod builder;
 mod cause;
 mod compare;
 mod comparison;
 mod estimate;
+mod head;
 mod key;
 mod map;
 mod metric;

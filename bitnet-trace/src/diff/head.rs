@@ -1,0 +1,120 @@
+//! The part of a record that is looked at first.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::record::TraceRecord;
+
+/// The part of a record that is looked at first; the rest is passed over without being kept.
+#[derive(Deserialize)]
+pub(crate) struct Head<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) shape: Vec<usize>,
+    #[serde(borrow)]
+    pub(crate) dtype: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) blake3: Cow<'a, str>,
+    #[serde(alias = "seq", default)]
+    pub(crate) seq_index: Option<usize>,
+    #[serde(alias = "layer", deserialize_with = "crate::record::negative_is_none", default)]
+    pub(crate) layer_idx: Option<usize>,
+    #[serde(borrow, default)]
+    pub(crate) stage: Option<Text<'a>>,
+    #[serde(default)]
+    pub(crate) order: Option<u64>,
+    #[serde(default)]
+    pub(crate) call: usize,
+    #[serde(borrow, default)]
+    pub(crate) output: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) io: Option<Text<'a>>,
+    #[serde(default)]
+    pub(crate) request: Option<u64>,
+    #[serde(default)]
+    pub(crate) tokens: Option<[usize; 2]>,
+    #[serde(borrow, default)]
+    pub(crate) raw_blake3: Option<Text<'a>>,
+    /// These two are asked for, as what has none is no record.
+    #[allow(dead_code)]
+    rms: IgnoredAny,
+    #[allow(dead_code)]
+    num_elements: IgnoredAny,
+}
+
+/// Borrowed where the JSON has no escapes, which `Option<Cow>` alone never is.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Head<'_> {
+    pub(crate) fn io(&self) -> Option<&str> {
+        self.io.as_ref().map(|io| &*io.0)
+    }
+
+    pub(crate) fn stage(&self) -> Option<&str> {
+        self.stage.as_ref().map(|stage| &*stage.0)
+    }
+
+    pub(crate) fn output(&self) -> Option<&str> {
+        self.output.as_ref().map(|output| &*output.0)
+    }
+
+    /// Weights are called by their own names and belong to no step.
+    pub(crate) fn is_weight(&self) -> bool {
+        self.io() == Some("weight")
+    }
+
+    pub(crate) fn raw_hash(&self) -> Option<Box<Hash>> {
+        self.raw_blake3.as_ref().map(|raw| Box::new(Hash::parse(&raw.0)))
+    }
+}
+
+impl<'a> From<&'a TraceRecord> for Head<'a> {
+    fn from(record: &'a TraceRecord) -> Self {
+        let borrowed = |text: &'a Option<String>| text.as_deref().map(|text| Text(Cow::Borrowed(text)));
+        Self {
+            name: Cow::Borrowed(&record.name),
+            shape: record.shape.clone(),
+            dtype: Cow::Borrowed(&record.dtype),
+            blake3: Cow::Borrowed(&record.blake3),
+            seq_index: record.seq_index,
+            layer_idx: record.layer_idx,
+            stage: borrowed(&record.stage),
+            order: record.order,
+            call: record.call,
+            output: borrowed(&record.output),
+            io: borrowed(&record.io),
+            request: record.request,
+            tokens: record.tokens,
+            raw_blake3: borrowed(&record.raw_blake3),
+            rms: IgnoredAny,
+            num_elements: IgnoredAny,
+        }
+    }
+}
+
+impl Hash {
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes().as_chunks::<2>();
+        let whole = digits.0.len() == bytes.len() && digits.1.is_empty();
+        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        for (byte, [high, low]) in bytes.iter_mut().zip(digits.0) {
+            match (nibble(*high), nibble(*low)) {
+                (Some(high), Some(low)) if whole => *byte = high << 4 | low,
+                _ => return Self::Text(text.into()),
+            }
+        }
+        if whole { Self::Bytes(bytes) } else { Self::Text(text.into()) }
+    }
+}
+
+/// A digest: 64 hex digits, or what stands there instead.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Hash {
+    Bytes([u8; 32]),
+    Text(Box<str>),
+}

@@ -1,0 +1,174 @@
+//! The files of a trace, piece by piece: a piece is what one record is written in.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::paths::{JSONL, MANIFEST, SCHEMA, entries, is_process_directory};
+
+/// Largest record file, and longest line, that is read; a record takes about a kilobyte.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// Most problems of reading that are kept: a file that is none of ours may have any number of lines.
+pub(crate) const MOST_PROBLEMS: usize = 1000;
+
+/// A whole `.trace` file, or a line of a file.
+pub(crate) struct Piece<'a> {
+    pub(crate) path: &'a Path,
+    /// From 1; none for a whole file.
+    line: Option<u64>,
+    /// Where it begins in the file, in bytes.
+    pub(crate) offset: u64,
+    /// Without the line's end.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// Parses the JSON; an error names file, line and column.
+    pub(crate) fn parse<T: Deserialize<'a>>(&self) -> Result<T, Error> {
+        serde_json::from_slice(self.bytes).map_err(|error| damaged(self.path, self.line, &error.to_string()))
+    }
+}
+
+fn damaged(path: &Path, line: Option<u64>, reason: &str) -> Error {
+    let reason = line.map_or_else(|| reason.to_owned(), |line| format!("line {line}: {reason}"));
+    Error::Damaged { path: path.to_owned(), reason }
+}
+
+/// Shows every piece of a `.jsonl` file, or of one directory: `.trace` files by name, then the lines
+/// of `trace.jsonl`. What cannot be read is shown as its error, and the rest is read.
+///
+/// # Errors
+///
+/// If the file or directory itself cannot be read.
+pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
+    if path.is_file() {
+        return lines(path, each);
+    }
+    for path in entries(path)?.iter().filter(|path| is_record(path)) {
+        match whole(path) {
+            Ok(bytes) => each(Ok(Piece { path, line: None, offset: 0, bytes: &bytes })),
+            Err(problem) => each(Err(problem)),
+        }
+    }
+    let jsonl = path.join(JSONL);
+    if jsonl.exists()
+        && let Err(problem) = lines(&jsonl, each)
+    {
+        each(Err(problem));
+    }
+    Ok(())
+}
+
+fn whole(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    open(path)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(damaged(path, None, &format!("larger than {LARGEST} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The lines that are not empty. Lines of any length take bounded memory.
+fn lines(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
+    let mut reader = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut bytes = Vec::new();
+    let mut offset = 0;
+    for line in 1.. {
+        bytes.clear();
+        let read = reader.by_ref().take(LARGEST).read_until(b'\n', &mut bytes).map_err(Error::io("read", path))? as u64;
+        if read == 0 {
+            break;
+        }
+        let whole = bytes.pop_if(|last| *last == b'\n').is_some();
+        if !whole && read == LARGEST {
+            each(Err(damaged(path, Some(line), &format!("longer than {LARGEST} bytes"))));
+            offset += skip_line(&mut reader).map_err(Error::io("read", path))?;
+        } else if !bytes.is_empty() {
+            each(Ok(Piece { path, line: Some(line), offset, bytes: &bytes }));
+        }
+        offset += read;
+    }
+    Ok(())
+}
+
+/// Opens a regular file: a pipe of that name would be waited for.
+pub(crate) fn open(path: &Path) -> Result<File, Error> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        return Err(Error::Damaged { path: path.to_owned(), reason: "not a regular file".to_owned() });
+    }
+    File::open(path).map_err(Error::io("read", path))
+}
+
+/// To the end of a line that is too long to keep; how many bytes that were.
+fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
+    let mut whole = 0;
+    loop {
+        let available = reader.fill_buf()?;
+        let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let (skipped, done) = (end.unwrap_or(available.len()), end.is_some() || available.is_empty());
+        reader.consume(skipped);
+        whole += skipped as u64;
+        if done {
+            return Ok(whole);
+        }
+    }
+}
+
+/// Where the records of a trace lie: the directory itself, those of further processes in it, and, if
+/// it holds no records itself, those of ranks, which are called by their numbers.
+pub(crate) fn places(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let inside = entries(directory)?;
+    let is_rank = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) && path.is_dir()
+    };
+    let holds_records = inside.iter().any(|path| is_record(path)) || directory.join(JSONL).exists();
+    let mut places = vec![directory.to_owned()];
+    places.extend(inside.iter().filter(|path| is_process_directory(path)).cloned());
+    if !holds_records {
+        let mut ranks: Vec<_> = inside.into_iter().filter(is_rank).collect();
+        ranks.sort_by_key(|path| {
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok())
+        });
+        places.extend(ranks);
+    }
+    places.iter().try_for_each(|place| check_schema(place))?;
+    Ok(places)
+}
+
+/// What `run.json` of a trace says; null where there is none, or it is no JSON.
+#[must_use]
+pub fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
+    let path = path.as_ref();
+    let directory = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
+    let mut json = Vec::new();
+    let read = open(&directory.join(MANIFEST)).ok().and_then(|file| file.take(LARGEST).read_to_end(&mut json).ok());
+    read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
+/// `.trace` files are records.
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "trace")
+}
+
+/// A run of a later format is not read as if it were of this one.
+fn check_schema(directory: &Path) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        schema: Option<String>,
+    }
+    let path = directory.join(MANIFEST);
+    let Ok(file) = open(&path) else { return Ok(()) };
+    let mut json = Vec::new();
+    file.take(LARGEST).read_to_end(&mut json).map_err(Error::io("read", &path))?;
+    match serde_json::from_slice::<Schema>(&json) {
+        Ok(Schema { schema: Some(found) }) if found != SCHEMA => Err(Error::Schema { path, found }),
+        // A damaged run.json takes no records with it.
+        _ => Ok(()),
+    }
+}
