@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use memchr::memchr;
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -11,6 +12,9 @@ use crate::paths::{JSONL, MANIFEST, SCHEMA, entries, is_process_directory};
 
 /// Largest record file, and longest line, that is read; a record takes about a kilobyte.
 const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a file that are read at once.
+const BUFFER: usize = 256 * 1024;
 
 /// Most problems of reading that are kept: a file that is none of ours may have any number of lines.
 pub(crate) const MOST_PROBLEMS: usize = 1000;
@@ -74,10 +78,19 @@ fn whole(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// The lines that are not empty. Lines of any length take bounded memory.
 fn lines(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
-    let mut reader = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
     let mut bytes = Vec::new();
     let mut offset = 0;
     for line in 1.. {
+        let buffered = reader.fill_buf().map_err(Error::io("read", path))?;
+        if let Some(end) = memchr(b'\n', buffered) {
+            if end > 0 {
+                each(Ok(Piece { path, line: Some(line), offset, bytes: &buffered[..end] }));
+            }
+            reader.consume(end + 1);
+            offset += end as u64 + 1;
+            continue;
+        }
         bytes.clear();
         let read = reader.by_ref().take(LARGEST).read_until(b'\n', &mut bytes).map_err(Error::io("read", path))? as u64;
         if read == 0 {

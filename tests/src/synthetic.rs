@@ -33,6 +33,8 @@ fn record(order: usize, other: bool) -> TraceRecord {
     let (seq, layer, stage) = (order / (LAYERS * STAGES), order / STAGES % LAYERS, order % STAGES);
     // Not random, only unlike each other.
     let mixed = |salt: u64| ((order as u64) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // With as many digits as what is measured has.
+    let number = |salt| f64::from(u32::try_from(mixed(salt) >> 32).unwrap_or(0)) / 3.0e9;
     let hash =
         |salt| format!("{:016x}{:016x}{:016x}{:016x}", mixed(salt), mixed(salt + 2), mixed(salt + 4), mixed(salt + 6));
     let sketch = if other { "AACAPwAAAEA" } else { "AACAPwAAgD8" }.to_owned() + &"A".repeat(331) + "==";
@@ -41,16 +43,16 @@ fn record(order: usize, other: bool) -> TraceRecord {
         "shape": [1, 1, 2560],
         "dtype": "F32",
         "blake3": hash(u64::from(other)),
-        "rms": 1.25,
+        "rms": number(8),
         "num_elements": 2560,
         "seq_index": seq,
         "layer_idx": layer,
         "stage": format!("stage_{stage}"),
         "order": order,
         "tokens": [seq, seq + 1],
-        "min": -4.5,
-        "max": 4.25,
-        "mean": 0.015,
+        "min": -number(10),
+        "max": number(12),
+        "mean": number(14) / 64.0,
         "sketch": sketch,
         "site": format!("src/model.rs:{} stage_{stage}", 10 * stage),
     });

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::key::Key;
-use super::side::{Entry, Side};
+use super::entry::{Entry, Kind};
+use super::key::{Label, Position};
+use super::side::Side;
 use super::view::{Step, token_dimension};
 
 /// Indices into the two sides, or into the one that has the record.
@@ -21,12 +22,12 @@ pub(crate) enum Aligned {
 pub(crate) fn align(reference: &Side<'_>, trace: &Side<'_>) -> Vec<Aligned> {
     // As a rule the sides begin alike; keys are told apart within a side.
     let both = reference.entries.iter().zip(&trace.entries);
-    let alike = both.take_while(|(left, right)| left.key == right.key).count();
-    let mut partners: HashMap<&Key, usize, RandomState> = HashMap::default();
+    let alike = both.take_while(|(left, right)| left.identity() == right.identity()).count();
+    let mut partners: HashMap<(Position, &Label), usize, RandomState> = HashMap::default();
     for (index, entry) in trace.entries.iter().enumerate().skip(alike) {
-        partners.entry(&entry.key).or_insert(index);
+        partners.entry(entry.identity()).or_insert(index);
     }
-    let found = reference.entries[alike..].iter().map(|entry| partners.remove(&entry.key));
+    let found = reference.entries[alike..].iter().map(|entry| partners.remove(&entry.identity()));
     let paired: Vec<Option<usize>> = (0..alike).map(Some).chain(found).collect();
     let mut with = vec![false; trace.entries.len()];
     paired.iter().flatten().for_each(|index| with[*index] = true);
@@ -51,10 +52,10 @@ enum Known {
     Several,
 }
 
-fn known(side: &Side<'_>, of: impl Fn(&Key) -> Option<u64>) -> Known {
+fn known(side: &Side<'_>, of: impl Fn(&Position) -> Option<u64>) -> Known {
     let mut found = None;
-    for entry in side.entries.iter().filter(|entry| !entry.key.is_weight()) {
-        match (found, of(&entry.key)) {
+    for entry in side.entries.iter().filter(|entry| !entry.kind.label.is_weight()) {
+        match (found, of(&entry.position)) {
             (None, number) => found = Some(number),
             (Some(before), number) if before != number => return Known::Several,
             _ => {}
@@ -65,24 +66,28 @@ fn known(side: &Side<'_>, of: impl Fn(&Key) -> Option<u64>) -> Known {
 
 /// Where one side knows no steps (or requests) and the other has a single one, they are the same.
 pub(crate) fn agree_on_steps<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
-    let seq = |key: &Key| key.seq.map(|seq| seq as u64);
-    let set_seq = |key: &mut Key, number: u64| key.seq = usize::try_from(number).ok();
+    let seq = |at: &Position| at.seq.map(|seq| seq as u64);
+    let set_seq = |at: &mut Position, number: u64| at.seq = usize::try_from(number).ok();
     agree(reference, trace, seq, set_seq);
-    agree(reference, trace, |key| key.request, |key, number| key.request = Some(number));
+    agree(reference, trace, |at| at.request, |at, number| at.request = Some(number));
 }
 
 fn agree<'a>(
     reference: &mut Side<'a>,
     trace: &mut Side<'a>,
-    of: impl Fn(&Key) -> Option<u64> + Copy,
-    set: impl Fn(&mut Key, u64),
+    of: impl Fn(&Position) -> Option<u64> + Copy,
+    set: impl Fn(&mut Position, u64),
 ) {
     let (unknowing, number) = match (known(reference, of), known(trace, of)) {
         (Known::None, Known::One(number)) => (reference, number),
         (Known::One(number), Known::None) => (trace, number),
         _ => return,
     };
-    unknowing.entries.iter_mut().filter(|entry| !entry.key.is_weight()).for_each(|entry| set(&mut entry.key, number));
+    unknowing
+        .entries
+        .iter_mut()
+        .filter(|entry| !entry.kind.label.is_weight())
+        .for_each(|entry| set(&mut entry.position, number));
 }
 
 /// A prefill of T tokens on one side against steps of fewer on the other: both sides are taken apart
@@ -93,7 +98,7 @@ pub(crate) fn by_token<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) -> bo
         let mut ranges = Ranges::new();
         let mut last = None;
         for entry in &side.entries {
-            let of = (entry.key.process, entry.key.request);
+            let of = (entry.position.process, entry.position.request);
             if let Some(tokens) = entry.tokens.filter(|[start, end]| start < end)
                 && last != Some((of, tokens))
             {
@@ -130,7 +135,7 @@ fn take_apart(side: &mut Side<'_>) {
         let fits = |[start, end]: &[usize; 2]| {
             start < end
                 && side.entries.len().saturating_add(end - start) <= MOST_TOKENS
-                && token_dimension(&entry.shape, end - start).is_some()
+                && token_dimension(&entry.kind.shape, end - start).is_some()
         };
         let Some([start, end]) = entry.tokens.filter(fits) else {
             side.entries.push(entry);
@@ -138,15 +143,16 @@ fn take_apart(side: &mut Side<'_>) {
         };
         let count = end - start;
         for index in 0..count {
-            let key = Key { seq: None, token: Some(start + index), ..entry.key.clone() };
-            let steps = if count == 1 {
-                Arc::clone(&entry.steps)
+            let position = Position { seq: None, token: Some(start + index), ..entry.position };
+            let kind = if count == 1 {
+                Arc::clone(&entry.kind)
             } else {
-                entry.steps.iter().cloned().chain([Step::Token { index, count }]).collect()
+                let steps = entry.kind.steps.iter().cloned().chain([Step::Token { index, count }]).collect();
+                Arc::new(Kind { steps, ..(*entry.kind).clone() })
             };
             let tokens = Some([start + index, start + index + 1]);
-            side.entries.push(Entry { key, tokens, steps, ..entry.clone() });
+            side.entries.push(Entry { position, kind, tokens, ..entry.clone() });
         }
     }
-    side.entries.sort_by_key(|entry| (entry.key.process, entry.key.token, entry.order));
+    side.entries.sort_by_key(|entry| (entry.position.process, entry.position.token, entry.order));
 }

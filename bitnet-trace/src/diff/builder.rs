@@ -9,16 +9,16 @@ use foldhash::fast::RandomState;
 use crate::error::Error;
 use crate::pieces::MOST_PROBLEMS;
 
+use super::entry::{Entry, Kind, Place};
 use super::head::{Hash, Head};
-use super::key::{Key, parts_of};
+use super::key::{Label, Position, parts_of};
 use super::map::{Mapped, NameMap};
-use super::side::{Entry, Place};
 use super::view::Step;
 
 /// Puts the entries of a side together.
 pub(crate) struct Builder<'m> {
     map: &'m NameMap,
-    texts: Texts,
+    kinds: Kinds,
     entries: Vec<Entry>,
     problems: Vec<Error>,
     ignored: usize,
@@ -31,7 +31,7 @@ impl<'m> Builder<'m> {
     pub(crate) fn new(map: &'m NameMap) -> Self {
         Self {
             map,
-            texts: Texts::default(),
+            kinds: Kinds::default(),
             entries: Vec::new(),
             problems: Vec::new(),
             ignored: 0,
@@ -57,46 +57,41 @@ impl<'m> Builder<'m> {
         {
             self.ignored += usize::from(parts.is_empty());
             for Mapped { stage, layer, seq, steps, .. } in parts {
-                let key = Key {
+                let position = Position {
                     process,
                     request: head.request,
                     seq: head.seq_index.or(seq),
                     token: None,
                     layer: head.layer_idx.or(layer),
-                    stage: self.texts.keep(stage),
-                    output: None,
-                    io: head.io().map(|io| self.texts.keep(io)),
                     call,
                 };
-                self.push(head, key, Arc::clone(steps), place);
+                self.push(head, position, [Some(stage), None, head.io()], steps, place);
             }
             return;
         }
         let parts = parts_of(&head.name, head.stage());
-        let key = Key {
+        let position = Position {
             process,
             request: head.request,
             seq: head.seq_index.or(parts.seq),
             token: None,
             layer: head.layer_idx.or(parts.layer),
-            stage: self.texts.keep(if head.is_weight() { &head.name } else { parts.stage }),
-            output: head.output().or(parts.output).map(|output| self.texts.keep(output)),
-            io: head.io().or(parts.io).map(|io| self.texts.keep(io)),
             call: if head.call > 0 { head.call } else { parts.call },
         };
-        self.push(head, key, Arc::clone(&self.as_recorded), place);
+        let stage = if head.is_weight() { &head.name } else { parts.stage };
+        let as_recorded = Arc::clone(&self.as_recorded);
+        let label = [Some(stage), head.output().or(parts.output), head.io().or(parts.io)];
+        self.push(head, position, label, &as_recorded, place);
     }
 
-    fn push(&mut self, head: &Head<'_>, key: Key, steps: Arc<[Step]>, place: Place) {
+    fn push(&mut self, head: &Head<'_>, position: Position, label: LabelRef<'_>, steps: &Arc<[Step]>, place: Place) {
         self.entries.push(Entry {
-            key,
+            position,
+            kind: self.kinds.keep(label, &head.dtype, &head.shape, steps),
             order: head.order.unwrap_or(u64::MAX),
             tokens: head.tokens,
-            shape: head.shape.as_slice().into(),
-            dtype: self.texts.keep(&head.dtype),
             hash: Hash::parse(&head.blake3),
             raw: head.raw_hash(),
-            steps,
             place,
         });
     }
@@ -127,8 +122,8 @@ impl<'m> Builder<'m> {
 
     /// The entries in execution order, the problems, and how many records the map left out.
     pub(crate) fn finish(mut self) -> (Vec<Entry>, Vec<Error>, usize) {
-        if !self.entries.is_sorted_by_key(|entry| (entry.key.process, entry.order)) {
-            self.entries.sort_by_key(|entry| (entry.key.process, entry.order));
+        if !self.entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
+            self.entries.sort_by_key(|entry| (entry.position.process, entry.order));
         }
         count_repeats(&mut self.entries);
         (self.entries, self.problems, self.ignored)
@@ -140,28 +135,47 @@ fn count_repeats(entries: &mut [Entry]) {
     let hasher = RandomState::default();
     let mut alone = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
     // Two keys of one hash, which is less likely than a fault of the machine, only cost the count.
-    if entries.iter().all(|entry| alone.insert(hasher.hash_one(&entry.key))) {
+    if entries.iter().all(|entry| alone.insert(hasher.hash_one(entry.identity()))) {
         return;
     }
-    let mut next: HashMap<Key, usize, RandomState> = HashMap::default();
+    let mut next: HashMap<(Position, Label), usize, RandomState> = HashMap::default();
     for entry in entries {
-        let next = next.entry(Key { call: 0, ..entry.key.clone() }).or_default();
-        entry.key.call = entry.key.call.max(*next);
-        *next = entry.key.call + 1;
+        let of = (Position { call: 0, ..entry.position }, entry.kind.label.clone());
+        let next = next.entry(of).or_default();
+        entry.position.call = entry.position.call.max(*next);
+        *next = entry.position.call + 1;
     }
 }
 
-/// Texts that many records share, kept once.
-#[derive(Default)]
-struct Texts(HashSet<Arc<str>, RandomState>);
+/// Stage, output and io; there is always a stage.
+type LabelRef<'a> = [Option<&'a str>; 3];
 
-impl Texts {
-    fn keep(&mut self, text: &str) -> Arc<str> {
-        if let Some(kept) = self.0.get(text) {
-            return Arc::clone(kept);
+/// What many records share, kept once.
+#[derive(Default)]
+struct Kinds {
+    hasher: RandomState,
+    /// By their hash; of two with the same the later one.
+    kept: HashMap<u64, Arc<Kind>, RandomState>,
+}
+
+impl Kinds {
+    fn keep(&mut self, label: LabelRef<'_>, dtype: &str, shape: &[usize], steps: &Arc<[Step]>) -> Arc<Kind> {
+        let hash = self.hasher.hash_one((label, dtype, shape, steps.as_ptr().addr()));
+        let [stage, output, io] = label;
+        let is_same = |kind: &Kind| {
+            let Label { stage: kept, output: kept_output, io: kept_io } = &kind.label;
+            [Some(&**kept), kept_output.as_deref(), kept_io.as_deref()] == label
+                && *kind.dtype == *dtype
+                && *kind.shape == *shape
+                && Arc::ptr_eq(&kind.steps, steps)
+        };
+        if let Some(kind) = self.kept.get(&hash).filter(|kind| is_same(kind)) {
+            return Arc::clone(kind);
         }
-        let kept: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&kept));
-        kept
+        let label =
+            Label { stage: stage.unwrap_or_default().into(), output: output.map(Arc::from), io: io.map(Arc::from) };
+        let kind = Arc::new(Kind { label, dtype: dtype.into(), shape: shape.into(), steps: Arc::clone(steps) });
+        self.kept.insert(hash, Arc::clone(&kind));
+        kind
     }
 }

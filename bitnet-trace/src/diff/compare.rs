@@ -4,19 +4,24 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::Tensor;
+use foldhash::fast::RandomState;
 
 use crate::pieces::MOST_PROBLEMS;
 use crate::record::TraceRecord;
 
 use super::align::{Aligned, agree_on_steps, align, by_token};
 use super::comparison::{Comparison, Details, Pair};
+use super::entry::Entry;
 use super::head::Hash;
 use super::key::Key;
 use super::metric::{is_float, smaller};
-use super::side::{Entry, Side};
+use super::side::Side;
 use super::verdict::{Cause, Difference, Origin, Verdict};
 use super::view::{Elements, Step, squeezed, view};
 use super::{DiffOptions, cause, estimate, metric};
+
+/// Pairs between two reports of progress.
+const BETWEEN: usize = 64;
 
 /// An error so many times that of every stage before was made here.
 const JUMP: f64 = 10.0;
@@ -47,7 +52,9 @@ pub(crate) fn compare<'a>(
     let mut pairs = Vec::with_capacity(all);
     for (done, aligned) in aligned.into_iter().enumerate() {
         pairs.push(walk.pair(aligned));
-        progress(done + 1, all);
+        if (done + 1).is_multiple_of(BETWEEN) || done + 1 == all {
+            progress(done + 1, all);
+        }
     }
     problems.append(&mut walk.problems);
     problems.truncate(MOST_PROBLEMS);
@@ -87,13 +94,15 @@ fn smallest_tolerance(pairs: &[Pair], only_common: bool) -> Option<f64> {
 }
 
 /// Where the reference has a tensor, by its hash: to find what was swapped or skipped.
-fn elsewhere(reference: &Side<'_>) -> HashMap<Hash, usize> {
-    let mut elsewhere = HashMap::new();
-    for (index, entry) in reference.entries.iter().enumerate() {
-        elsewhere.entry(entry.hash.clone()).or_insert(index);
+fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
+    let mut elsewhere = Elsewhere::with_capacity_and_hasher(reference.entries.len(), RandomState::default());
+    for entry in &reference.entries {
+        elsewhere.entry(&entry.hash).or_insert(entry);
     }
     elsewhere
 }
+
+type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
 /// Where a call stands, for its inputs.
 type Call = (u32, Option<u64>, Option<usize>, Option<usize>, Option<usize>, std::sync::Arc<str>, usize);
@@ -102,7 +111,7 @@ struct Walk<'s> {
     reference: &'s Side<'s>,
     trace: &'s Side<'s>,
     options: &'s DiffOptions,
-    elsewhere: OnceCell<HashMap<Hash, usize>>,
+    elsewhere: OnceCell<Elsewhere<'s>>,
     /// Whether all recorded inputs of a call match.
     inputs: HashMap<Call, bool>,
     /// Largest error of the pairs so far.
@@ -131,7 +140,7 @@ impl Walk<'_> {
                 (entry, (Verdict::OnlyTrace, Some(self.alone(entry, 1))))
             }
         };
-        let mut pair = Pair { key: entry.key.clone(), verdict, details: details.map(Box::new) };
+        let mut pair = Pair { key: entry.key(), verdict, details: details.map(Box::new) };
         self.place(&mut pair);
         pair
     }
@@ -186,10 +195,11 @@ impl Walk<'_> {
     }
 
     fn both(&mut self, reference: &Entry, trace: &Entry) -> (Verdict, Option<Details>) {
-        let as_recorded = reference.steps.is_empty() && trace.steps.is_empty();
-        let same_shape = reference.shape == trace.shape || squeezed(&reference.shape) == squeezed(&trace.shape);
+        let as_recorded = reference.kind.steps.is_empty() && trace.kind.steps.is_empty();
+        let same_shape =
+            reference.kind.shape == trace.kind.shape || squeezed(&reference.kind.shape) == squeezed(&trace.kind.shape);
         let raw = reference.raw.is_none() || trace.raw.is_none() || reference.raw == trace.raw;
-        let floats = [is_float(&reference.dtype), is_float(&trace.dtype)];
+        let floats = [is_float(&reference.kind.dtype), is_float(&trace.kind.dtype)];
         if as_recorded && reference.hash == trace.hash && raw && same_shape && floats[0] == floats[1] {
             return (Verdict::Identical, None);
         }
@@ -210,7 +220,7 @@ impl Walk<'_> {
             return (Verdict::Dtype, Some(details));
         }
         if as_recorded && !same_shape {
-            let mut dims = [squeezed(&reference.shape), squeezed(&trace.shape)];
+            let mut dims = [squeezed(&reference.kind.shape), squeezed(&trace.kind.shape)];
             for dims in &mut dims {
                 dims.sort_unstable();
             }
@@ -229,9 +239,10 @@ impl Walk<'_> {
 
     /// Two records that can differ in their elements alone.
     fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], details: &mut Details) -> Verdict {
-        let as_recorded = entries.iter().all(|entry| entry.steps.is_empty());
+        let as_recorded = entries.iter().all(|entry| entry.kind.steps.is_empty());
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
-        let limits = self.options.tolerance.limits(&entries[0].key.stage, entries[0].key.layer, smaller(dtypes));
+        let limits =
+            self.options.tolerance.limits(&entries[0].kind.label.stage, entries[0].position.layer, smaller(dtypes));
         let elements = self.elements(entries, records, details);
         let difference = match elements {
             Some(Ok([left, right])) => {
@@ -286,7 +297,7 @@ impl Walk<'_> {
             && let Some(found) = self.elsewhere.get_or_init(|| elsewhere(self.reference)).get(&entries[1].hash)
             && !matches!(details.cause, Some(Cause::AllZero))
         {
-            details.cause = Some(Cause::Equals(self.reference.entries[*found].key.to_string()));
+            details.cause = Some(Cause::Equals(found.key().to_string()));
         }
         details.difference = Some(difference);
         if within { Verdict::Within } else { Verdict::Diverged }
@@ -311,14 +322,14 @@ impl Walk<'_> {
             }
         }
         let [Some(left), Some(right)] = tensors else { return None };
-        let seen = view(&left, &entries[0].steps, &entries[1].shape)
-            .and_then(|left| Ok([left, view(&right, &entries[1].steps, &entries[0].shape)?]));
+        let seen = view(&left, &entries[0].kind.steps, &entries[1].kind.shape)
+            .and_then(|left| Ok([left, view(&right, &entries[1].kind.steps, &entries[0].kind.shape)?]));
         Some(seen)
     }
 
     fn tensor(&mut self, side: usize, entry: &Entry, record: &TraceRecord) -> Result<Option<Tensor>, String> {
-        let place = (entry.key.process, entry.order);
-        let again = entry.order != u64::MAX && matches!(entry.steps.last(), Some(Step::Token { .. }));
+        let place = (entry.position.process, entry.order);
+        let again = entry.order != u64::MAX && matches!(entry.kind.steps.last(), Some(Step::Token { .. }));
         if again
             && let Some((of, tensor)) = &self.last[side]
             && *of == place

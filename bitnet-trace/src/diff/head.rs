@@ -9,6 +9,7 @@ use crate::record::TraceRecord;
 
 /// The part of a record that is looked at first; the rest is passed over without being kept.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Head<'a> {
     #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,
@@ -39,15 +40,22 @@ pub(crate) struct Head<'a> {
     pub(crate) raw_blake3: Option<Text<'a>>,
     /// These two are asked for, as what has none is no record.
     #[allow(dead_code)]
-    rms: IgnoredAny,
+    pub(crate) rms: IgnoredAny,
     #[allow(dead_code)]
-    num_elements: IgnoredAny,
+    pub(crate) num_elements: IgnoredAny,
 }
 
 /// Borrowed where the JSON has no escapes, which `Option<Cow>` alone never is.
 #[derive(Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
 
 impl Head<'_> {
     pub(crate) fn io(&self) -> Option<&str> {
@@ -74,7 +82,7 @@ impl Head<'_> {
 
 impl<'a> From<&'a TraceRecord> for Head<'a> {
     fn from(record: &'a TraceRecord) -> Self {
-        let borrowed = |text: &'a Option<String>| text.as_deref().map(|text| Text(Cow::Borrowed(text)));
+        let borrowed = |text: &'a Option<String>| text.as_deref().map(Text::from);
         Self {
             name: Cow::Borrowed(&record.name),
             shape: record.shape.clone(),
@@ -96,19 +104,30 @@ impl<'a> From<&'a TraceRecord> for Head<'a> {
     }
 }
 
+/// The value of every hex digit, 255 for what is none.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value as usize];
+        nibbles[digit as usize] = value;
+        nibbles[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    nibbles
+};
+
 impl Hash {
     pub(crate) fn parse(text: &str) -> Self {
+        let Ok(digits) = <&[u8; 64]>::try_from(text.as_bytes()) else { return Self::Text(text.into()) };
         let mut bytes = [0; 32];
-        let digits = text.as_bytes().as_chunks::<2>();
-        let whole = digits.0.len() == bytes.len() && digits.1.is_empty();
-        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        for (byte, [high, low]) in bytes.iter_mut().zip(digits.0) {
-            match (nibble(*high), nibble(*low)) {
-                (Some(high), Some(low)) if whole => *byte = high << 4 | low,
-                _ => return Self::Text(text.into()),
-            }
+        let mut invalid = 0;
+        for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let (high, low) = (NIBBLES[usize::from(*high)], NIBBLES[usize::from(*low)]);
+            invalid |= high | low;
+            *byte = high << 4 | low;
         }
-        if whole { Self::Bytes(bytes) } else { Self::Text(text.into()) }
+        if invalid < 16 { Self::Bytes(bytes) } else { Self::Text(text.into()) }
     }
 }
 

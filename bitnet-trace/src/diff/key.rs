@@ -31,7 +31,34 @@ pub struct Key {
     pub call: usize,
 }
 
+/// The numbers of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) process: u32,
+    pub(crate) request: Option<u64>,
+    pub(crate) seq: Option<usize>,
+    pub(crate) token: Option<usize>,
+    pub(crate) layer: Option<usize>,
+    pub(crate) call: usize,
+}
+
+/// The texts of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Label {
+    pub(crate) stage: Arc<str>,
+    pub(crate) output: Option<Arc<str>>,
+    pub(crate) io: Option<Arc<str>>,
+}
+
 impl Key {
+    pub(crate) fn new(position: Position, label: &Label) -> Self {
+        let Position { process, request, seq, token, layer, call } = position;
+        let Label { stage, output, io } = label.clone();
+        Self { process, request, seq, token, layer, stage, output, io, call }
+    }
+}
+
+impl Label {
     pub(crate) fn is_weight(&self) -> bool {
         self.io.as_deref() == Some("weight")
     }

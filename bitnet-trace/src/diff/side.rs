@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -19,10 +18,10 @@ use crate::read::Trace;
 use crate::record::TraceRecord;
 
 use super::builder::Builder;
-use super::head::{Hash, Head};
-use super::key::Key;
+use super::entry::{Entry, Place};
+use super::head::Head;
 use super::map::NameMap;
-use super::view::Step;
+use super::scan;
 
 /// Records, with what they are aligned by.
 pub(crate) struct Side<'a> {
@@ -37,29 +36,6 @@ pub(crate) struct Side<'a> {
 enum Source<'a> {
     Trace(&'a Trace),
     Files(Files),
-}
-
-/// What is kept of a record.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) key: Key,
-    pub(crate) order: u64,
-    pub(crate) tokens: Option<[usize; 2]>,
-    pub(crate) shape: Box<[usize]>,
-    pub(crate) dtype: Arc<str>,
-    pub(crate) hash: Hash,
-    pub(crate) raw: Option<Box<Hash>>,
-    /// What is done to the tensor before it is compared.
-    pub(crate) steps: Arc<[Step]>,
-    pub(crate) place: Place,
-}
-
-/// Where the whole record is: of a trace in memory `at` is its index, of files its first byte.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    file: u32,
-    length: u32,
-    at: u64,
 }
 
 /// Record files, read again at any place.
@@ -112,9 +88,16 @@ impl Side<'static> {
         let places = if path.is_file() { vec![path.to_owned()] } else { places(path)? };
         for (process, place) in places.iter().enumerate() {
             pieces(place, &mut |piece| {
-                let head = piece.and_then(|piece| Ok((piece.parse()?, files.place(&piece))));
-                match head {
-                    Ok((head, place)) => builder.add(&head, number(process), place),
+                let process = number(process);
+                let piece = match piece {
+                    Ok(piece) => piece,
+                    Err(problem) => return builder.problem(problem),
+                };
+                if let Some(head) = scan::head(piece.bytes) {
+                    return builder.add(&head, process, files.place(&piece));
+                }
+                match piece.parse() {
+                    Ok(head) => builder.add(&head, process, files.place(&piece)),
                     Err(problem) => builder.problem(problem),
                 }
             })?;
@@ -128,7 +111,7 @@ impl Side<'static> {
 
 impl Files {
     fn place(&mut self, piece: &Piece<'_>) -> Place {
-        if self.paths.last().is_none_or(|last| last != piece.path) {
+        if self.paths.last().is_none_or(|last| last.as_os_str() != piece.path.as_os_str()) {
             self.paths.push(piece.path.to_owned());
         }
         Place { file: number(self.paths.len() - 1), length: number(piece.bytes.len()), at: piece.offset }

@@ -1,0 +1,48 @@
+//! What is kept of a record: where it stands, and what it shares with the records of other steps.
+
+use std::sync::Arc;
+
+use super::head::Hash;
+use super::key::{Key, Label, Position};
+use super::view::Step;
+
+/// What is kept of a record.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) position: Position,
+    pub(crate) kind: Arc<Kind>,
+    pub(crate) order: u64,
+    pub(crate) tokens: Option<[usize; 2]>,
+    pub(crate) hash: Hash,
+    pub(crate) raw: Option<Box<Hash>>,
+    pub(crate) place: Place,
+}
+
+/// What the records of one tensor have in common in every layer and step.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    pub(crate) label: Label,
+    pub(crate) dtype: Box<str>,
+    pub(crate) shape: Box<[usize]>,
+    /// What is done to the tensor before it is compared.
+    pub(crate) steps: Arc<[Step]>,
+}
+
+/// Where the whole record is: of a trace in memory `at` is its index, of files its first byte.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) file: u32,
+    pub(crate) length: u32,
+    pub(crate) at: u64,
+}
+
+impl Entry {
+    pub(crate) fn key(&self) -> Key {
+        Key::new(self.position, &self.kind.label)
+    }
+
+    /// The key without making it.
+    pub(crate) fn identity(&self) -> (Position, &Label) {
+        (self.position, &self.kind.label)
+    }
+}

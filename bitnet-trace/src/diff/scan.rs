@@ -1,0 +1,310 @@
+//! The head of a record in one pass over a line of plain form, as programs write them.
+//!
+//! Most of a line is hash, sketch and statistics, which `serde_json` looks through byte by byte.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+use serde::de::IgnoredAny;
+
+use super::head::{Head, Text};
+
+/// Bytes that a key may have: `num_elements` is the longest, with its quote.
+const LONGEST: usize = 13;
+
+/// The head of a record of known fields, without escapes, nulls among them, negative layers and nested objects;
+/// `None` for every other line, be it a record or not. What is found is what `serde_json` finds.
+pub(crate) fn head(line: &[u8]) -> Option<Head<'_>> {
+    let mut scanner = Scanner { rest: line };
+    let (mut name, mut shape, mut dtype, mut blake3) = (None, None, None, None);
+    let (mut rms, mut num_elements) = (None, None);
+    let (mut seq_index, mut layer_idx, mut stage, mut order, mut call) = (None, None, None, None, None);
+    let (mut output, mut io, mut request, mut tokens, mut raw_blake3) = (None, None, None, None, None);
+    scanner.eat(b'{')?;
+    loop {
+        let key = scanner.key()?;
+        match key {
+            b"name" => once(&mut name, scanner.text()?)?,
+            b"shape" => once(&mut shape, scanner.list()?)?,
+            b"dtype" => once(&mut dtype, scanner.text()?)?,
+            b"blake3" => once(&mut blake3, scanner.text()?)?,
+            b"rms" => once(&mut rms, scanner.skip()?)?,
+            b"num_elements" => once(&mut num_elements, scanner.skip()?)?,
+            b"seq_index" | b"seq" => once(&mut seq_index, scanner.size()?)?,
+            b"layer_idx" | b"layer" => once(&mut layer_idx, scanner.size()?)?,
+            b"stage" => once(&mut stage, scanner.text()?)?,
+            b"order" => once(&mut order, scanner.whole()?)?,
+            b"call" => once(&mut call, scanner.size()?)?,
+            b"output" => once(&mut output, scanner.text()?)?,
+            b"io" => once(&mut io, scanner.text()?)?,
+            b"request" => once(&mut request, scanner.whole()?)?,
+            b"tokens" => once(&mut tokens, scanner.two()?)?,
+            b"raw_blake3" => once(&mut raw_blake3, scanner.text()?)?,
+            b"min" | b"max" | b"mean" | b"zero_count" | b"sketch" | b"rows" | b"values" | b"site" | b"device" => {
+                scanner.skip()?;
+            }
+            _ => return None,
+        }
+        if scanner.eat(b',').is_none() {
+            break;
+        }
+    }
+    scanner.eat(b'}')?;
+    if !scanner.rest.is_empty() {
+        return None;
+    }
+    let (rms, num_elements) = (rms.map(|()| IgnoredAny)?, num_elements.map(|()| IgnoredAny)?);
+    Some(Head {
+        name: Cow::Borrowed(name?),
+        shape: shape?,
+        dtype: Cow::Borrowed(dtype?),
+        blake3: Cow::Borrowed(blake3?),
+        seq_index,
+        layer_idx,
+        stage: stage.map(Text::from),
+        order,
+        call: call.unwrap_or_default(),
+        output: output.map(Text::from),
+        io: io.map(Text::from),
+        request,
+        tokens,
+        raw_blake3: raw_blake3.map(Text::from),
+        rms,
+        num_elements,
+    })
+}
+
+/// A field that is there twice is left to `serde_json` to refuse.
+fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
+    field.replace(value).is_none().then_some(())
+}
+
+/// Whether all eight are decimal digits: 0x30 to 0x39, which stay below 0x40 with 6 added.
+fn are_digits(chunk: [u8; 8]) -> bool {
+    let high = |bytes: u64| bytes & 0xf0f0_f0f0_f0f0_f0f0;
+    let bytes = u64::from_le_bytes(chunk);
+    high(bytes) == 0x3030_3030_3030_3030 && high(bytes + 0x0606_0606_0606_0606) == 0x3030_3030_3030_3030
+}
+
+/// What is left of a line. Each function takes what it is called for, with the spaces behind it, or gives up.
+struct Scanner<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Scanner<'a> {
+    fn eat(&mut self, byte: u8) -> Option<()> {
+        self.rest = self.rest.strip_prefix(&[byte])?;
+        self.spaces();
+        Some(())
+    }
+
+    fn spaces(&mut self) {
+        while let [b' ', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+    }
+
+    /// A key with its colon; short, and whatever stands in it.
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest.strip_prefix(b"\"")?;
+        let (key, rest) = rest.split_at(rest.iter().take(LONGEST).position(|byte| *byte == b'"')?);
+        self.rest = &rest[1..];
+        self.spaces();
+        self.eat(b':')?;
+        Some(key)
+    }
+
+    /// A string without escapes.
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest.strip_prefix(b"\"")?;
+        let (text, rest) = rest.split_at(memchr(b'"', rest)?);
+        let special = |byte| u8::from(byte < b' ') | u8::from(byte == b'\\');
+        if text.iter().fold(0, |found, byte| found | special(*byte)) != 0 {
+            return None;
+        }
+        self.rest = rest;
+        self.eat(b'"')?;
+        Some(text)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    /// The digits that come next; none is no number.
+    fn digits(&mut self) -> Option<&'a [u8]> {
+        let mut end = 0;
+        while self.rest[end..].first_chunk().is_some_and(|chunk| are_digits(*chunk)) {
+            end += 8;
+        }
+        end += self.rest[end..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        (!digits.is_empty()).then_some(digits)
+    }
+
+    /// Digits that do not begin with a needless 0.
+    fn integer(&mut self) -> Option<&'a [u8]> {
+        self.digits().filter(|digits| digits.len() == 1 || digits[0] != b'0')
+    }
+
+    /// A whole number that fits every integer type of 64 bits.
+    fn whole(&mut self) -> Option<u64> {
+        let digits = self.integer().filter(|digits| digits.len() <= 18)?;
+        self.after_number()?;
+        Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    }
+
+    fn size(&mut self) -> Option<usize> {
+        self.whole().and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// What may stand behind a value.
+    fn after_number(&mut self) -> Option<()> {
+        self.spaces();
+        matches!(self.rest.first(), Some(b',' | b']' | b'}')).then_some(())
+    }
+
+    /// Whole numbers.
+    fn list(&mut self) -> Option<Vec<usize>> {
+        let mut list = Vec::with_capacity(4);
+        self.eat(b'[')?;
+        if self.eat(b']').is_some() {
+            return Some(list);
+        }
+        loop {
+            list.push(self.size()?);
+            if self.eat(b',').is_none() {
+                self.eat(b']')?;
+                return Some(list);
+            }
+        }
+    }
+
+    /// Two whole numbers.
+    fn two(&mut self) -> Option<[usize; 2]> {
+        self.eat(b'[')?;
+        let first = self.size()?;
+        self.eat(b',')?;
+        let second = self.size()?;
+        self.eat(b']')?;
+        Some([first, second])
+    }
+
+    /// A value that is not looked at.
+    fn skip(&mut self) -> Option<()> {
+        match self.rest.first()? {
+            b'"' => self.bytes().map(|_| ()),
+            b'[' => self.skip_list(),
+            b'n' => {
+                self.rest = self.rest.strip_prefix(b"null")?;
+                self.after_number()
+            }
+            _ => self.skip_number(),
+        }
+    }
+
+    /// Strings and numbers, but no further lists.
+    fn skip_list(&mut self) -> Option<()> {
+        self.eat(b'[')?;
+        if self.eat(b']').is_some() {
+            return Some(());
+        }
+        loop {
+            if self.rest.first() == Some(&b'[') {
+                return None;
+            }
+            self.skip()?;
+            if self.eat(b',').is_none() {
+                return self.eat(b']');
+            }
+        }
+    }
+
+    fn skip_number(&mut self) -> Option<()> {
+        self.skip_byte(|byte| byte == b'-');
+        self.integer()?;
+        if self.skip_byte(|byte| byte == b'.') {
+            self.digits()?;
+        }
+        if self.skip_byte(|byte| matches!(byte, b'e' | b'E')) {
+            self.skip_byte(|byte| matches!(byte, b'+' | b'-'));
+            self.digits()?;
+        }
+        self.after_number()
+    }
+
+    fn skip_byte(&mut self, is: impl Fn(u8) -> bool) -> bool {
+        match self.rest {
+            [first, rest @ ..] if is(*first) => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{any, proptest};
+    use proptest::sample::Index;
+
+    use super::super::head::Head;
+    use super::head;
+
+    /// As this library writes records, as Python's `json` does, and in other forms.
+    const LINES: [&str; 6] = [
+        r#"{"name":"t1/blk0/q_proj","shape":[1,2,2560],"dtype":"F32","blake3":"00ff","rms":0.12300331964360307,"num_elements":5120,"seq_index":1,"layer_idx":0,"stage":"q_proj","order":17,"call":2,"output":"x","io":"in","request":3,"tokens":[5,7],"min":-1.5e-7,"max":null,"mean":1E+3,"zero_count":4,"sketch":"AACAPw==","rows":["0011","2233"],"values":"values/0.safetensors","raw_blake3":"ab","site":"src/model.rs:7 q_proj","device":"cuda:0"}"#,
+        r#"{"name": "x", "shape": [ ], "dtype": "BF16", "blake3": "", "rms": null, "num_elements": 0, "seq": 0, "layer": 4 }"#,
+        r#"{"name":"a\nb","shape":[1],"dtype":"F32","blake3":"00","rms":1,"num_elements":1,"layer":-1,"extra":{"a":[1,[2]]}}"#,
+        r#"{"name":"a","shape":[01],"dtype":"F32","blake3":"00","rms":1.,"num_elements":1,"rows":[]}"#,
+        r#"{"name":"a","shape":[18446744073709551615],"dtype":"F32","blake3":"é","rms":0.0,"num_elements":1,"stage":null}"#,
+        r#"{"name":"a","name":"b","seq":1,"seq_index":1,"shape":[1],"dtype":"F32","blake3":"00","rms":0.0,"num_elements":1}"#,
+    ];
+
+    /// What this finds, `serde_json` finds too.
+    fn agrees(line: &[u8]) -> bool {
+        let Some(found) = head(line) else { return false };
+        let expected: Head<'_> = serde_json::from_slice(line)
+            .unwrap_or_else(|error| panic!("{} was read, but {error}", String::from_utf8_lossy(line)));
+        assert_eq!(found, expected);
+        true
+    }
+
+    #[test]
+    fn plain_lines_are_read_and_others_left() {
+        let read: Vec<bool> = LINES.iter().map(|line| agrees(line.as_bytes())).collect();
+        assert_eq!(read, [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn the_beginning_of_a_record_is_none() {
+        for line in &LINES[..2] {
+            for end in 0..line.len() {
+                let part = &line.as_bytes()[..end];
+                assert!(head(part).is_none(), "{}", String::from_utf8_lossy(part));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_lines_are_read_as_by_serde_json(
+            line in any::<Index>(), edits in vec((any::<Index>(), any::<Index>(), any::<Option<Index>>()), 1..4),
+        ) {
+            let mut bytes = line.get(&LINES).as_bytes().to_vec();
+            let pool: Vec<u8> = br#"{}[]",:0123456789.eE+-null\ "#.iter().copied().chain([0, 9, 10, 0x7f, 0xc3, 0xff]).collect();
+            for (at, from, other) in edits {
+                let at = at.index(bytes.len());
+                match other {
+                    Some(other) if other.index(2) == 0 => bytes.insert(at, *from.get(&pool)),
+                    Some(_) => bytes[at] = *from.get(&pool),
+                    None => drop(bytes.remove(at)),
+                }
+            }
+            agrees(&bytes);
+        }
+    }
+}
