@@ -1,0 +1,131 @@
+//! What is said of a pair.
+
+use bitnet_trace::{Cause, Comparison, Origin, Tolerance, TraceContext, Verdict, diff, tap};
+use candle_core::{DType, Device, Tensor};
+
+use crate::{compare, noise, of, tensor, trace};
+
+#[test]
+fn verdicts() {
+    let x = tensor(&noise(1, 64));
+    let near = (&x * 1.000_001).expect("scaled");
+    let nan = |at: usize| {
+        let mut values = noise(1, 64);
+        values[at] = f32::NAN;
+        tensor(&values)
+    };
+    let integers = Tensor::new(&[1u32, 2], &Device::Cpu).expect("a tensor");
+    let row = x.reshape((1, 64)).expect("a row");
+    let square = x.reshape((8, 8)).expect("a square");
+    let cases = [
+        (&x, &x, Verdict::Identical),
+        (&x, &row, Verdict::Identical),
+        (&x, &near, Verdict::Within),
+        (&x, &(&x * 2.0).expect("scaled"), Verdict::Diverged),
+        (&x, &square, Verdict::Shape),
+        (&integers, &tensor(&[1.0, 2.0]), Verdict::Dtype),
+        (&x, &nan(3), Verdict::Nonfinite),
+        (&nan(3), &x, Verdict::Nonfinite),
+        (&nan(3), &nan(3), Verdict::Identical),
+    ];
+    for capture in ["sketch", "sketch,values"] {
+        for (a, b, expected) in &cases {
+            let comparison = compare(&of(capture, &[("x", a)]), &of(capture, &[("x", b)]));
+            assert_eq!(comparison.pairs[0].verdict, *expected, "{capture}\n{comparison}");
+        }
+    }
+    // With values the place counts too.
+    let moved = compare(&of("values", &[("x", &nan(3))]), &of("values", &[("x", &nan(4))]));
+    assert_eq!(moved.pairs[0].verdict, Verdict::Nonfinite, "{moved}");
+    // f32 cannot tell these apart, their own bytes can.
+    let wide = |value: i64| Tensor::new(&[value], &Device::Cpu).expect("a tensor");
+    let raw = compare(&of("sketch", &[("x", &wide(1 << 24))]), &of("sketch", &[("x", &wide((1 << 24) + 1))]));
+    assert_eq!(raw.pairs[0].verdict, Verdict::Diverged, "{raw}");
+}
+
+#[test]
+fn numbers_and_the_tolerance_that_would_do() {
+    let (a, b) = (tensor(&[3.0, 4.0, 0.0, 1.0]), tensor(&[3.0, 4.5, 0.0, 1.0]));
+    let comparison = compare(&of("values", &[("x", &a)]), &of("values", &[("x", &b)]));
+    let details = comparison.first_divergence().expect("one").details.clone().expect("details");
+    let difference = details.difference.expect("numbers");
+    let expected = 0.5 / 26f64.sqrt();
+    assert!((difference.rel_l2.expect("known") - expected).abs() < 1e-12);
+    let worst = difference.worst.expect("known");
+    assert_eq!((worst.index, worst.reference, worst.trace), (vec![1], 4.0, 4.5));
+    assert_eq!((difference.max_abs, difference.max_rel, difference.mean_abs), (Some(0.5), Some(0.125), Some(0.125)));
+    assert_eq!((difference.max_ulp, difference.differing), (Some(1 << 20), Some(1)));
+    let smallest = comparison.smallest_tolerance.expect("one would do");
+    let again = diff(&of("values", &[("x", &a)]), &of("values", &[("x", &b)]), &Tolerance::rel_l2(smallest));
+    assert!(again.matches());
+    // bf16 against f32: held to the coarser type, and named what it is.
+    let coarse = tensor(&noise(7, 64)).to_dtype(DType::BF16).expect("rounded");
+    let rounding =
+        diff(&of("values", &[("x", &tensor(&noise(7, 64)))]), &of("values", &[("x", &coarse)]), &Tolerance::default());
+    assert_eq!(rounding.pairs[0].verdict, Verdict::Within, "{rounding}");
+    let numbers = rounding.pairs[0].details.as_ref().and_then(|details| details.difference.clone()).expect("numbers");
+    assert_eq!(numbers.rounding, Some("BF16"));
+}
+
+#[test]
+fn recorded_inputs_tell_the_culprit() {
+    let run = |input: f32, output: f32| {
+        trace("values", || {
+            #[bitnet_trace::traced(stage = "proj", inputs(x))]
+            fn proj(x: &Tensor, output: f32) -> Tensor {
+                let _ = x;
+                tensor(&[output, 1.0])
+            }
+            proj(&tensor(&[input, 1.0]), output);
+        })
+    };
+    let origin = |comparison: &Comparison| {
+        let last = comparison.pairs.last().expect("a pair").details.clone().expect("details");
+        last.origin
+    };
+    assert_eq!(origin(&compare(&run(1.0, 2.0), &run(1.0, 3.0))), Some(Origin::InputsMatch));
+    assert_eq!(origin(&compare(&run(1.0, 2.0), &run(1.5, 3.0))), Some(Origin::InputsDiffer));
+}
+
+/// Without recorded inputs the growth of the error tells what made it and what was given it.
+#[test]
+fn the_growth_of_the_error_tells_the_culprit() {
+    let x = tensor(&noise(1, 64));
+    let off = |by: f64| (&x + (tensor(&noise(2, 64)) * by).expect("scaled")).expect("added");
+    let nan = tensor(&[f32::NAN; 64]);
+    // Noise, far more of it, a little more.
+    let (noisy, wrong, grown) = (off(1e-4), off(0.1), off(0.3));
+    for capture in ["sketch", "values"] {
+        let reference = of(capture, &["a", "b", "c", "d", "e"].map(|stage| (stage, &x)));
+        let stages = [("a", &noisy), ("b", &wrong), ("c", &grown), ("d", &nan), ("e", &nan)];
+        let comparison = compare(&reference, &of(capture, &stages));
+        let details = comparison.pairs.iter().map(|pair| pair.details.clone().expect("details"));
+        let (origins, causes): (Vec<_>, Vec<_>) = details.map(|details| (details.origin, details.cause)).unzip();
+        let [jumps, there] = [Some(Origin::ErrorJumps), Some(Origin::ErrorWasThere)];
+        assert_eq!(origins, [jumps, jumps, there, jumps, there], "{capture}\n{comparison}");
+        let not_finite = [Some(Cause::NonfiniteBorn), Some(Cause::NonfiniteInherited)];
+        assert_eq!(causes[3..], not_finite, "{capture}\n{comparison}");
+        assert_eq!(causes[..3], [None, None, None], "{capture}\n{comparison}");
+    }
+}
+
+#[test]
+fn rules_of_a_tolerance_hold_in_their_order() {
+    let tolerance: Tolerance =
+        "[[rule]]\nstage = \"attn_*\"\nlayer = \"1\"\nrel_l2 = 1.0\n[[rule]]\nstage = \"attn_*\"\nmax_abs = 0.25\n"
+            .parse()
+            .expect("rules");
+    let run = |change: f32| {
+        trace("values", || {
+            for layer in [0, 1] {
+                let _layer = TraceContext::layer(layer).enter();
+                tap("attn_norm", &tensor(&[1.0, 1.0 + change]));
+            }
+            tap("logits", &tensor(&[1.0, 2.0]));
+        })
+    };
+    let verdicts =
+        |change| diff(&run(0.0), &run(change), &tolerance).pairs.iter().map(|pair| pair.verdict).collect::<Vec<_>>();
+    assert_eq!(verdicts(0.2), [Verdict::Within, Verdict::Within, Verdict::Identical]);
+    assert_eq!(verdicts(0.3), [Verdict::Diverged, Verdict::Within, Verdict::Identical]);
+}
