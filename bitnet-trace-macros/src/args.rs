@@ -1,4 +1,4 @@
-//! The attribute's arguments: `stage = "..."`, `layer = expr`, `seq = expr`, `crate = path`.
+//! The attribute's arguments, `KEYS`: each at most once, in any order.
 
 use proc_macro2::Ident;
 use syn::ext::IdentExt;

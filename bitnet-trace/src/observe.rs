@@ -14,7 +14,7 @@ use crate::traced::Traced;
 #[diagnostic::on_unimplemented(
     message = "`#[traced]` cannot record a return value of type `{Self}`: it holds no tensor",
     label = "expected a `Tensor`, or an `Option`, `Result`, tuple, `Vec`, array, map or boxed future of tensors",
-    note = "a type of your own can implement `bitnet_trace::Traced`"
+    note = "a type of your own can derive or implement `bitnet_trace::Traced`"
 )]
 pub trait Observe {
     /// Gives the value back, recorded or about to be.

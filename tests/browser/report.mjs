@@ -57,6 +57,15 @@ const inked = (page) => page.evaluate(() => {
   // A pair of the list is shown, its step is chosen.
   await page.locator("#list tr").last().click();
   assert.notEqual(await page.inputValue("#step"), "");
+  // What a trace holds is shown as text, and is no part of the page.
+  await page.fill("#stage", "*script*");
+  await page.locator("#list tr").first().click();
+  assert.match(await page.textContent("#pair"), /<img src=x/);
+  assert.match(await page.textContent("#runs"), /<img src=x/);
+  assert.equal(await page.locator("img").count(), 0);
+  assert.doesNotMatch(await page.title(), /taken over/);
+  await page.fill("#stage", "");
+  await page.locator("#list tr").last().click();
   // The runs side by side, what differs first.
   assert.match(await page.locator("#runs tr").nth(1).textContent(), /≠/);
   await shot(page, "light");

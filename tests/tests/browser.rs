@@ -19,21 +19,25 @@ fn report(reference: &Path, trace: &Path, page: &Path) {
     std::fs::write(page, html.to_string()).expect("written");
 }
 
-/// A run of the embedded model; a fault makes its last layer's queries too large.
+/// What would run in a page that does not escape it.
+const MARKUP: &str = "</script><img src=x onerror=\"document.title='taken over'\">";
+
+/// Three steps of the embedded model, each with two stages of the program's own: one that a fault
+/// makes too large in the second step, one whose name is markup.
 fn run(directory: &Path, fault: Option<f64>) {
     let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
     let session = TraceSession::builder().dir(directory).capture("sketch,values").start().expect("a session");
     session.in_scope(|| {
-        bitnet_trace::annotate_run("prompt", if fault.is_some() { "12+35=" } else { "12+34=" });
+        bitnet_trace::annotate_run("prompt", if fault.is_some() { "12+35=" } else { MARKUP });
         let mut cache = bitnet_models::KvCache::new(model.config());
         for step in 0..3 {
             let _ = model.forward_incremental(step + 3, &mut cache).expect("a step");
-            // A stage of the program's own, wrong in the second step.
             let _scope = TraceContext::seq(step as usize).with_layer(1).enter();
             let values = [1f32, 2.0, -3.0, 0.5];
             let factor = fault.filter(|_| step == 1).unwrap_or(1.0);
             let x = Tensor::new(&values, &candle_core::Device::Cpu).and_then(|x| x * factor).expect("a tensor");
             tap("q_extra", &x);
+            tap(MARKUP, &x);
         }
     });
     session.finish().expect("nothing lost");

@@ -1,7 +1,7 @@
 //! What compiles (`ui/ok`), and what the compiler says of what does not (`ui/err`, messages pinned).
 //!
-//! The messages are those of the compiler named here; with another one the files that are to fail
-//! must fail, whatever is said. `TRYBUILD=overwrite` writes the messages anew.
+//! The messages are those of the compiler named here; with another one, which words them otherwise,
+//! only what compiles is tested. `TRYBUILD=overwrite` writes the messages anew.
 
 use std::process::Command;
 

@@ -1,0 +1,162 @@
+//! Faults of every kind, one stage each, injected into a run of the embedded model: the first
+//! divergence is the stage at fault, and a cause that is named is the right one.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+mod model;
+
+use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
+use bitnet_models::{KvCache, Transformer, tiny};
+use bitnet_trace::{Cause, Tolerance, Trace, TraceSession, Verdict, diff, tap};
+use candle_core::{Device, Tensor};
+
+use model::{DECODED, Fault, Model};
+
+fn trace(capture: &str, fault: Option<Fault>) -> Trace {
+    let session = TraceSession::builder().in_memory().capture(capture).start().expect("a session");
+    session.in_scope(|| Model::new(fault).run().expect("it runs"));
+    session.finish().expect("nothing lost")
+}
+
+/// Every fault, with the cause that the values show; none where they show none for certain.
+fn faults() -> Vec<(Fault, Option<Cause>)> {
+    let at = |what, stage, layer, step| Fault { what, stage, layer, step };
+    let equals = |name: &str| Some(Cause::Equals(name.to_owned()));
+    let (zero, one) = (Some(0), Some(1));
+    vec![
+        (at("wrong base", "q_rope", zero, 0), None),
+        (at("wrong base", "k_rope", one, 0), None),
+        (at("interleaved", "q_rope", one, 0), None),
+        (at("interleaved", "k_rope", zero, 2), None),
+        (at("turned backwards", "q_rope", zero, 0), None),
+        (at("position off by one", "q_rope", zero, 0), None),
+        (at("position off by one", "k_rope", zero, 3), None),
+        (at("missing", "k_rope", one, 0), None),
+        (at("scale inverted", "q_proj", zero, 0), Some(Cause::Ratio(0.125))),
+        (at("scale inverted", "o_proj", one, 1), Some(Cause::Ratio(0.125))),
+        (at("scale missing", "v_proj", one, 0), Some(Cause::Ratio(37.5))),
+        (at("scale missing", "down_proj", zero, 4), Some(Cause::Ratio(37.5))),
+        (at("other sign", "up_proj", one, 0), Some(Cause::SignFlipped)),
+        (at("transposed weight", "q_proj", one, 0), None),
+        (at("halves of the heads exchanged", "k_proj", zero, 0), Some(Cause::Permuted)),
+        (at("last channel lost", "o_proj", zero, 0), None),
+        (at("all zero", "v_proj", zero, 2), Some(Cause::AllZero)),
+        (at("one scale for all tokens", "gate_proj", zero, 0), None),
+        (at("swapped", "gate_proj", zero, 0), equals("t0/blk0/up_proj")),
+        (at("not recorded", "v_proj", one, 2), Some(Cause::MissingStage)),
+        (at("other shape", "k_proj", one, 0), None),
+        (at("other type", "up_proj", zero, 0), None),
+        (at("missing", "attn_sub_norm", zero, 0), equals("t0/blk0/attn_ctx")),
+        (at("missing", "ffn_sub_norm", one, 3), equals("t3/blk1/ffn_act")),
+        (at("missing", "final_norm", None, 0), equals("t0/blk1/block_out")),
+        (at("large epsilon", "attn_norm", zero, 0), None),
+        (at("mean taken away", "ffn_norm", one, 0), None),
+        (at("over all tokens", "attn_norm", one, 0), None),
+        (at("NaN", "attn_norm", one, 0), Some(Cause::NonfiniteBorn)),
+        (at("infinity", "ffn_norm", zero, 1), Some(Cause::NonfiniteBorn)),
+        (at("one sign", "ffn_sub_norm", zero, 0), Some(Cause::SignsFlipped(1))),
+        (at("rounded to f16", "attn_norm", zero, 0), Some(Cause::RoundedTo("F16"))),
+        (at("rounded to bf16", "ffn_norm", one, 2), Some(Cause::RoundedTo("BF16"))),
+        (at("stale key", "attn_scores_softmax", zero, 3), None),
+        (at("stale value", "attn_ctx", one, 3), None),
+        (at("scale missing", "attn_scores_softmax", one, 0), None),
+        (at("no mask", "attn_scores_softmax", zero, 0), None),
+        (at("mask off by one", "attn_scores_softmax", zero, 0), None),
+        (at("heads repeated in turn", "attn_scores_softmax", one, 1), None),
+        (at("heads not put back", "attn_ctx", zero, 0), Some(Cause::Permuted)),
+        (at("missing", "attn_residual", zero, 0), equals("t0/blk0/o_proj")),
+        (at("missing", "block_out", one, 0), equals("t0/blk1/down_proj")),
+        (at("residual of the input", "block_out", zero, 0), None),
+        (at("not squared", "ffn_act", zero, 0), None),
+        (at("silu", "ffn_act", one, 1), None),
+        (at("all zero", "ffn_act", one, 0), Some(Cause::AllZero)),
+        (at("gate alone", "ffn_act", zero, 2), None),
+        (at("next token", "embeddings", None, 1), equals("t2/embeddings")),
+        (at("scaled by the root of the width", "embeddings", None, 0), Some(Cause::Ratio(128f64.sqrt()))),
+        (at("twice", "logits", None, 0), Some(Cause::Ratio(2.0))),
+        (at("shifted by a token", "logits", None, 0), Some(Cause::ShiftedByTokens(1))),
+        (at("permuted vocabulary", "logits", None, 1), Some(Cause::Permuted)),
+        (at("one channel off", "logits", None, 0), None),
+    ]
+}
+
+fn same_cause(found: Option<&Cause>, expected: Option<&Cause>) -> bool {
+    match (found, expected) {
+        (Some(Cause::Ratio(found)), Some(Cause::Ratio(expected))) => (found / expected - 1.0).abs() < 1e-3,
+        (found, expected) => found == expected,
+    }
+}
+
+fn check(reference: &Trace, trace: &Trace, fault: Fault, expected: Option<&Cause>, sure: bool) {
+    let Fault { what, stage, layer, step } = fault;
+    let comparison = diff(reference, trace, &Tolerance::default());
+    let first = comparison.first_divergence().unwrap_or_else(|| panic!("{what} in {stage} was not found"));
+    let found = (&*first.key.stage, first.key.layer, first.key.seq);
+    assert_eq!(found, (stage, layer, Some(step)), "{what}\n{comparison}");
+    let details = first.details.as_deref().expect("details");
+    let right = same_cause(details.cause.as_ref(), expected) || !sure && details.cause.is_none();
+    assert!(right, "{what} in {stage}: expected {expected:?}, found {:?}\n{comparison}", details.cause);
+    if let Some(origin) = details.origin {
+        assert!(origin.is_here(), "{what} in {stage}: {origin:?}\n{comparison}");
+    }
+}
+
+#[test]
+fn the_first_divergence_is_the_fault_and_a_named_cause_is_right() {
+    assert!(faults().len() >= 40);
+    let reference = trace("sketch,values", None);
+    for (fault, expected) in faults() {
+        check(&reference, &trace("sketch,values", Some(fault)), fault, expected.as_ref(), true);
+    }
+}
+
+/// Without values a cause may go unnamed, and none that is named is wrong.
+#[test]
+fn sketches_alone_find_the_same_stages() {
+    let reference = trace("sketch", None);
+    for (fault, expected) in faults() {
+        check(&reference, &trace("sketch", Some(fault)), fault, expected.as_ref(), false);
+    }
+}
+
+/// The harness computes what the model computes, or the faults were injected into something else.
+#[test]
+fn the_harness_is_the_model() {
+    let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
+    let session = TraceSession::builder().in_memory().capture("sketch,values").start().expect("a session");
+    let harness = Model::new(None);
+    session.in_scope(|| {
+        let mut cache = KvCache::new(model.config());
+        model.forward_full(&harness.prompt, &mut cache).expect("prefill");
+        (1..=DECODED).for_each(|step| drop(model.forward_incremental(step + 3, &mut cache).expect("a step")));
+    });
+    let comparison =
+        diff(&session.finish().expect("nothing lost"), &trace("sketch,values", None), &Tolerance::default());
+    assert!(comparison.matches(), "{comparison}");
+    assert_eq!(comparison.compared(), 5 * 39);
+}
+
+/// Rounding halves away from zero instead of to even, on an input that is full of exact halves.
+#[test]
+fn halves_rounded_away_from_zero() {
+    // The largest magnitude is 127, so that the scale is 1 and every half stays one.
+    let x: Vec<f32> = (0..64).map(|i| if i == 0 { 127.0 } else { i as f32 - 31.5 }).collect();
+    let matrix = TernaryMatrix { rows: 16, columns: 64, values: (0..16 * 64).map(|i| (i * 7 % 3) as i8 - 1).collect() };
+    let linear = |x: &[f32]| {
+        let x = Tensor::from_vec(x.to_vec(), (1, 1, 64), &Device::Cpu).expect("a tensor");
+        let y = BitLinear::new(matrix.clone(), WeightScale::Multiply(0.5)).forward(&x).expect("it runs");
+        tap("q_proj", &y);
+    };
+    let record = |x: Vec<f32>, input: &[f32]| {
+        let session = TraceSession::builder().in_memory().capture("sketch,values").start().expect("a session");
+        session.in_scope(|| {
+            tap("attn_norm", &Tensor::new(input, &Device::Cpu).expect("a tensor"));
+            linear(&x);
+        });
+        session.finish().expect("nothing lost")
+    };
+    let away: Vec<f32> = x.iter().map(|x| x.round()).collect();
+    let comparison = diff(&record(x.clone(), &x), &record(away, &x), &Tolerance::default());
+    let first = comparison.first_divergence().expect("a divergence");
+    assert_eq!((&*first.key.stage, first.verdict), ("q_proj", Verdict::Diverged), "{comparison}");
+    assert_eq!(first.details.as_ref().expect("details").cause, None, "{comparison}");
+}
