@@ -1,0 +1,135 @@
+//! Every reader of files, and what is done with what was read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bitnet_trace::{
+    DiffOptions, Html, NameMap, Screen, Tolerance, Trace, TraceRecord, diff, diff_paths, manifest_of, verify,
+};
+
+/// A record that every comparison finds on its other side.
+const RECORD: &str = r#"{"name":"t0/blk0/q","shape":[2,2],"dtype":"F32","blake3":"00","rms":1.0,"num_elements":4,"seq_index":0,"layer_idx":0,"stage":"q","order":0,"tokens":[0,2],"values":"x.safetensors","min":0.0,"max":1.0,"mean":0.5}"#;
+
+/// Where the files are, in memory; whoever is done removes it.
+pub(crate) fn base() -> PathBuf {
+    let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+    base.join(format!("bitnet-trace-fuzz-{}", std::process::id()))
+}
+
+/// One folder whose files are the input, one that stays.
+fn folders() -> &'static (PathBuf, PathBuf) {
+    static FOLDERS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    FOLDERS.get_or_init(|| {
+        let base = base();
+        let (input, fixed) = (base.join("input"), base.join("fixed"));
+        for folder in [&input, &fixed] {
+            fs::create_dir_all(folder).expect("a folder");
+        }
+        fs::write(fixed.join("trace.jsonl"), format!("{RECORD}\n")).expect("written");
+        (input, fixed)
+    })
+}
+
+fn write(file: &str, data: &[u8]) -> PathBuf {
+    let path = folders().0.join(file);
+    fs::write(&path, data).expect("written");
+    path
+}
+
+/// Compares the input's folder with the other one, both ways, and shows what is found.
+fn compare(options: &DiffOptions) {
+    let (input, fixed) = folders();
+    for (reference, trace) in [(input, fixed), (fixed, input)] {
+        if let Ok(comparison) = diff_paths(reference, trace, options, &mut |_, _| ()) {
+            let _ = Screen { comparison: &comparison, names: ["a", "b"], all: true }.to_string();
+            let _ = serde_json::to_string(&comparison);
+        }
+    }
+}
+
+/// The page takes longer than all the rest.
+fn report() {
+    let (input, fixed) = folders();
+    if let Ok(comparison) = diff_paths(input, fixed, &DiffOptions::default(), &mut |_, _| ()) {
+        let manifests = [manifest_of(input), manifest_of(fixed)];
+        let html = Html { comparison: &comparison, names: ["a", "b"], manifests: [&manifests[0], &manifests[1]] };
+        let _ = html.to_string();
+    }
+}
+
+/// Records that were read whole are compared as files are, which are read in another way.
+fn compare_records() {
+    let (input, fixed) = folders();
+    let (Ok(reference), Ok(trace)) = (Trace::open(input), Trace::open(fixed)) else { return };
+    if !reference.problems().is_empty() || reference.records().is_empty() {
+        return;
+    }
+    let records = diff(&reference, &trace, &Tolerance::default());
+    let files = diff_paths(input, fixed, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
+    let json = |comparison| serde_json::to_string(comparison).expect("JSON");
+    assert_eq!(json(&records), json(&files));
+}
+
+/// Has a file read; the first byte chooses the reader.
+pub(crate) fn read(data: &[u8]) {
+    let Some((reader, data)) = data.split_first() else { return };
+    let text = || std::str::from_utf8(data);
+    match reader % 8 {
+        0 => {
+            if let Ok(record) = serde_json::from_slice::<TraceRecord>(data) {
+                let _ = TraceRecord::parse_name(&record.name);
+                let again = serde_json::to_vec(&record).expect("a record is JSON");
+                let _: TraceRecord = serde_json::from_slice(&again).expect("what was written is read");
+            }
+        }
+        // Lines, compared with a record that is always there; and looked at in every other way.
+        1 | 2 => {
+            write("trace.jsonl", data);
+            let _ = fs::remove_file(folders().0.join("run.json"));
+            compare(&DiffOptions::default());
+            compare_records();
+            if *reader % 8 == 2 {
+                if let Ok(trace) = Trace::open(&folders().0) {
+                    let _ = diff(&trace, &trace, &Tolerance::default()).to_string();
+                    trace.records().iter().for_each(|record| drop(trace.values(record)));
+                }
+                let _ = verify(&folders().0, &mut |_, _| ());
+                report();
+            }
+        }
+        3 => {
+            write("trace.jsonl", RECORD.as_bytes());
+            write("run.json", data);
+            report();
+            let _ = verify(&folders().0, &mut |_, _| ());
+        }
+        4 => {
+            if let Ok(Ok(tolerance)) = text().map(str::parse::<Tolerance>) {
+                let _ = fs::remove_file(folders().0.join("run.json"));
+                write("trace.jsonl", RECORD.replace("00", "01").as_bytes());
+                compare(&DiffOptions { tolerance, ..DiffOptions::default() });
+            }
+        }
+        5 => {
+            if let Ok(Ok(map)) = text().map(str::parse::<NameMap>) {
+                let _ = fs::remove_file(folders().0.join("run.json"));
+                write("trace.jsonl", RECORD.replace("00", "01").as_bytes());
+                compare(&DiffOptions { map, ..DiffOptions::default() });
+            }
+        }
+        6 => {
+            let _ = fs::remove_file(folders().0.join("run.json"));
+            write("trace.jsonl", RECORD.as_bytes());
+            write("x.safetensors", data);
+            let _ = verify(&folders().0, &mut |_, _| ());
+            compare(&DiffOptions::default());
+        }
+        _ => {
+            let (_, fixed) = folders();
+            if let (Ok(trace), Ok(filter)) = (Trace::open(fixed), text()) {
+                let _ = trace.filtered(filter);
+            }
+        }
+    }
+}
