@@ -223,7 +223,7 @@ pub enum Origin {
     InputsDiffer,
     /// Without recorded inputs: its error is many times that of every stage before.
     ErrorJumps,
-    /// Without recorded inputs: errors of this size were there before.
+    /// Without recorded inputs: its error is no jump over those of the stages before.
     ErrorWasThere,
 }
 
@@ -241,7 +241,7 @@ impl fmt::Display for Origin {
             Self::InputsMatch => "caused here: its recorded inputs match",
             Self::InputsDiffer => "inherited: a recorded input differs already",
             Self::ErrorJumps => "caused here, by the jump of the error (record `inputs(..)` to be sure)",
-            Self::ErrorWasThere => "inherited or accumulated: errors of this size were there before",
+            Self::ErrorWasThere => "inherited or accumulated: no jump over the errors of the stages before",
         })
     }
 }
