@@ -40,9 +40,8 @@ pub(crate) fn head(line: &[u8]) -> Option<Head<'_>> {
             b"request" => once(&mut request, scanner.whole()?)?,
             b"tokens" => once(&mut tokens, scanner.two()?)?,
             b"raw_blake3" => once(&mut raw_blake3, scanner.text()?)?,
-            b"min" | b"max" | b"mean" | b"zero_count" | b"sketch" | b"rows" | b"values" | b"site" | b"device" => {
-                scanner.skip()?;
-            }
+            b"min" | b"max" | b"mean" | b"nan_count" | b"inf_count" | b"zero_count" | b"sketch" | b"rows"
+            | b"values" | b"site" | b"device" => scanner.skip()?,
             _ => return None,
         }
         if scanner.eat(b',').is_none() {
@@ -151,7 +150,7 @@ impl<'a> Scanner<'a> {
     /// A whole number that fits every integer type of 64 bits.
     fn whole(&mut self) -> Option<u64> {
         let digits = self.integer().filter(|digits| digits.len() <= 18)?;
-        self.after_number()?;
+        self.end_of_value()?;
         Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
@@ -159,8 +158,8 @@ impl<'a> Scanner<'a> {
         self.whole().and_then(|number| usize::try_from(number).ok())
     }
 
-    /// What may stand behind a value.
-    fn after_number(&mut self) -> Option<()> {
+    /// What has to stand behind a value that has no end of its own.
+    fn end_of_value(&mut self) -> Option<()> {
         self.spaces();
         matches!(self.rest.first(), Some(b',' | b']' | b'}')).then_some(())
     }
@@ -198,7 +197,7 @@ impl<'a> Scanner<'a> {
             b'[' => self.skip_list(),
             b'n' => {
                 self.rest = self.rest.strip_prefix(b"null")?;
-                self.after_number()
+                self.end_of_value()
             }
             _ => self.skip_number(),
         }
@@ -231,7 +230,7 @@ impl<'a> Scanner<'a> {
             self.skip_byte(|byte| matches!(byte, b'+' | b'-'));
             self.digits()?;
         }
-        self.after_number()
+        self.end_of_value()
     }
 
     fn skip_byte(&mut self, is: impl Fn(u8) -> bool) -> bool {
@@ -253,6 +252,7 @@ mod tests {
 
     use super::super::head::Head;
     use super::head;
+    use crate::record::TraceRecord;
 
     /// As this library writes records, as Python's `json` does, and in other forms.
     const LINES: [&str; 6] = [
@@ -277,6 +277,42 @@ mod tests {
     fn plain_lines_are_read_and_others_left() {
         let read: Vec<bool> = LINES.iter().map(|line| agrees(line.as_bytes())).collect();
         assert_eq!(read, [true, true, false, false, false, false]);
+    }
+
+    /// Every field by name: one that is added cannot be forgotten here.
+    #[test]
+    fn a_record_of_every_field_is_a_plain_line() {
+        let text = |text: &str| Some(text.to_owned());
+        let record = TraceRecord {
+            name: "t1/blk0/q_proj.in.x#2".to_owned(),
+            shape: vec![1, 2560],
+            dtype: "F64".to_owned(),
+            blake3: "ab".repeat(32),
+            rms: f64::NAN,
+            num_elements: 2560,
+            seq_index: Some(1),
+            layer_idx: Some(0),
+            stage: text("q_proj"),
+            order: Some(17),
+            call: 2,
+            output: text("x"),
+            io: text("in"),
+            request: Some(3),
+            tokens: Some([5, 7]),
+            min: Some(-1.5e-7),
+            max: None,
+            mean: Some(0.1),
+            nan_count: 1,
+            inf_count: 2,
+            zero_count: 3,
+            sketch: text("AACAPw=="),
+            rows: Some(vec!["0011223344556677".to_owned()]),
+            values: text("values/0.safetensors"),
+            raw_blake3: Some("cd".repeat(32)),
+            site: text("src/model.rs:7 q_proj"),
+            device: text("cuda:0"),
+        };
+        assert!(agrees(&serde_json::to_vec(&record).expect("JSON")));
     }
 
     #[test]
