@@ -9,9 +9,6 @@ use serde::de::IgnoredAny;
 
 use super::head::{Head, Text};
 
-/// Bytes that a key may have: `num_elements` is the longest, with its quote.
-const LONGEST: usize = 13;
-
 /// The head of a record of known fields, without escapes, nulls among them, negative layers and nested objects;
 /// `None` for every other line, be it a record or not. What is found is what `serde_json` finds.
 pub(crate) fn head(line: &[u8]) -> Option<Head<'_>> {
@@ -78,6 +75,19 @@ fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
     field.replace(value).is_none().then_some(())
 }
 
+/// Where the next quotation mark is; keys and most names are short, and one step finds it.
+fn quote(bytes: &[u8]) -> Option<usize> {
+    const ONES: u128 = u128::from_le_bytes([1; 16]);
+    let Some(chunk) = bytes.first_chunk() else { return memchr(b'"', bytes) };
+    // The lowest zero byte of the difference gets its high bit, whatever those above it get.
+    let difference = u128::from_le_bytes(*chunk) ^ (ONES * u128::from(b'"'));
+    let found = difference.wrapping_sub(ONES) & !difference & (ONES << 7);
+    if found == 0 {
+        return memchr(b'"', &bytes[chunk.len()..]).map(|at| chunk.len() + at);
+    }
+    Some(found.trailing_zeros() as usize / 8)
+}
+
 /// Whether all eight are decimal digits: 0x30 to 0x39, which stay below 0x40 with 6 added.
 fn are_digits(chunk: [u8; 8]) -> bool {
     let high = |bytes: u64| bytes & 0xf0f0_f0f0_f0f0_f0f0;
@@ -103,10 +113,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A key with its colon; short, and whatever stands in it.
+    /// A key with its colon, whatever stands in it.
     fn key(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest.strip_prefix(b"\"")?;
-        let (key, rest) = rest.split_at(rest.iter().take(LONGEST).position(|byte| *byte == b'"')?);
+        let (key, rest) = rest.split_at(quote(rest)?);
         self.rest = &rest[1..];
         self.spaces();
         self.eat(b':')?;
@@ -116,7 +126,7 @@ impl<'a> Scanner<'a> {
     /// A string without escapes.
     fn bytes(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest.strip_prefix(b"\"")?;
-        let (text, rest) = rest.split_at(memchr(b'"', rest)?);
+        let (text, rest) = rest.split_at(quote(rest)?);
         let special = |byte| u8::from(byte < b' ') | u8::from(byte == b'\\');
         if text.iter().fold(0, |found, byte| found | special(*byte)) != 0 {
             return None;
@@ -247,11 +257,11 @@ impl<'a> Scanner<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
-    use proptest::prelude::{any, proptest};
+    use proptest::prelude::{any, prop_oneof, proptest};
     use proptest::sample::Index;
 
     use super::super::head::Head;
-    use super::head;
+    use super::{Scanner, are_digits, head, quote};
     use crate::record::TraceRecord;
 
     /// As this library writes records, as Python's `json` does, and in other forms.
@@ -326,6 +336,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn eight_or_sixteen_bytes_at_once_are_seen_as_one_by_one(bytes in vec(prop_oneof![20 => b'0'..=b'9', 1 => 0x1fu8..0x41], 0..40)) {
+            assert_eq!(quote(&bytes), bytes.iter().position(|byte| *byte == b'"'));
+            for chunk in bytes.as_chunks().0 {
+                assert_eq!(are_digits(*chunk), chunk.iter().all(u8::is_ascii_digit));
+            }
+            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let found = Scanner { rest: &bytes }.digits().map_or(0, <[u8]>::len);
+            assert_eq!(found, digits);
+        }
+
         #[test]
         fn damaged_lines_are_read_as_by_serde_json(
             line in any::<Index>(), edits in vec((any::<Index>(), any::<Index>(), any::<Option<Index>>()), 1..4),
