@@ -87,8 +87,8 @@ impl Side<'static> {
         let mut files = Files::default();
         let places = if path.is_file() { vec![path.to_owned()] } else { places(path)? };
         for (process, place) in places.iter().enumerate() {
-            pieces(place, &mut |piece| {
-                let process = number(process);
+            let process = number(process);
+            let read = pieces(place, &mut |piece| {
                 let piece = match piece {
                     Ok(piece) => piece,
                     Err(problem) => return builder.problem(problem),
@@ -100,7 +100,12 @@ impl Side<'static> {
                     Ok(head) => builder.add(&head, process, files.place(&piece)),
                     Err(problem) => builder.problem(problem),
                 }
-            })?;
+            });
+            match read {
+                // What one of several processes wrote takes the others' with it no more than a file would.
+                Err(problem) if process > 0 => builder.problem(problem),
+                read => read?,
+            }
         }
         if builder.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));

@@ -123,3 +123,29 @@ fn values_that_are_missing_or_wrong_are_named_and_the_sketch_is_taken() {
     fs::write(&path, outside).expect("written");
     check("not a path inside");
 }
+
+/// The directory of a further process that may not be read takes the others' records no more with it
+/// than a damaged file does.
+#[cfg(unix)]
+#[test]
+fn a_process_that_cannot_be_read_is_named_and_the_rest_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Directory::new(&[
+        ("a/trace.jsonl", &record("t0/a", "")),
+        ("a/p12/trace.jsonl", &record("t0/b", "")),
+        ("b/trace.jsonl", &record("t0/a", "")),
+    ]);
+    let closed = directory.path("a/p12");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("closed");
+    if fs::read_dir(&closed).is_ok() {
+        println!("SKIPPED: this user may read everything");
+        return;
+    }
+    let comparison = paths(&directory.path("a"), &directory.path("b"));
+    let trace = Trace::open(directory.path("a"));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open again");
+    let (comparison, trace) = (comparison.expect("readable"), trace.expect("readable"));
+    assert_eq!((comparison.compared(), comparison.matches()), (1, true), "{comparison}");
+    assert!(comparison.problems[0].contains("p12"), "{:?}", comparison.problems);
+    assert_eq!((trace.records().len(), trace.problems().len()), (1, 1));
+}
