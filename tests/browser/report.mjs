@@ -84,6 +84,9 @@ const inked = (page) => page.evaluate(() => {
   await page.selectOption("#only", "diverged");
   await page.locator("#list tr").first().click();
   assert.match(await page.textContent("#pair"), /stage_7\s+diverged/);
+  // A sentence in place of the runs stands on one line.
+  const sentence = page.locator("#runs td", { hasText: "neither side has a run.json" });
+  assert.ok((await sentence.boundingBox()).height < 40);
   await shot(page, "large");
 }
 await browser.close();
