@@ -50,7 +50,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
         }
         TraceFormat::Files | TraceFormat::Jsonl => {
             for place in places(source)? {
-                let run = whole(Trace::read_directory(&place)?, &place)?;
+                let run = whole(Trace::read_directory(&place), &place)?;
                 if !run.records().is_empty() || place.join(MANIFEST).exists() {
                     // Each process counts its own order and has its own run.json.
                     let inside = place.strip_prefix(source).unwrap_or(Path::new(""));

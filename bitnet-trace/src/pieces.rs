@@ -43,28 +43,23 @@ fn damaged(path: &Path, line: Option<u64>, reason: &str) -> Error {
 }
 
 /// Shows every piece of a `.jsonl` file, or of one directory: `.trace` files by name, then the lines
-/// of `trace.jsonl`. What cannot be read is shown as its error, and the rest is read.
-///
-/// # Errors
-///
-/// If the file or directory itself cannot be read.
-pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
-    if path.is_file() {
-        return lines(path, each);
+/// of `trace.jsonl`. What cannot be read, be it all of it, is shown as its error, and the rest is read.
+pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
+    let read = if path.is_file() { lines(path, each) } else { files(path, each) };
+    if let Err(problem) = read {
+        each(Err(problem));
     }
-    for path in entries(path)?.iter().filter(|path| is_record(path)) {
+}
+
+fn files(directory: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
+    for path in entries(directory)?.iter().filter(|path| is_record(path)) {
         match whole(path) {
             Ok(bytes) => each(Ok(Piece { path, line: None, offset: 0, bytes: &bytes })),
             Err(problem) => each(Err(problem)),
         }
     }
-    let jsonl = path.join(JSONL);
-    if jsonl.exists()
-        && let Err(problem) = lines(&jsonl, each)
-    {
-        each(Err(problem));
-    }
-    Ok(())
+    let jsonl = directory.join(JSONL);
+    if jsonl.exists() { lines(&jsonl, each) } else { Ok(()) }
 }
 
 fn whole(path: &Path) -> Result<Vec<u8>, Error> {

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use crate::captured::captured;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, SYNTAX, Subject};
-use crate::pieces::{MOST_PROBLEMS, pieces, places};
+use crate::pieces::{MOST_PROBLEMS, open, pieces, places};
 use crate::record::TraceRecord;
 #[cfg(feature = "trace")]
 use crate::session::Orders;
@@ -51,20 +51,15 @@ impl Trace {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         if path.is_file() {
-            let trace = Self::read(path, path.parent().unwrap_or(Path::new("")))?;
+            open(path)?;
+            let trace = Self::read(path, path.parent().unwrap_or(Path::new("")));
             return if trace.is_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
         }
         let places = places(path)?;
-        let mut trace = Self::read_directory(path)?;
+        let mut trace = Self::read_directory(path);
         for place in places.iter().skip(1) {
             trace.processes.push(trace.records.len());
-            let mut other = match Self::read_directory(place) {
-                Ok(other) => other,
-                Err(problem) => {
-                    trace.problem(problem);
-                    continue;
-                }
-            };
+            let mut other = Self::read_directory(place);
             // Values are named from where the records lie.
             let name = place.file_name().unwrap_or_default().to_string_lossy();
             for record in &mut other.records {
@@ -147,18 +142,18 @@ impl Trace {
     }
 
     /// A `.jsonl` file, or the files of one directory alone; values lie in files under `directory`.
-    fn read(path: &Path, directory: &Path) -> Result<Self, Error> {
+    fn read(path: &Path, directory: &Path) -> Self {
         let mut trace = Self { values: Values::Directory(directory.to_owned()), ..Self::default() };
         pieces(path, &mut |piece| match piece.and_then(|piece| piece.parse()) {
             Ok(record) => trace.records.push(record),
             Err(problem) => trace.problem(problem),
-        })?;
+        });
         trace.sort();
-        Ok(trace)
+        trace
     }
 
     /// The files of one directory alone.
-    pub(crate) fn read_directory(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn read_directory(directory: &Path) -> Self {
         Self::read(directory, directory)
     }
 }
@@ -167,13 +162,13 @@ impl Trace {
 impl Trace {
     /// The records with these orders of the run in `directory`.
     /// Others may be writing: what is damaged counts only if one of these is missing.
-    pub(crate) fn of_run(directory: &Path, orders: &Orders) -> Result<Self, Error> {
-        let mut trace = Self::read_directory(directory)?;
+    pub(crate) fn of_run(directory: &Path, orders: &Orders) -> Self {
+        let mut trace = Self::read_directory(directory);
         trace.records.retain(|record| record.order.is_some_and(|order| orders.contains(order)));
         if trace.records.len() as u64 == orders.len() {
             trace.problems.clear();
         }
-        Ok(trace)
+        trace
     }
 
     pub(crate) fn in_memory(recorded: Vec<(TraceRecord, Option<Tensor>)>) -> Self {

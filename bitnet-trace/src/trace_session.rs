@@ -79,10 +79,7 @@ impl TraceSession {
     /// rest.
     pub fn finish(self) -> Result<Trace, FinishError> {
         let mut problems = Vec::new();
-        let mut trace = self.recorded(&mut problems).unwrap_or_else(|error| {
-            problems.push(error);
-            Trace::default()
-        });
+        let mut trace = self.recorded(&mut problems);
         problems.append(&mut trace.take_problems());
         let losses = self.session.losses.list();
         if losses.is_empty() && problems.is_empty() {
@@ -92,9 +89,9 @@ impl TraceSession {
         }
     }
 
-    fn recorded(&self, problems: &mut Vec<Error>) -> Result<Trace, Error> {
-        let Session { run: Some(run), orders: Some(orders), .. } = &*self.session else { return Ok(Trace::default()) };
-        let Some(directory) = run.directory() else { return Ok(Trace::in_memory(run.take_memory())) };
+    fn recorded(&self, problems: &mut Vec<Error>) -> Trace {
+        let Session { run: Some(run), orders: Some(orders), .. } = &*self.session else { return Trace::default() };
+        let Some(directory) = run.directory() else { return Trace::in_memory(run.take_memory()) };
         problems.extend(run.write_manifest(None).err());
         let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
         Trace::of_run(directory, &orders)

@@ -45,13 +45,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
         return Ok(found);
     }
     for place in places(path)? {
-        let trace = match Trace::read_directory(&place) {
-            Err(problem) if place != path => {
-                found.findings.push(problem.to_string());
-                continue;
-            }
-            read => read?,
-        };
+        let trace = Trace::read_directory(&place);
         if trace.records().is_empty() && trace.problems().is_empty() && !place.join("run.json").exists() {
             continue;
         }

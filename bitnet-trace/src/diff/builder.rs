@@ -65,7 +65,7 @@ impl<'m> Builder<'m> {
                     layer: head.layer_idx.or(layer),
                     call,
                 };
-                self.push(head, position, [Some(stage), None, head.io()], steps, place);
+                self.push(head, position, (stage, None, head.io()), steps, place);
             }
             return;
         }
@@ -80,7 +80,7 @@ impl<'m> Builder<'m> {
         };
         let stage = if head.is_weight() { &head.name } else { parts.stage };
         let as_recorded = Arc::clone(&self.as_recorded);
-        let label = [Some(stage), head.output().or(parts.output), head.io().or(parts.io)];
+        let label = (stage, head.output().or(parts.output), head.io().or(parts.io));
         self.push(head, position, label, &as_recorded, place);
     }
 
@@ -147,8 +147,8 @@ fn count_repeats(entries: &mut [Entry]) {
     }
 }
 
-/// Stage, output and io; there is always a stage.
-type LabelRef<'a> = [Option<&'a str>; 3];
+/// Stage, output and io.
+type LabelRef<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 /// What many records share, kept once.
 #[derive(Default)]
@@ -161,10 +161,9 @@ struct Kinds {
 impl Kinds {
     fn keep(&mut self, label: LabelRef<'_>, dtype: &str, shape: &[usize], steps: &Arc<[Step]>) -> Arc<Kind> {
         let hash = self.hasher.hash_one((label, dtype, shape, steps.as_ptr().addr()));
-        let [stage, output, io] = label;
         let is_same = |kind: &Kind| {
             let Label { stage: kept, output: kept_output, io: kept_io } = &kind.label;
-            [Some(&**kept), kept_output.as_deref(), kept_io.as_deref()] == label
+            (&**kept, kept_output.as_deref(), kept_io.as_deref()) == label
                 && *kind.dtype == *dtype
                 && *kind.shape == *shape
                 && Arc::ptr_eq(&kind.steps, steps)
@@ -172,8 +171,8 @@ impl Kinds {
         if let Some(kind) = self.kept.get(&hash).filter(|kind| is_same(kind)) {
             return Arc::clone(kind);
         }
-        let label =
-            Label { stage: stage.unwrap_or_default().into(), output: output.map(Arc::from), io: io.map(Arc::from) };
+        let (stage, output, io) = label;
+        let label = Label { stage: stage.into(), output: output.map(Arc::from), io: io.map(Arc::from) };
         let kind = Arc::new(Kind { label, dtype: dtype.into(), shape: shape.into(), steps: Arc::clone(steps) });
         self.kept.insert(hash, Arc::clone(&kind));
         kind

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use foldhash::fast::RandomState;
@@ -13,7 +14,7 @@ use super::align::{Aligned, agree_on_steps, align, by_token};
 use super::comparison::{Comparison, Details, Pair};
 use super::entry::Entry;
 use super::head::Hash;
-use super::key::Key;
+use super::key::Position;
 use super::metric::{is_float, smaller};
 use super::side::Side;
 use super::verdict::{Cause, Difference, Origin, Verdict};
@@ -104,8 +105,8 @@ fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
 
 type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
-/// Where a call stands, for its inputs.
-type Call = (u32, Option<u64>, Option<usize>, Option<usize>, Option<usize>, std::sync::Arc<str>, usize);
+/// Where a call of a stage stands, for its inputs.
+type Call = (Position, Arc<str>);
 
 struct Walk<'s> {
     reference: &'s Side<'s>,
@@ -141,17 +142,16 @@ impl Walk<'_> {
             }
         };
         let mut pair = Pair { key: entry.key(), verdict, details: details.map(Box::new) };
-        self.place(&mut pair);
+        self.place(&mut pair, entry);
         pair
     }
 
     /// Whether the error was made here, and what it means for those that follow.
-    fn place(&mut self, pair: &mut Pair) {
+    fn place(&mut self, pair: &mut Pair, entry: &Entry) {
         if pair.verdict == Verdict::Identical && pair.key.io.is_none() {
             return;
         }
-        let Key { process, request, seq, token, layer, ref stage, call, .. } = pair.key;
-        let of: Call = (process, request, seq, token, layer, stage.clone(), call);
+        let of = (entry.position, Arc::clone(&entry.kind.label.stage));
         let both = !matches!(pair.verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
         if pair.key.io.as_deref() == Some("in") {
             if both {

@@ -88,7 +88,7 @@ impl Side<'static> {
         let places = if path.is_file() { vec![path.to_owned()] } else { places(path)? };
         for (process, place) in places.iter().enumerate() {
             let process = number(process);
-            let read = pieces(place, &mut |piece| {
+            pieces(place, &mut |piece| {
                 let piece = match piece {
                     Ok(piece) => piece,
                     Err(problem) => return builder.problem(problem),
@@ -101,11 +101,6 @@ impl Side<'static> {
                     Err(problem) => builder.problem(problem),
                 }
             });
-            match read {
-                // What one of several processes wrote takes the others' with it no more than a file would.
-                Err(problem) if process > 0 => builder.problem(problem),
-                read => read?,
-            }
         }
         if builder.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
