@@ -118,8 +118,8 @@ pub use off::{
 pub use convert::{TraceFormat, convert};
 #[cfg(feature = "read")]
 pub use diff::{
-    Cause, Comparison, Details, DiffOptions, Difference, Element, Evidence, Key, NameMap, Origin, Pair, Share,
-    Tolerance, Verdict, diff, diff_paths,
+    Adaptation, Adapted, Cause, Comparison, Conclusion, Coverage, Details, DiffOptions, Difference, Element, Evidence,
+    Key, NameMap, Needed, Only, Origin, Pair, Share, Suggestion, Tolerance, Verdict, diff, diff_paths,
 };
 #[cfg(feature = "read")]
 pub use error::Error;

@@ -20,7 +20,7 @@ pub(crate) struct Builder<'m> {
     map: &'m NameMap,
     kinds: Kinds,
     entries: Vec<Entry>,
-    problems: Vec<Error>,
+    problems: Vec<String>,
     ignored: usize,
     /// How many records of a name came before without a number, for the map.
     named: HashMap<(u32, Option<u64>, Option<usize>, String), usize>,
@@ -44,9 +44,9 @@ impl<'m> Builder<'m> {
         self.entries.is_empty() && self.problems.is_empty() && self.ignored == 0
     }
 
-    pub(crate) fn problem(&mut self, problem: Error) {
+    pub(crate) fn problem(&mut self, problem: &Error) {
         if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(problem);
+            self.problems.push(problem.to_string());
         }
     }
 
@@ -93,6 +93,7 @@ impl<'m> Builder<'m> {
             hash: Hash::parse(&head.blake3),
             raw: head.raw_hash(),
             place,
+            layer_from_name: false,
         });
     }
 
@@ -121,7 +122,7 @@ impl<'m> Builder<'m> {
     }
 
     /// The entries in execution order, the problems, and how many records the map left out.
-    pub(crate) fn finish(mut self) -> (Vec<Entry>, Vec<Error>, usize) {
+    pub(crate) fn finish(mut self) -> (Vec<Entry>, Vec<String>, usize) {
         if !self.entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
             self.entries.sort_by_key(|entry| (entry.position.process, entry.order));
         }
@@ -131,7 +132,7 @@ impl<'m> Builder<'m> {
 }
 
 /// Gives records of one key, whose repeat numbers are not told apart, the next that is free.
-fn count_repeats(entries: &mut [Entry]) {
+pub(crate) fn count_repeats(entries: &mut [Entry]) {
     let hasher = RandomState::default();
     let mut alone = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
     // Two keys of one hash, which is less likely than a fault of the machine, only cost the count.

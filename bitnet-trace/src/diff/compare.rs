@@ -1,4 +1,4 @@
-//! Walks the pairs and gives each its verdict.
+//! Measures the pairs and gives each its verdict.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -10,22 +10,25 @@ use foldhash::fast::RandomState;
 use crate::pieces::MOST_PROBLEMS;
 use crate::record::TraceRecord;
 
-use super::align::{Aligned, agree_on_steps, align, by_token};
-use super::comparison::{Comparison, Details, Pair};
-use super::entry::Entry;
+use super::adaptation::Adaptation;
+use super::align::{self, Aligned, Alignment, align, probably_the_same};
+use super::comparison::{Comparison, Conclusion, Details, Pair};
+use super::coverage::{Adaptations, coverage};
+use super::entry::{Entry, Kind};
 use super::head::Hash;
-use super::key::Position;
 use super::metric::{is_float, smaller};
+use super::origin::Origins;
 use super::side::Side;
-use super::verdict::{Cause, Difference, Origin, Verdict};
+use super::tolerance::{Held, Limits, Needed};
+use super::verdict::{Cause, Difference, Evidence, Verdict};
 use super::view::{Elements, Step, squeezed, view};
-use super::{DiffOptions, cause, estimate, metric};
+use super::{DiffOptions, cause, estimate, form, metric};
 
 /// Pairs between two reports of progress.
 const BETWEEN: usize = 64;
 
-/// An error so many times that of every stage before was made here.
-const JUMP: f64 = 10.0;
+/// Tensors of fewer elements are equal to another one by chance too easily.
+const ENOUGH: usize = 8;
 
 /// Compares two sides; `progress` is told of pairs done and pairs there are.
 pub(crate) fn compare<'a>(
@@ -34,70 +37,52 @@ pub(crate) fn compare<'a>(
     options: &DiffOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Comparison {
-    agree_on_steps(&mut reference, &mut trace);
-    let apart = by_token(&mut reference, &mut trace);
-    let aligned = align(&reference, &trace);
-    let mut problems: Vec<String> = reference.problems.iter().chain(&trace.problems).map(ToString::to_string).collect();
+    let Alignment { pairs: aligned, by_token, problems: unaligned } = align(&mut reference.entries, &mut trace.entries);
+    let suggestions = probably_the_same(&reference.entries, &trace.entries, &aligned);
+    let mut problems: Vec<String> = reference.problems.iter().chain(&trace.problems).cloned().chain(unaligned).collect();
     let mut walk = Walk {
         reference: &reference,
         trace: &trace,
         options,
         elsewhere: OnceCell::new(),
-        inputs: HashMap::new(),
-        largest: 0.0,
-        nonfinite: false,
+        needed: Some(Needed::default()),
+        adaptations: Adaptations::default(),
         problems: Vec::new(),
         last: Default::default(),
     };
-    let all = aligned.len();
-    let mut pairs = Vec::with_capacity(all);
-    for (done, aligned) in aligned.into_iter().enumerate() {
-        pairs.push(walk.pair(aligned));
-        if (done + 1).is_multiple_of(BETWEEN) || done + 1 == all {
-            progress(done + 1, all);
-        }
-    }
-    problems.append(&mut walk.problems);
+    let mut pairs = walk.measure_all(&aligned, by_token, progress);
+    let Walk { needed, adaptations, problems: found, .. } = walk;
+    problems.extend(found);
     problems.truncate(MOST_PROBLEMS);
+    let mut origins = Origins::of(&pairs);
+    pairs.iter_mut().for_each(|pair| origins.place(pair));
     let mut counts = BTreeMap::new();
-    for verdict in Verdict::ALL {
-        let count = pairs.iter().filter(|pair| pair.verdict == verdict).count();
-        if count > 0 {
-            counts.insert(verdict.name(), count);
-        }
+    for pair in &pairs {
+        *counts.entry(pair.verdict.name()).or_default() += 1;
     }
     let mut comparison = Comparison {
-        smallest_tolerance: smallest_tolerance(&pairs, options.only_common),
+        conclusion: Conclusion::NothingCompared,
+        first: pairs.iter().position(|pair| pair.verdict.is_divergence()),
+        coverage: coverage(&pairs),
         pairs,
         counts,
-        first: None,
-        by_token: apart,
+        adaptations: adaptations.into_list(),
+        suggestions,
+        smallest_tolerance: needed.and_then(|needed| needed.rel_l2_alone()),
+        smallest_limits: needed,
+        by_token,
         ignored: [reference.ignored, trace.ignored],
         problems,
         only_common: options.only_common,
     };
-    comparison.first = comparison.pairs.iter().position(|pair| comparison.is_difference(pair.verdict));
+    comparison.conclusion = comparison.conclude();
     comparison
-}
-
-fn smallest_tolerance(pairs: &[Pair], only_common: bool) -> Option<f64> {
-    let mut smallest = 0.0f64;
-    for pair in pairs {
-        let error = match pair.verdict {
-            Verdict::Identical => 0.0,
-            Verdict::OnlyReference | Verdict::OnlyTrace if only_common => 0.0,
-            Verdict::Within | Verdict::Diverged => pair.details.as_ref()?.difference.as_ref()?.rel_l2?,
-            _ => return None,
-        };
-        smallest = smallest.max(error);
-    }
-    smallest.is_finite().then_some(smallest)
 }
 
 /// Where the reference has a tensor, by its hash: to find what was swapped or skipped.
 fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
     let mut elsewhere = Elsewhere::with_capacity_and_hasher(reference.entries.len(), RandomState::default());
-    for entry in &reference.entries {
+    for entry in reference.entries.iter().filter(|entry| entry.hash.is_digest()) {
         elsewhere.entry(&entry.hash).or_insert(entry);
     }
     elsewhere
@@ -105,103 +90,126 @@ fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
 
 type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
-/// Where a call of a stage stands, for its inputs.
-type Call = (Position, Arc<str>);
+/// What comes of two records that belong together.
+enum Outcome {
+    /// They were compared.
+    Compared(Verdict, Option<Box<Details>>),
+    /// The records do not hold what it takes to compare them, for this reason.
+    Apart(String),
+}
+
+impl Outcome {
+    fn new(verdict: Verdict, details: Details) -> Self {
+        Self::Compared(verdict, Some(Box::new(details)))
+    }
+}
 
 struct Walk<'s> {
     reference: &'s Side<'s>,
     trace: &'s Side<'s>,
     options: &'s DiffOptions,
     elsewhere: OnceCell<Elsewhere<'s>>,
-    /// Whether all recorded inputs of a call match.
-    inputs: HashMap<Call, bool>,
-    /// Largest error of the pairs so far.
-    largest: f64,
-    /// Whether an earlier pair was not finite.
-    nonfinite: bool,
+    /// The smallest limits that would do for the pairs so far; `None` where none would.
+    needed: Option<Needed>,
+    adaptations: Adaptations,
     problems: Vec<String>,
     /// The tensors read last, of each side: a prefill is asked for once a token.
     last: [Option<((u32, u64), Tensor)>; 2],
 }
 
 impl Walk<'_> {
-    fn pair(&mut self, aligned: Aligned) -> Pair {
-        let (reference, trace) = (self.reference, self.trace);
-        let (entry, (verdict, details)) = match aligned {
-            Aligned::Both(left, right) => {
-                let entry = &reference.entries[left];
-                (entry, self.both(entry, &trace.entries[right]))
-            }
-            Aligned::Reference(index) => {
-                let entry = &reference.entries[index];
-                (entry, (Verdict::OnlyReference, Some(self.alone(entry, 0))))
-            }
-            Aligned::Trace(index) => {
-                let entry = &trace.entries[index];
-                (entry, (Verdict::OnlyTrace, Some(self.alone(entry, 1))))
+    /// Measures every pair, and gives them back in the order of `aligned`.
+    fn measure_all(
+        &mut self,
+        aligned: &[Aligned],
+        by_token: bool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Vec<Pair> {
+        let all = aligned.len();
+        let mut done = 0;
+        let mut tell = || {
+            done += 1;
+            if done % BETWEEN == 0 || done == all {
+                progress(done, all);
             }
         };
-        let mut pair = Pair { key: entry.key(), verdict, details: details.map(Box::new) };
-        self.place(&mut pair, entry);
-        pair
+        if !by_token {
+            let mut pairs = Vec::with_capacity(all);
+            for aligned in aligned {
+                self.pair(*aligned, &mut |pair| pairs.push(pair));
+                tell();
+            }
+            return pairs;
+        }
+        // The rows of one record one after another: its values are read once.
+        let mut order: Vec<usize> = (0..all).collect();
+        order.sort_by_cached_key(|at| self.record_order(aligned[*at]));
+        let mut found: Vec<(usize, Pair)> = Vec::with_capacity(all);
+        for at in order {
+            self.pair(aligned[at], &mut |pair| found.push((at, pair)));
+            tell();
+        }
+        found.sort_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, pair)| pair).collect()
     }
 
-    /// Whether the error was made here, and what it means for those that follow.
-    fn place(&mut self, pair: &mut Pair, entry: &Entry) {
-        if pair.verdict == Verdict::Identical && pair.key.io.is_none() {
-            return;
-        }
-        let of = (entry.position, Arc::clone(&entry.kind.label.stage));
-        let both = !matches!(pair.verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
-        if pair.key.io.as_deref() == Some("in") {
-            if both {
-                *self.inputs.entry(of).or_insert(true) &= pair.verdict.matches();
-            }
-        } else if both
-            && !pair.verdict.matches()
-            && let Some(details) = &mut pair.details
-        {
-            let error = details.difference.as_ref().and_then(|difference| difference.rel_l2);
-            details.gain = error.filter(|_| self.largest > 0.0).map(|error| error / self.largest);
-            details.origin = match (self.inputs.get(&of), error) {
-                (Some(true), _) => Some(Origin::InputsMatch),
-                (Some(false), _) => Some(Origin::InputsDiffer),
-                (None, Some(error)) if error > JUMP * self.largest => Some(Origin::ErrorJumps),
-                (None, Some(_)) => Some(Origin::ErrorWasThere),
-                (None, None) => None,
-            };
-            if pair.verdict == Verdict::Nonfinite && details.cause.is_none() {
-                details.cause = Some(if self.nonfinite { Cause::NonfiniteInherited } else { Cause::NonfiniteBorn });
-                if details.origin.is_none_or(|origin| !matches!(origin, Origin::InputsMatch | Origin::InputsDiffer)) {
-                    details.origin = Some(if self.nonfinite { Origin::ErrorWasThere } else { Origin::ErrorJumps });
+    /// Sorts the pairs of a stage and layer together, by token.
+    fn record_order(&self, aligned: Aligned) -> impl Ord + use<> {
+        let entry = match aligned {
+            Aligned::Both(index, _) | Aligned::Reference(index) => &self.reference.entries[index],
+            Aligned::Trace(index) => &self.trace.entries[index],
+        };
+        let (at, label) = (entry.position, &entry.kind.label);
+        let label = (Arc::clone(&label.stage), label.output.clone(), label.io.clone());
+        ((at.process, at.request), label, at.layer, (at.token, at.seq, at.call))
+    }
+
+    fn pair(&mut self, aligned: Aligned, each: &mut dyn FnMut(Pair)) {
+        let (reference, trace) = (self.reference, self.trace);
+        match aligned {
+            Aligned::Reference(index) => each(self.alone(&reference.entries[index], 0, None)),
+            Aligned::Trace(index) => each(self.alone(&trace.entries[index], 1, None)),
+            Aligned::Both(left, right) => {
+                let (left, right) = (&reference.entries[left], &trace.entries[right]);
+                match self.both(left, right) {
+                    Outcome::Compared(verdict, details) => {
+                        let key = align::merged(left, right);
+                        for adaptation in align::adaptations(left, right) {
+                            self.adaptations.add(adaptation, &key);
+                        }
+                        each(Pair { key, verdict, details });
+                    }
+                    Outcome::Apart(reason) => {
+                        each(self.alone(left, 0, Some(&reason)));
+                        each(self.alone(right, 1, Some(&reason)));
+                    }
                 }
             }
         }
-        self.nonfinite |= pair.verdict == Verdict::Nonfinite;
-        let error = pair.details.as_ref().and_then(|details| details.difference.as_ref()?.rel_l2);
-        self.largest = self.largest.max(error.unwrap_or(0.0));
     }
 
-    /// A record without a partner.
-    fn alone(&mut self, entry: &Entry, side: usize) -> Details {
+    /// A record without a partner, or one that could not be compared with its partner for a reason.
+    fn alone(&mut self, entry: &Entry, side: usize, reason: Option<&str>) -> Pair {
         let from = [self.reference, self.trace][side];
-        let mut details = empty();
+        let mut details = Details { note: reason.map(str::to_owned), ..Details::default() };
         match from.record(entry) {
             Ok(record) => describe(&mut details, &record, side),
             Err(problem) => self.problem(problem.to_string()),
         }
-        details.cause = (side == 0).then_some(Cause::MissingStage);
-        details
+        details.cause = (side == 0 && reason.is_none()).then_some(Cause::MissingStage);
+        let verdict = [Verdict::OnlyReference, Verdict::OnlyTrace][side];
+        Pair { key: entry.key(), verdict, details: Some(Box::new(details)) }
     }
 
-    fn both(&mut self, reference: &Entry, trace: &Entry) -> (Verdict, Option<Details>) {
+    fn both(&mut self, reference: &Entry, trace: &Entry) -> Outcome {
         let as_recorded = reference.kind.steps.is_empty() && trace.kind.steps.is_empty();
-        let same_shape =
-            reference.kind.shape == trace.kind.shape || squeezed(&reference.kind.shape) == squeezed(&trace.kind.shape);
-        let raw = reference.raw.is_none() || trace.raw.is_none() || reference.raw == trace.raw;
+        let shapes = [&reference.kind.shape, &trace.kind.shape];
+        let same_shape = shapes[0] == shapes[1] || squeezed(shapes[0]) == squeezed(shapes[1]);
+        let equal = reference.hash.proves_equal(&trace.hash);
+        let raw = raw_digests_agree(reference, trace);
         let floats = [is_float(&reference.kind.dtype), is_float(&trace.kind.dtype)];
-        if as_recorded && reference.hash == trace.hash && raw && same_shape && floats[0] == floats[1] {
-            return (Verdict::Identical, None);
+        if as_recorded && equal && raw && same_shape && floats[0] == floats[1] {
+            return Outcome::Compared(Verdict::Identical, None);
         }
         let (left, right) = match (self.reference.record(reference), self.trace.record(trace)) {
             (Ok(left), Ok(right)) => (left, right),
@@ -209,57 +217,105 @@ impl Walk<'_> {
                 for problem in [left.err(), right.err()].into_iter().flatten() {
                     self.problem(problem.to_string());
                 }
-                let note = Some("the record could not be read again".to_owned());
-                return (Verdict::Diverged, Some(Details { note, ..empty() }));
+                return Outcome::Apart("the record could not be read again".to_owned());
             }
         };
-        let mut details = empty();
+        let mut details = Details::default();
         describe(&mut details, &left, 0);
         describe(&mut details, &right, 1);
+        for (name, hash) in [("reference", &reference.hash), ("trace", &trace.hash)] {
+            if !hash.is_digest() {
+                details.note = Some(format!(
+                    "`blake3` of the {name} is no digest of 64 hex digits: it cannot show that elements are equal"
+                ));
+            }
+        }
         if floats[0] != floats[1] {
-            return (Verdict::Dtype, Some(details));
+            self.needed = None;
+            return Outcome::new(Verdict::Dtype, details);
         }
         if as_recorded && !same_shape {
-            let mut dims = [squeezed(&reference.kind.shape), squeezed(&trace.kind.shape)];
-            for dims in &mut dims {
-                dims.sort_unstable();
-            }
-            if dims[0] == dims[1] {
-                details.note = Some("the same dimensions in another order: transposed".to_owned());
-            }
-            return (Verdict::Shape, Some(details));
+            return self.other_shape([reference, trace], [&left, &right], details);
         }
-        if as_recorded && reference.hash == trace.hash && !raw && !floats[0] {
+        if as_recorded && equal && !raw && !floats[0] {
             details.note = Some("the elements are equal as f32, and not in their own type".to_owned());
-            return (Verdict::Diverged, Some(details));
+            self.needed = None;
+            return Outcome::new(Verdict::Diverged, details);
         }
-        let verdict = self.measure([reference, trace], [&left, &right], &mut details);
-        (verdict, Some(details))
+        self.measure([reference, trace], [&left, &right], details)
+    }
+
+    /// Two records of other dimensions: the last row of one may be the other.
+    fn other_shape(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Outcome {
+        let Some((side, row)) = form::last_row(entries) else {
+            self.needed = None;
+            details.cause = self.rearranged(entries, records);
+            return Outcome::new(Verdict::Shape, details);
+        };
+        let steps = Arc::from([row]);
+        let entry = Entry { kind: Arc::new(Kind { steps, ..(*entries[side].kind).clone() }), ..entries[side].clone() };
+        let rows = form::last_row_by_digest(records, side);
+        let entries = if side == 0 { [&entry, entries[1]] } else { [entries[0], &entry] };
+        let outcome = match (self.measure(entries, records, details.clone()), rows) {
+            (Outcome::Apart(_), Some(equal)) => {
+                let is = if equal { "equal" } else { "not equal" };
+                details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
+                details.difference = Some(Difference::unknown(Evidence::Statistics));
+                self.needed = self.needed.filter(|_| equal);
+                Outcome::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
+            }
+            (outcome, _) => outcome,
+        };
+        if matches!(outcome, Outcome::Compared(..)) {
+            self.adaptations.add(Adaptation::LastRow, &entries[0].key());
+        }
+        outcome
+    }
+
+    /// Whether one is a reshape of the other, or has dimensions exchanged.
+    fn rearranged(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2]) -> Option<Cause> {
+        if entries[0].hash.proves_equal(&entries[1].hash) && records[0].num_elements >= ENOUGH {
+            return Some(Cause::Reshaped);
+        }
+        let dims = entries.map(|entry| &*entry.kind.shape);
+        form::exchanged(dims).into_iter().find_map(|(first, second)| {
+            let steps = Arc::from([Step::Transpose(first as i64, second as i64)]);
+            let turned = Entry { kind: Arc::new(Kind { steps, ..(*entries[0].kind).clone() }), ..entries[0].clone() };
+            let elements = self.elements([&turned, entries[1]], records, &mut Details::default())?.ok()?;
+            let [left, right] = elements;
+            let dtypes = records.map(|record| record.dtype.as_str());
+            let same = left.dims == right.dims && {
+                let (difference, nonfinite) = metric::measure(&left, &right, dtypes);
+                difference.differing == Some(0) && nonfinite == 0
+            };
+            (same && varies(records[1])).then_some(Cause::Transposed(first, second))
+        })
     }
 
     /// Two records that can differ in their elements alone.
-    fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], details: &mut Details) -> Verdict {
+    fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Outcome {
         let as_recorded = entries.iter().all(|entry| entry.kind.steps.is_empty());
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
         let limits =
             self.options.tolerance.limits(&entries[0].kind.label.stage, entries[0].position.layer, smaller(dtypes));
-        let elements = self.elements(entries, records, details);
-        let difference = match elements {
+        let difference = match self.elements(entries, records, &mut details) {
             Some(Ok([left, right])) => {
                 if left.dims != right.dims {
                     details.shapes = [Some(left.dims), Some(right.dims)];
-                    return Verdict::Shape;
+                    self.needed = None;
+                    return Outcome::new(Verdict::Shape, details);
                 }
                 let (difference, nonfinite) = metric::measure(&left, &right, dtypes);
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
-                    return Verdict::Identical;
+                    return Outcome::new(Verdict::Identical, details);
                 }
                 if nonfinite > 0 {
                     details.difference = Some(difference);
-                    return Verdict::Nonfinite;
+                    self.needed = None;
+                    return Outcome::new(Verdict::Nonfinite, details);
                 }
                 let error = difference.rel_l2.unwrap_or(f64::INFINITY);
-                if !limits.allow(&difference) {
+                if limits.hold(&difference) == Held::Exceeded {
                     details.cause = match difference.rounding {
                         Some(dtype) => Some(Cause::Rounding(dtype)),
                         None => cause::of_values(&left, &right, error),
@@ -269,38 +325,58 @@ impl Walk<'_> {
             }
             Some(Err(refused)) => {
                 details.note = Some(refused);
-                return Verdict::Shape;
+                self.needed = None;
+                return Outcome::new(Verdict::Shape, details);
             }
             None if !as_recorded => {
-                details.note = Some(
-                    "the sides have to be brought into one form, and their values were not captured: \
-                     BITNET_TRACE_CAPTURE=values"
-                        .to_owned(),
+                return Outcome::Apart(
+                    details.note.unwrap_or_else(|| {
+                        "not compared: the sides have to be brought into one form first, which takes the values of \
+                         both: BITNET_TRACE_CAPTURE=values"
+                            .to_owned()
+                    }),
                 );
-                return Verdict::Diverged;
             }
             None => {
-                let counts = |record: &TraceRecord| (record.nan_count, record.inf_count);
                 let (mut difference, cause) = estimate::measure(records[0], records[1]);
                 difference.rows = rows(records);
-                if counts(records[0]) != counts(records[1]) {
+                if details.nonfinite[0] != details.nonfinite[1] {
                     details.difference = Some(difference);
-                    return Verdict::Nonfinite;
+                    self.needed = None;
+                    return Outcome::new(Verdict::Nonfinite, details);
                 }
-                details.cause = cause.filter(|_| !limits.allow(&difference));
+                details.cause = cause.filter(|_| limits.hold(&difference) == Held::Exceeded);
                 difference
             }
         };
-        let within = limits.allow(&difference);
-        if !within
+        let verdict = self.judge(&limits, &difference, &mut details);
+        if verdict == Verdict::Diverged
             && as_recorded
+            && varies(records[1])
             && let Some(found) = self.elsewhere.get_or_init(|| elsewhere(self.reference)).get(&entries[1].hash)
-            && !matches!(details.cause, Some(Cause::AllZero))
         {
             details.cause = Some(Cause::Equals(found.key().to_string()));
         }
         details.difference = Some(difference);
-        if within { Verdict::Within } else { Verdict::Diverged }
+        Outcome::new(verdict, details)
+    }
+
+    /// Holds a difference to its limits.
+    fn judge(&mut self, limits: &Limits, difference: &Difference, details: &mut Details) -> Verdict {
+        self.needed = self.needed.and_then(|mut needed| limits.widen(&mut needed, difference).map(|()| needed));
+        match limits.hold(difference) {
+            Held::Within => Verdict::Within,
+            Held::Exceeded => Verdict::Diverged,
+            Held::Unknown(limit) => {
+                if details.note.is_none() && difference.evidence != Evidence::Statistics {
+                    details.note = Some(format!(
+                        "nothing shows that the limit `{limit}` is held: it takes the values of both sides, \
+                         BITNET_TRACE_CAPTURE=values"
+                    ));
+                }
+                Verdict::Diverged
+            }
+        }
     }
 
     /// Both sides' elements, if both were captured; the inner error says why they cannot be brought
@@ -329,7 +405,7 @@ impl Walk<'_> {
 
     fn tensor(&mut self, side: usize, entry: &Entry, record: &TraceRecord) -> Result<Option<Tensor>, String> {
         let place = (entry.position.process, entry.order);
-        let again = entry.order != u64::MAX && matches!(entry.kind.steps.last(), Some(Step::Token { .. }));
+        let again = entry.order != u64::MAX && entry.is_row();
         if again
             && let Some((of, tensor)) = &self.last[side]
             && *of == place
@@ -351,25 +427,21 @@ impl Walk<'_> {
     }
 }
 
+/// Whether nothing of the elements' own bytes says that they differ.
+fn raw_digests_agree(reference: &Entry, trace: &Entry) -> bool {
+    let digest = |entry: &Entry| entry.raw.clone().filter(|raw| raw.is_digest());
+    digest(reference).zip(digest(trace)).is_none_or(|(left, right)| left == right)
+}
+
+/// Whether a tensor has enough elements, and different ones, for its digest to be its own.
+fn varies(record: &TraceRecord) -> bool {
+    record.num_elements >= ENOUGH && record.min != record.max
+}
+
 /// Rows whose digests differ, where both sides have them.
 fn rows(records: [&TraceRecord; 2]) -> Option<Vec<usize>> {
     let (left, right) = (records[0].rows.as_ref()?, records[1].rows.as_ref()?);
     (left.len() == right.len()).then(|| (0..left.len()).filter(|row| left[*row] != right[*row]).collect())
-}
-
-fn empty() -> Details {
-    Details {
-        names: [None, None],
-        shapes: [None, None],
-        dtypes: [None, None],
-        rms: [None, None],
-        site: None,
-        difference: None::<Difference>,
-        cause: None,
-        origin: None,
-        gain: None,
-        note: None,
-    }
 }
 
 fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
@@ -377,6 +449,9 @@ fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
     details.shapes[side] = Some(record.shape.clone());
     details.dtypes[side] = Some(record.dtype.clone());
     details.rms[side] = Some(record.rms);
+    let counted = record.nan_count.saturating_add(record.inf_count);
+    // The earlier tracer does not count: its rms tells.
+    details.nonfinite[side] = counted.max(usize::from(!record.rms.is_finite()));
     if record.site.is_some() {
         details.site.clone_from(&record.site);
     }

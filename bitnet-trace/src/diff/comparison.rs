@@ -5,22 +5,37 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::adaptation::{Adapted, Coverage, Suggestion};
 use super::key::Key;
+use super::tolerance::Needed;
 use super::verdict::{Cause, Difference, Origin, Verdict};
 
 /// Every pair of two traces, in execution order.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
+    /// What the comparison comes to.
+    pub(crate) conclusion: Conclusion,
     /// The pairs, in the reference's execution order; what only the trace has stands where it was
     /// made.
     pub pairs: Vec<Pair>,
     /// How many pairs there are of each verdict.
     pub counts: BTreeMap<&'static str, usize>,
-    /// Index of the first pair that does not match.
+    /// Index of the first pair of two records that do not match. Records without a partner are
+    /// [`coverage`](Self::coverage).
     pub first: Option<usize>,
-    /// The relative L2 error that would have had to be allowed for all pairs to match; none where no
-    /// tolerance would do, or nothing says.
+    /// The records that only one side has, by stage.
+    pub coverage: Vec<Coverage>,
+    /// How records were brought together whose keys or forms differ.
+    pub adaptations: Vec<Adapted>,
+    /// Stages without a partner that are probably the same under another name.
+    pub suggestions: Vec<Suggestion>,
+    /// The relative L2 error that would have had to be allowed for all compared pairs to match; none
+    /// where the rules have other limits too, no limit would do, or nothing says.
     pub smallest_tolerance: Option<f64>,
+    /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have
+    /// matched; none where no limit would do, or nothing says.
+    pub smallest_limits: Option<Needed>,
     /// The sides have other steps and were compared token by token.
     pub by_token: bool,
     /// Records that the map leaves out, of reference and trace.
@@ -28,8 +43,7 @@ pub struct Comparison {
     /// Files and lines that could not be read, and values that are missing or damaged.
     pub problems: Vec<String>,
     /// Records that only one side has are no difference.
-    #[serde(skip)]
-    pub(crate) only_common: bool,
+    pub only_common: bool,
 }
 
 /// A record of each side.
@@ -46,7 +60,8 @@ pub struct Pair {
 }
 
 /// How a pair differs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Details {
     /// The records' names on the two sides.
     pub names: [Option<String>; 2],
@@ -68,10 +83,13 @@ pub struct Details {
     pub gain: Option<f64>,
     /// What stood in the way of comparing.
     pub note: Option<String>,
+    /// Elements that are not finite, on the two sides.
+    #[serde(skip)]
+    pub(crate) nonfinite: [usize; 2],
 }
 
 impl Comparison {
-    /// The first pair that does not match, in execution order.
+    /// The first pair of two records that do not match, in execution order.
     #[must_use]
     pub fn first_divergence(&self) -> Option<&Pair> {
         self.first.and_then(|first| self.pairs.get(first))
@@ -86,29 +104,80 @@ impl Comparison {
     /// Pairs that have a record on both sides.
     #[must_use]
     pub fn compared(&self) -> usize {
-        self.pairs.len() - self.count(Verdict::OnlyReference) - self.count(Verdict::OnlyTrace)
+        self.pairs.len() - self.without_partner()
     }
 
-    /// True if something was compared and all of it matches. Two traces without a common record do
-    /// not match.
+    /// Records that only one side has.
+    #[must_use]
+    pub fn without_partner(&self) -> usize {
+        self.count(Verdict::OnlyReference) + self.count(Verdict::OnlyTrace)
+    }
+
+    /// What the comparison comes to; the command's exit status follows it.
+    #[must_use]
+    pub fn conclusion(&self) -> Conclusion {
+        self.conclusion
+    }
+
+    /// True if something was compared, all of it matches, every record has a partner (or only common
+    /// records were asked for), and everything could be read.
     #[must_use]
     pub fn matches(&self) -> bool {
-        self.compared() > 0 && self.first.is_none()
+        self.conclusion == Conclusion::Matches
     }
 
     /// Panics unless the traces match, with the screen of the first divergence.
     ///
     /// # Panics
     ///
-    /// If they do not match, or nothing was compared.
+    /// If they do not match, records are missing or could not be read, or nothing was compared.
     #[track_caller]
     pub fn assert_match(&self) {
         assert!(self.matches(), "the traces do not match\n\n{self}");
     }
 
-    pub(crate) fn is_difference(&self, verdict: Verdict) -> bool {
-        let alone = matches!(verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
-        !(verdict.matches() || alone && self.only_common)
+    /// What follows from the other fields.
+    pub(crate) fn conclude(&self) -> Conclusion {
+        if self.first.is_some() {
+            Conclusion::Differs
+        } else if self.compared() == 0 {
+            Conclusion::NothingCompared
+        } else if !self.problems.is_empty() {
+            Conclusion::NotAllRead
+        } else if self.without_partner() > 0 && !self.only_common {
+            Conclusion::Missing
+        } else {
+            Conclusion::Matches
+        }
+    }
+}
+
+/// What a comparison comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conclusion {
+    /// Everything matches, and everything could be read.
+    Matches,
+    /// Two records do not match.
+    Differs,
+    /// What was compared matches; some records have no partner.
+    Missing,
+    /// What was compared matches; something could not be read.
+    NotAllRead,
+    /// No two records were compared.
+    NothingCompared,
+}
+
+impl Pair {
+    /// Whether a record of the pair has elements that are not finite.
+    pub(crate) fn is_nonfinite(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| details.nonfinite != [0, 0])
+    }
+}
+
+impl Details {
+    pub(crate) fn trace_has_more_nonfinite(&self) -> bool {
+        self.nonfinite[1] > self.nonfinite[0]
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Entry {
     pub(crate) hash: Hash,
     pub(crate) raw: Option<Box<Hash>>,
     pub(crate) place: Place,
+    /// The layer was taken from the trailing number of the name.
+    pub(crate) layer_from_name: bool,
 }
 
 /// What the records of one tensor have in common in every layer and step.
@@ -39,6 +41,11 @@ pub(crate) struct Place {
 impl Entry {
     pub(crate) fn key(&self) -> Key {
         Key::new(self.position, &self.kind.label)
+    }
+
+    /// Whether the entry is one row of its record.
+    pub(crate) fn is_row(&self) -> bool {
+        matches!(self.kind.steps.last(), Some(Step::Row { .. }))
     }
 
     /// The key without making it.

@@ -38,7 +38,7 @@ pub(crate) struct Head<'a> {
     pub(crate) tokens: Option<[usize; 2]>,
     #[serde(borrow, default)]
     pub(crate) raw_blake3: Option<Text<'a>>,
-    /// These two are asked for, as what has none is no record.
+    /// A record has to have these two.
     #[allow(dead_code)]
     pub(crate) rms: IgnoredAny,
     #[allow(dead_code)]
@@ -128,6 +128,15 @@ impl Hash {
             *byte = high << 4 | low;
         }
         if invalid < 16 { Self::Bytes(bytes) } else { Self::Text(text.into()) }
+    }
+
+    /// Whether the two show that the tensors are equal: only digests do, not any other text.
+    pub(crate) fn proves_equal(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Bytes(one), Self::Bytes(other)) if one == other)
+    }
+
+    pub(crate) fn is_digest(&self) -> bool {
+        matches!(self, Self::Bytes(_))
     }
 }
 

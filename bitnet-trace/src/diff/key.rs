@@ -9,6 +9,7 @@ use crate::record::TraceRecord;
 
 /// What a record on one side has in common with its partner on the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Key {
     /// Which of several processes or ranks of a run, in the order of their directories; 0 for the
     /// only one.
@@ -55,6 +56,11 @@ impl Key {
         let Position { process, request, seq, token, layer, call } = position;
         let Label { stage, output, io } = label.clone();
         Self { process, request, seq, token, layer, stage, output, io, call }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        let Self { process, request, seq, token, layer, call, .. } = *self;
+        Position { process, request, seq, token, layer, call }
     }
 }
 

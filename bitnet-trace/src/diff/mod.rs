@@ -1,26 +1,32 @@
 //! From two traces to the first tensor where they part.
 
+mod adaptation;
 mod align;
 mod builder;
 mod cause;
 mod compare;
 mod comparison;
+mod coverage;
 mod entry;
 mod estimate;
+mod form;
 mod head;
 mod key;
 mod map;
 mod metric;
+mod origin;
 mod scan;
 mod side;
 mod tolerance;
 mod verdict;
 mod view;
 
-pub use comparison::{Comparison, Details, Pair};
+pub use adaptation::{Adaptation, Adapted, Coverage, Only, Suggestion};
+pub use comparison::{Comparison, Conclusion, Details, Pair};
+pub(crate) use coverage::stage_of;
 pub use key::Key;
 pub use map::NameMap;
-pub use tolerance::Tolerance;
+pub use tolerance::{Needed, Tolerance};
 pub use verdict::{Cause, Difference, Element, Evidence, Origin, Share, Verdict};
 
 use std::path::Path;
@@ -90,7 +96,7 @@ pub fn diff_paths(
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {
-                Some(problem) => problem.to_string(),
+                Some(problem) => problem.clone(),
                 None => format!("the map leaves none of the {} records of {}", side.ignored, path.display()),
             }));
         }

@@ -26,7 +26,7 @@ use super::scan;
 /// Records, with what they are aligned by.
 pub(crate) struct Side<'a> {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) problems: Vec<Error>,
+    pub(crate) problems: Vec<String>,
     /// Records that the map leaves out.
     pub(crate) ignored: usize,
     source: Source<'a>,
@@ -54,6 +54,7 @@ impl<'a> Side<'a> {
             let place = Place { file: 0, length: 0, at: index as u64 };
             builder.add(&Head::from(record), number(trace.process_of(index)), place);
         }
+        trace.problems().iter().for_each(|problem| builder.problem(problem));
         Self::built(builder, Source::Trace(trace))
     }
 
@@ -91,14 +92,14 @@ impl Side<'static> {
             pieces(place, &mut |piece| {
                 let piece = match piece {
                     Ok(piece) => piece,
-                    Err(problem) => return builder.problem(problem),
+                    Err(problem) => return builder.problem(&problem),
                 };
                 if let Some(head) = scan::head(piece.bytes) {
                     return builder.add(&head, process, files.place(&piece));
                 }
                 match piece.parse() {
                     Ok(head) => builder.add(&head, process, files.place(&piece)),
-                    Err(problem) => builder.problem(problem),
+                    Err(problem) => builder.problem(&problem),
                 }
             });
         }

@@ -1,13 +1,15 @@
 //! How much two tensors may differ.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use crate::error::Error;
 use crate::filter::Numbers;
 
+use super::metric::smaller;
 use super::verdict::Difference;
 
 /// What is allowed: per-type defaults, and rules of which the first that fits decides.
@@ -24,7 +26,7 @@ use super::verdict::Difference;
 /// let tolerance: Tolerance = r#"
 ///     [[rule]]
 ///     stage = "attn_*"      # glob; left out: every stage
-///     layer = "0-3|7"       # ranges; left out: every layer
+///     layer = "0-3|7"       # numbers and ranges; left out, or "*": every layer
 ///     rel_l2 = 1e-4         # all that is given has to hold
 ///     max_abs = 0.01
 ///     cosine = 0.9999
@@ -114,17 +116,87 @@ fn default(dtype: &str) -> Limits {
     Limits { rel_l2: Some(rel_l2), ..Limits::default() }
 }
 
+/// The relative L2 error that is usual between two types: the default limit of the coarser one.
+pub(crate) fn usual_error(dtypes: [&str; 2]) -> f64 {
+    default(smaller(dtypes)).rel_l2.unwrap_or(0.0)
+}
+
+/// What the numbers of a difference say of its limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Held {
+    /// Every limit is held.
+    Within,
+    /// Some limit is exceeded, or allows no difference at all.
+    Exceeded,
+    /// No limit is exceeded, and there is no number to hold this one to.
+    Unknown(&'static str),
+}
+
 impl Limits {
-    /// Whether a difference is allowed. Limits that the evidence cannot be held to are passed over;
-    /// where that leaves none, nothing shows that it is allowed.
-    pub(crate) fn allow(&self, difference: &Difference) -> bool {
-        let held = [
-            self.rel_l2.zip(difference.rel_l2).map(|(limit, found)| found <= limit),
-            self.max_abs.zip(difference.max_abs).map(|(limit, found)| found <= limit),
-            self.cosine.zip(difference.cosine).map(|(limit, found)| found >= limit),
+    /// Whether a difference of elements that are not equal is within every limit.
+    pub(crate) fn hold(&self, difference: &Difference) -> Held {
+        // Nothing but equality is within a limit that allows no difference.
+        if [self.rel_l2, self.max_abs].contains(&Some(0.0)) {
+            return if difference.differing == Some(0) { Held::Within } else { Held::Exceeded };
+        }
+        let at_most = |limit: Option<f64>, found: Option<f64>| Some(found? <= limit?);
+        let at_least = |limit: Option<f64>, found: Option<f64>| Some(found? >= limit?);
+        let limits = [
+            ("rel_l2", self.rel_l2, at_most(self.rel_l2, difference.rel_l2)),
+            ("max_abs", self.max_abs, at_most(self.max_abs, difference.max_abs)),
+            ("cosine", self.cosine, at_least(self.cosine, difference.cosine)),
         ];
-        let mut held = held.into_iter().flatten().peekable();
-        held.peek().is_some() && held.all(|held| held)
+        let given = || limits.iter().filter(|(_, limit, _)| limit.is_some());
+        if given().any(|(_, _, held)| *held == Some(false)) {
+            return Held::Exceeded;
+        }
+        given().find(|(_, _, held)| held.is_none()).map_or(Held::Within, |(name, ..)| Held::Unknown(name))
+    }
+
+    /// Widens `needed` until limits of the same kinds allow this difference too; `None` where no number
+    /// says how far.
+    pub(crate) fn widen(&self, needed: &mut Needed, difference: &Difference) -> Option<()> {
+        if self.rel_l2.is_some() {
+            let error = difference.rel_l2.filter(|error| error.is_finite())?;
+            needed.rel_l2 = Some(needed.rel_l2.unwrap_or(0.0).max(error));
+        }
+        if self.max_abs.is_some() {
+            needed.max_abs = Some(needed.max_abs.unwrap_or(0.0).max(difference.max_abs?));
+        }
+        if self.cosine.is_some() {
+            needed.cosine = Some(needed.cosine.unwrap_or(1.0).min(difference.cosine?));
+        }
+        Some(())
+    }
+}
+
+/// The smallest limits that would have let every compared pair pass, of the kinds that the rules have.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Needed {
+    /// A relative L2 error.
+    pub rel_l2: Option<f64>,
+    /// A largest absolute difference.
+    pub max_abs: Option<f64>,
+    /// A smallest cosine.
+    pub cosine: Option<f64>,
+}
+
+impl Needed {
+    /// The relative L2 error, 0 where no limit is needed; `None` where it is not the only limit.
+    pub(crate) fn rel_l2_alone(self) -> Option<f64> {
+        let Self { rel_l2, max_abs, cosine } = self;
+        (max_abs.is_none() && cosine.is_none()).then_some(rel_l2.unwrap_or(0.0))
+    }
+}
+
+/// As a rule says it: `rel_l2 = 1.2e-3`.
+impl fmt::Display for Needed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = [("rel_l2", self.rel_l2), ("max_abs", self.max_abs)];
+        let limits = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name} = {:.3e}", limit?)));
+        let cosine = self.cosine.map(|cosine| format!("cosine = {cosine:.9}"));
+        f.write_str(&limits.chain(cosine).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -155,6 +227,8 @@ fn rule(written: Written) -> Result<Rule, String> {
     if limits == Limits::default() {
         return Err("the rule allows nothing in particular, expected `rel_l2`, `max_abs` or `cosine`".to_owned());
     }
+    // `*` is every layer, and none at all.
+    let layer = layer.filter(|ranges| ranges.trim() != "*");
     let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose()?;
     Ok(Rule { stage: stage.map(|glob| WildMatch::new(&glob)), layer, limits })
 }

@@ -45,6 +45,18 @@ impl Verdict {
         matches!(self, Self::Identical | Self::Within)
     }
 
+    /// Whether two records were found to differ: neither a match nor a record without a partner.
+    #[must_use]
+    pub fn is_divergence(self) -> bool {
+        !(self.matches() || self.has_no_partner())
+    }
+
+    /// Whether only one side has the record.
+    #[must_use]
+    pub fn has_no_partner(self) -> bool {
+        matches!(self, Self::OnlyReference | Self::OnlyTrace)
+    }
+
     /// As it is written: `only-reference`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -157,6 +169,7 @@ impl Difference {
 /// A cause that the numbers show. None is given where they could mean something else.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Cause {
     /// Every element of the trace is zero.
     AllZero,
@@ -184,6 +197,8 @@ pub enum Cause {
     Equals(String),
     /// The stage was not recorded: it did not run, or under another name.
     MissingStage,
+    /// The same elements in the same order under other dimensions.
+    Reshaped,
 }
 
 impl fmt::Display for Cause {
@@ -195,7 +210,7 @@ impl fmt::Display for Cause {
             Self::Ratio(ratio) => {
                 write!(
                     f,
-                    "a constant factor: the trace is the reference times {ratio:.6}, a scale is missing or too many"
+                    "a constant factor: the trace is the reference times {ratio:.6}; a scale is missing or applied twice"
                 )
             }
             Self::SignFlipped => write!(f, "every element has the other sign"),
@@ -208,6 +223,7 @@ impl fmt::Display for Cause {
             Self::RoundedTo(dtype) => write!(f, "the trace's elements are the reference's rounded to {dtype}"),
             Self::Rounding(dtype) => write!(f, "rounding: nothing is left when both are rounded to {dtype}"),
             Self::Equals(name) => write!(f, "it is, element for element, the reference's {name}"),
+            Self::Reshaped => write!(f, "a reshape: the same elements in the same order under other dimensions"),
             Self::MissingStage => write!(f, "the stage was not recorded: it did not run, or has another name"),
         }
     }
@@ -216,14 +232,21 @@ impl fmt::Display for Cause {
 /// Whether a stage made its error or was given it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Origin {
-    /// Its recorded inputs match: it is the culprit.
+    /// Its recorded inputs are identical: it is the culprit.
     InputsMatch,
-    /// A recorded input differs already.
+    /// A recorded input diverged already.
     InputsDiffer,
+    /// Its recorded inputs are within the tolerance, and its error is many times theirs.
+    GainJumps,
+    /// Without recorded inputs: all that was compared before is identical.
+    BeforeIdentical,
     /// Without recorded inputs: its error is many times that of every stage before.
     ErrorJumps,
-    /// Without recorded inputs: its error is no jump over those of the stages before.
+    /// As the two before, but stages without a partner lie between.
+    Between,
+    /// Its error is no jump over those of its inputs, or of the stages before.
     ErrorWasThere,
 }
 
@@ -231,17 +254,22 @@ impl Origin {
     /// True where the stage itself is at fault, as far as can be told.
     #[must_use]
     pub fn is_here(self) -> bool {
-        matches!(self, Self::InputsMatch | Self::ErrorJumps)
+        matches!(self, Self::InputsMatch | Self::GainJumps | Self::BeforeIdentical | Self::ErrorJumps)
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InputsMatch => "caused here: its recorded inputs match",
-            Self::InputsDiffer => "inherited: a recorded input differs already",
+            Self::InputsMatch => "caused here: its recorded inputs are identical",
+            Self::InputsDiffer => "inherited: a recorded input diverged already",
+            Self::GainJumps => "caused here: its error is many times that of its recorded inputs",
+            Self::BeforeIdentical => {
+                "caused here: all that was compared before is identical (record `inputs(..)` to be sure)"
+            }
             Self::ErrorJumps => "caused here, by the jump of the error (record `inputs(..)` to be sure)",
-            Self::ErrorWasThere => "inherited or accumulated: no jump over the errors of the stages before",
+            Self::Between => "arises here, or in a stage without a partner before it",
+            Self::ErrorWasThere => "inherited or accumulated: no jump over the errors before it",
         })
     }
 }

@@ -15,10 +15,10 @@ pub(crate) enum Step {
     },
     /// To the other side's length in this dimension; what is cut has to be 0.
     Trim(i64),
-    /// One row of the token dimension.
-    Token {
+    /// One row of a dimension.
+    Row {
+        dim: usize,
         index: usize,
-        count: usize,
     },
 }
 
@@ -67,9 +67,8 @@ fn apply(tensor: &Tensor, step: &Step, other: &[usize]) -> Result<Tensor> {
             let length = other.len().checked_sub(from_end).map_or(tensor.dim(dim)?, |at| other[at]);
             trim(tensor, dim, length)
         }
-        Step::Token { index, count } => {
-            let dim = token_dimension(tensor.dims(), *count)
-                .ok_or_else(|| candle_core::Error::msg(format!("no dimension has {count} tokens")))?;
+        Step::Row { dim, index } => {
+            let dim = *dim;
             let row = tensor.narrow(dim, *index, 1)?;
             // Rows of attention scores are as long as the positions known to that step.
             let last = row.rank() - 1;
@@ -101,10 +100,4 @@ fn dimension(tensor: &Tensor, dim: i64) -> Result<usize> {
         .ok()
         .filter(|dim| *dim < tensor.rank())
         .ok_or_else(|| candle_core::Error::msg(format!("there is no dimension {dim}")))
-}
-
-/// The dimension of so many tokens: the last but one if it fits, else the first that does.
-pub(crate) fn token_dimension(dims: &[usize], count: usize) -> Option<usize> {
-    let last_but_one = dims.len().checked_sub(2).filter(|dim| dims[*dim] == count);
-    last_but_one.or_else(|| dims.iter().position(|dim| *dim == count))
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::diff::{Comparison, Pair, Verdict};
+use crate::diff::{Adapted, Comparison, Coverage, Pair, Verdict, stage_of};
 
 use super::screen::Fields;
 
@@ -63,7 +63,7 @@ impl Html<'_> {
             .pairs
             .iter()
             .map(|pair| {
-                let number = if comparison.is_difference(pair.verdict) && details.len() < DETAILED {
+                let number = if !pair.verdict.matches() && details.len() < DETAILED {
                     details.push(pair.details.as_ref().map(|details| Fields(details).to_string()));
                     Some(details.len() - 1)
                 } else {
@@ -76,10 +76,15 @@ impl Html<'_> {
             "names": self.names,
             "manifests": self.manifests,
             "matches": comparison.matches(),
+            "conclusion": comparison.conclusion(),
+            "onlyCommon": comparison.only_common,
+            "coverage": comparison.coverage.iter().map(coverage).collect::<Vec<_>>(),
+            "adaptations": comparison.adaptations.iter().map(adapted).collect::<Vec<_>>(),
+            "suggestions": comparison.suggestions,
             "compared": comparison.compared(),
             "first": comparison.first,
             "verdicts": Verdict::ALL.map(Verdict::name),
-            "smallestTolerance": comparison.smallest_tolerance,
+            "smallestTolerance": comparison.smallest_limits.map(|needed| needed.to_string()),
             "byToken": comparison.by_token,
             "problems": comparison.problems,
             "stages": stages.list,
@@ -91,20 +96,21 @@ impl Html<'_> {
 
 /// The row of the heat map: the stage with what tells its tensors apart.
 fn stage(pair: &Pair) -> String {
-    let key = &pair.key;
-    let mut stage = key.stage.to_string();
-    if key.io.as_deref() == Some("in") {
-        stage.push_str(".in");
-    }
-    if let Some(output) = &key.output {
-        stage.push('.');
-        stage.push_str(output);
-    }
-    if key.call > 0 {
+    let mut stage = stage_of(&pair.key);
+    if pair.key.call > 0 {
         // Writing to a String does not fail.
-        let _ = write!(stage, "#{}", key.call);
+        let _ = write!(stage, "#{}", pair.key.call);
     }
     stage
+}
+
+fn coverage(coverage: &Coverage) -> Value {
+    let Coverage { stage, side, records, note, .. } = coverage;
+    json!({ "stage": stage, "side": side, "records": records, "layers": coverage.extent(), "note": note })
+}
+
+fn adapted(adapted: &Adapted) -> Value {
+    json!({ "text": adapted.adaptation.to_string(), "pairs": adapted.pairs, "stages": adapted.stages })
 }
 
 /// Step, layer, stage, verdict, error, gain, details: numbers, as there may be many.

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::printable;
-use crate::diff::{Comparison, Details, Difference, Evidence, Pair, Verdict};
+use crate::diff::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
 
 /// How many of the differences after the first are listed.
 const LISTED: usize = 12;
+
+/// How many stages of an adaptation are named.
+const NAMED: usize = 4;
 
 /// A comparison as a person reads it: what went wrong first, by how much, where in the source.
 #[derive(Debug, Clone, Copy)]
@@ -23,27 +26,24 @@ impl fmt::Display for Screen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { comparison, names: [reference, trace], all } = *self;
         writeln!(f, "reference  {reference}\ntrace      {trace}")?;
-        if comparison.by_token {
-            writeln!(f, "           the sides have other steps: compared token by token")?;
+        for adapted in &comparison.adaptations {
+            writeln!(f, "aligned    {}", printable(&adaptation(adapted)))?;
         }
         writeln!(f)?;
-        match comparison.first_divergence() {
-            Some(first) => {
-                writeln!(f, "first divergence  {}  {}", printable(&first.key.to_string()), first.verdict)?;
-                if let Some(details) = &first.details {
-                    write!(f, "{}", Fields(details))?;
-                }
-                if !all {
-                    self.others(f)?;
-                }
+        self.headline(f)?;
+        if let Some(first) = comparison.first_divergence() {
+            if let Some(details) = &first.details {
+                write!(f, "{}", Fields(details))?;
             }
-            None if comparison.matches() => writeln!(f, "match: no divergence")?,
-            None => writeln!(f, "nothing was compared: the sides have no record in common")?,
+            if !all {
+                self.others(f)?;
+            }
         }
         if all {
             writeln!(f, "\nall pairs")?;
             write_rows(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
         }
+        self.coverage(f)?;
         writeln!(f)?;
         self.summary(f)?;
         for problem in comparison.problems.iter().take(LISTED) {
@@ -56,7 +56,72 @@ impl fmt::Display for Screen<'_> {
     }
 }
 
+/// `545 pairs: what was done (stages)`.
+fn adaptation(adapted: &Adapted) -> String {
+    let stages: Vec<_> = adapted.stages.keys().take(NAMED).map(String::as_str).collect();
+    let more = if adapted.stages.len() > NAMED { ", ..." } else { "" };
+    let pairs = if adapted.pairs == 1 { "pair" } else { "pairs" };
+    format!("{} {pairs}: {} ({}{more})", adapted.pairs, adapted.adaptation, stages.join(", "))
+}
+
 impl Screen<'_> {
+    /// One line that never says more than was shown.
+    fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let (compared, alone) = (comparison.compared(), comparison.without_partner());
+        if let Some(first) = comparison.first_divergence() {
+            return writeln!(f, "first divergence  {}  {}", printable(&first.key.to_string()), first.verdict);
+        }
+        match comparison.conclusion() {
+            Conclusion::Matches => writeln!(f, "match: no divergence in {compared} pairs"),
+            Conclusion::Missing => {
+                writeln!(f, "no divergence in {compared} pairs, but {alone} records have no partner")
+            }
+            Conclusion::NotAllRead => {
+                writeln!(f, "no divergence in {compared} pairs, but not everything could be read")
+            }
+            _ => writeln!(f, "nothing was compared: no record of one side could be compared with one of the other"),
+        }
+    }
+
+    /// The records without a partner, by stage, and what is probably the same.
+    fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Comparison { coverage, suggestions, .. } = self.comparison;
+        if !coverage.is_empty() {
+            writeln!(f, "\nwithout a partner")?;
+            let rows: Vec<[String; 4]> = coverage
+                .iter()
+                .take(LISTED)
+                .map(|group| {
+                    let note = group.note.as_deref().unwrap_or_default();
+                    let cells = [printable(&group.stage).into_owned(), group.side.to_string(), group.extent()];
+                    let [stage, side, extent] = cells;
+                    [stage, side, extent, printable(note).into_owned()]
+                })
+                .collect();
+            write_rows(f, &rows)?;
+            if let more @ 1.. = coverage.len().saturating_sub(LISTED) {
+                writeln!(f, "  ... {more} more stages")?;
+            }
+        }
+        for suggestion in suggestions.iter().take(LISTED) {
+            let identical = match suggestion.identical {
+                0 => String::new(),
+                identical => format!(", {identical} of them with equal digests"),
+            };
+            writeln!(
+                f,
+                "\nprobably the same: {} of the reference and {} of the trace ({} records in the same place, of the \
+                 same shape{identical}); a map file with this rule compares them:",
+                printable(&suggestion.reference),
+                printable(&suggestion.trace),
+                suggestion.records
+            )?;
+            suggestion.rule.lines().try_for_each(|line| writeln!(f, "  {}", printable(line)))?;
+        }
+        Ok(())
+    }
+
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
         let counts = Verdict::ALL.into_iter().filter(|verdict| comparison.count(*verdict) > 0);
@@ -69,17 +134,17 @@ impl Screen<'_> {
                 comparison.ignored[0], comparison.ignored[1]
             )?;
         }
-        match comparison.smallest_tolerance {
-            Some(0.0) | None => Ok(()),
-            Some(smallest) => writeln!(f, "tolerance  {smallest:.3e} relative L2 would have been enough for all pairs"),
+        match comparison.smallest_limits.filter(|needed| needed.rel_l2_alone() != Some(0.0)) {
+            None => Ok(()),
+            Some(needed) => writeln!(f, "tolerance  {needed} would have been enough for all compared pairs"),
         }
     }
 
     fn others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
         let first = comparison.first.unwrap_or(0);
-        let others: Vec<&Pair> =
-            comparison.pairs[first + 1..].iter().filter(|pair| comparison.is_difference(pair.verdict)).collect();
+        let others = comparison.pairs[first + 1..].iter().filter(|pair| pair.verdict.is_divergence());
+        let others: Vec<&Pair> = others.collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -124,7 +189,7 @@ pub(crate) struct Fields<'a>(pub(crate) &'a Details);
 
 impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note } = self.0;
+        let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note, .. } = self.0;
         if let Some(site) = site {
             writeln!(f, "  source   {}", printable(site))?;
         }

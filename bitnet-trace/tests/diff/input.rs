@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bitnet_trace::{Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, tap};
+use bitnet_trace::{Conclusion, Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, tap};
 
 use crate::{Directory, noise, paths, record, tensor};
 
@@ -55,7 +55,9 @@ fn input_that_is_bad_is_named_and_the_rest_is_read() {
         ("garbage/trace.jsonl", "\0\0\0\n\u{1}\n"),
     ]);
     let comparison = paths(&directory.path("bad"), &directory.path("good")).expect("readable");
-    assert_eq!((comparison.compared(), comparison.matches()), (2, true));
+    // What could be read is equal; nobody knows what the rest was.
+    assert_eq!((comparison.compared(), comparison.conclusion()), (2, Conclusion::NotAllRead));
+    assert!(!comparison.matches() && comparison.to_string().contains("not everything could be read"), "{comparison}");
     let problems = comparison.problems.join("\n");
     for expected in ["trace.jsonl: not a record: line 2", "line 3", "line 5", "torn.trace"] {
         assert!(problems.contains(expected), "{expected}: {problems}");
@@ -147,7 +149,7 @@ fn a_process_that_cannot_be_read_is_named_and_the_rest_is_read() {
     let verification = bitnet_trace::verify(directory.path("a"), &mut |_, _| ());
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open again");
     let (comparison, trace) = (comparison.expect("readable"), trace.expect("readable"));
-    assert_eq!((comparison.compared(), comparison.matches()), (1, true), "{comparison}");
+    assert_eq!((comparison.compared(), comparison.conclusion()), (1, Conclusion::NotAllRead), "{comparison}");
     assert!(comparison.problems[0].contains("p12"), "{:?}", comparison.problems);
     assert_eq!((trace.records().len(), trace.problems().len()), (1, 1));
     #[cfg(feature = "cli")]

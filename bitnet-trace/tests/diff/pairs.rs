@@ -101,8 +101,9 @@ fn the_growth_of_the_error_tells_the_culprit() {
         let comparison = compare(&reference, &of(capture, &stages));
         let details = comparison.pairs.iter().map(|pair| pair.details.clone().expect("details"));
         let (origins, causes): (Vec<_>, Vec<_>) = details.map(|details| (details.origin, details.cause)).unzip();
+        // Nothing was compared before the first; what becomes of a wrong input says nothing for certain.
         let [jumps, there] = [Some(Origin::ErrorJumps), Some(Origin::ErrorWasThere)];
-        assert_eq!(origins, [jumps, jumps, there, jumps, there], "{capture}\n{comparison}");
+        assert_eq!(origins, [None, jumps, there, None, there], "{capture}\n{comparison}");
         let not_finite = [Some(Cause::NonfiniteBorn), Some(Cause::NonfiniteInherited)];
         assert_eq!(causes[3..], not_finite, "{capture}\n{comparison}");
         assert_eq!(causes[..3], [None, None, None], "{capture}\n{comparison}");

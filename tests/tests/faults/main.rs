@@ -6,7 +6,7 @@ mod model;
 
 use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
 use bitnet_models::{KvCache, Transformer, tiny};
-use bitnet_trace::{Cause, Tolerance, Trace, TraceSession, Verdict, diff, tap};
+use bitnet_trace::{Cause, Comparison, Conclusion, Only, Tolerance, Trace, TraceSession, Verdict, diff, tap};
 use candle_core::{Device, Tensor};
 
 use model::{DECODED, Fault, Model};
@@ -89,6 +89,9 @@ fn same_cause(found: Option<&Cause>, expected: Option<&Cause>) -> bool {
 fn check(reference: &Trace, trace: &Trace, fault: Fault, expected: Option<&Cause>, sure: bool) {
     let Fault { what, stage, layer, step } = fault;
     let comparison = diff(reference, trace, &Tolerance::default());
+    if expected == Some(&Cause::MissingStage) {
+        return missing(&comparison, fault);
+    }
     let first = comparison.first_divergence().unwrap_or_else(|| panic!("{what} in {stage} was not found"));
     let found = (&*first.key.stage, first.key.layer, first.key.seq);
     assert_eq!(found, (stage, layer, Some(step)), "{what}\n{comparison}");
@@ -98,6 +101,15 @@ fn check(reference: &Trace, trace: &Trace, fault: Fault, expected: Option<&Cause
     if let Some(origin) = details.origin {
         assert!(origin.is_here(), "{what} in {stage}: {origin:?}\n{comparison}");
     }
+}
+
+/// A record that is not there is no divergence: it is named among what has no partner.
+fn missing(comparison: &Comparison, fault: Fault) {
+    let Fault { what, stage, layer, .. } = fault;
+    assert_eq!(comparison.conclusion(), Conclusion::Missing, "{what} in {stage}\n{comparison}");
+    let [group] = &comparison.coverage[..] else { panic!("{what} in {stage}\n{comparison}") };
+    let found = (group.stage.as_str(), group.side, group.records, group.layers.first().copied());
+    assert_eq!(found, (stage, Only::Reference, 1, layer), "{comparison}");
 }
 
 #[test]

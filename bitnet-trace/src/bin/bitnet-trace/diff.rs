@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bitnet_trace::{Comparison, DiffOptions, NameMap, Screen, Tolerance, diff_paths};
+use bitnet_trace::{Comparison, Conclusion, DiffOptions, NameMap, Screen, Tolerance, diff_paths};
 use clap::Args;
 
 use crate::{DIFFERS, FAILED, Outcome, progress};
@@ -64,12 +64,13 @@ impl Sides {
     }
 }
 
-/// 0 where all matches, 1 where something does not, 2 where nothing was compared.
+/// 0 where everything matches and could be read, 1 where something differs or is missing, 2 where
+/// something could not be read or nothing was compared.
 pub(crate) fn exit_code(comparison: &Comparison) -> ExitCode {
-    match (comparison.compared(), comparison.matches()) {
-        (0, _) => ExitCode::from(FAILED),
-        (_, true) => ExitCode::SUCCESS,
-        (_, false) => ExitCode::from(DIFFERS),
+    match comparison.conclusion() {
+        Conclusion::Matches => ExitCode::SUCCESS,
+        Conclusion::Differs | Conclusion::Missing => ExitCode::from(DIFFERS),
+        Conclusion::NotAllRead | Conclusion::NothingCompared => ExitCode::from(FAILED),
     }
 }
 
@@ -107,7 +108,7 @@ fn print(out: &mut impl Write, screen: &str) -> io::Result<()> {
     let (red, green) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Green.on_default().bold());
     for line in screen.lines() {
         match line {
-            line if line.starts_with("first divergence") || line.starts_with("nothing was") => {
+            line if ["first divergence", "nothing was", "no divergence"].iter().any(|start| line.starts_with(start)) => {
                 writeln!(out, "{red}{line}{red:#}")?;
             }
             line if line.starts_with("match:") => writeln!(out, "{green}{line}{green:#}")?,

@@ -1,0 +1,74 @@
+//! `ffn_out-7` is `ffn_out` of layer 7: graph nodes carry their layer in the name.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::super::entry::{Entry, Kind};
+use super::super::key::Label;
+
+/// Longest number that is taken for a layer, in digits.
+const DIGITS: usize = 5;
+
+/// A name without its trailing number, and the number: `ffn_out-7` is `ffn_out` and 7.
+pub(crate) fn trailing_number(name: &str) -> Option<(&str, usize)> {
+    let (base, number) = name.rsplit_once('-')?;
+    let digits = !number.is_empty() && number.len() <= DIGITS && number.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && !base.is_empty()).then(|| number.parse().ok().map(|number| (base, number)))?
+}
+
+/// Gives records without a layer the trailing number of their name, on both sides. Names are left
+/// alone where a side also has that stage with a layer: the two would become one.
+pub(crate) fn from_trailing_numbers(reference: &mut [Entry], trace: &mut [Entry]) {
+    let numbered = [&*reference, &*trace].map(bases);
+    if numbered.iter().all(HashSet::is_empty) {
+        return;
+    }
+    let mut taken = HashSet::new();
+    for (side, bases) in [&*reference, &*trace].into_iter().zip(&numbered) {
+        for entry in side {
+            if entry.position.layer.is_some() && bases.contains(&*entry.kind.label.stage) {
+                taken.insert(Arc::clone(&entry.kind.label.stage));
+            }
+        }
+    }
+    for side in [reference, trace] {
+        let mut renamed = HashMap::new();
+        for entry in side.iter_mut().filter(|entry| is_candidate(entry)) {
+            let Some((base, layer)) = trailing_number(&entry.kind.label.stage) else { continue };
+            if taken.contains(base) {
+                continue;
+            }
+            let kind = renamed.entry(Arc::as_ptr(&entry.kind)).or_insert_with(|| {
+                let label = Label { stage: base.into(), ..entry.kind.label.clone() };
+                // The key's address stays taken as long as this lives.
+                (Arc::clone(&entry.kind), Arc::new(Kind { label, ..(*entry.kind).clone() }))
+            });
+            entry.kind = Arc::clone(&kind.1);
+            entry.position.layer = Some(layer);
+            entry.layer_from_name = true;
+        }
+    }
+}
+
+fn is_candidate(entry: &Entry) -> bool {
+    entry.position.layer.is_none() && !entry.kind.label.is_weight()
+}
+
+fn bases(entries: &[Entry]) -> HashSet<Arc<str>> {
+    let candidates = entries.iter().filter(|entry| is_candidate(entry));
+    candidates.filter_map(|entry| trailing_number(&entry.kind.label.stage)).map(|(base, _)| base.into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::trailing_number;
+
+    #[test]
+    fn names_with_a_number_at_the_end() {
+        assert_eq!(trailing_number("ffn_out-7"), Some(("ffn_out", 7)));
+        assert_eq!(trailing_number("a-b-12"), Some(("a-b", 12)));
+        for name in ["ffn_out", "ffn_out7", "-7", "a-", "a--", "a-1b", "a-+1", "a-123456", "a_7", "a.7"] {
+            assert_eq!(trailing_number(name), None, "{name}");
+        }
+    }
+}

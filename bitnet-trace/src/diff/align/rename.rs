@@ -1,0 +1,94 @@
+//! Stages without a partner that are probably the same under another name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::super::adaptation::Suggestion;
+use super::super::entry::Entry;
+use super::super::key::Label;
+use super::super::metric::is_float;
+use super::super::view::squeezed;
+use super::Aligned;
+
+/// Stages of the reference and of the trace that always stand between the same partners, alone with
+/// their shape, and never have a partner themselves: a rule of a map can make them one.
+pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[Aligned]) -> Vec<Suggestion> {
+    let mut paired: [HashSet<&Label>; 2] = Default::default();
+    for pair in pairs {
+        if let Aligned::Both(left, right) = pair {
+            paired[0].insert(&reference[*left].kind.label);
+            paired[1].insert(&trace[*right].kind.label);
+        }
+    }
+    let mut votes: Votes<'_> = BTreeMap::new();
+    let mut gap: [Vec<&Entry>; 2] = Default::default();
+    for pair in pairs {
+        match pair {
+            Aligned::Reference(index) => gap[0].push(&reference[*index]),
+            Aligned::Trace(index) => gap[1].push(&trace[*index]),
+            Aligned::Both(..) => {
+                vote(&gap, &mut votes);
+                gap.iter_mut().for_each(Vec::clear);
+            }
+        }
+    }
+    vote(&gap, &mut votes);
+    let mut partners: [HashMap<&str, usize>; 2] = Default::default();
+    for (left, right) in votes.keys() {
+        *partners[0].entry(left).or_default() += 1;
+        *partners[1].entry(right).or_default() += 1;
+    }
+    let is_paired = |side: usize, stage: &str| paired[side].iter().any(|label| &*label.stage == stage);
+    let suggestions = votes.into_iter().filter(|((left, right), _)| {
+        partners[0][left] == 1 && partners[1][right] == 1 && !is_paired(0, left) && !is_paired(1, right)
+    });
+    suggestions.filter_map(|((left, right), vote)| vote.suggestion(left, right)).collect()
+}
+
+/// By the stages on the two sides.
+type Votes<'e> = BTreeMap<(&'e str, &'e str), Vote>;
+
+#[derive(Default)]
+struct Vote {
+    records: usize,
+    identical: usize,
+    /// The reference's names end in the layer's number.
+    numbered: bool,
+}
+
+impl Vote {
+    /// `None` where the name cannot be written as a pattern.
+    fn suggestion(self, reference: &str, trace: &str) -> Option<Suggestion> {
+        if reference.contains(['*', '{', '"', '\\']) || trace.contains(['"', '\\']) {
+            return None;
+        }
+        let layer = if self.numbered { "-{layer}" } else { "" };
+        let rule = format!("[[map]]\nfrom = \"{reference}{layer}\"\nto = \"{trace}\"");
+        let Self { records, identical, .. } = self;
+        Some(Suggestion { reference: reference.to_owned(), trace: trace.to_owned(), records, identical, rule })
+    }
+}
+
+/// Counts the records of a gap that are alone with their shape on both sides.
+fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
+    let [left, right] = gap;
+    if left.is_empty() || right.is_empty() {
+        return;
+    }
+    let alike = |a: &Entry, b: &Entry| {
+        squeezed(&a.kind.shape) == squeezed(&b.kind.shape) && is_float(&a.kind.dtype) == is_float(&b.kind.dtype)
+    };
+    for one in left {
+        let mut others = right.iter().filter(|other| alike(one, other));
+        let (Some(other), None) = (others.next(), others.next()) else { continue };
+        let is_only = left.iter().filter(|one| alike(one, other)).count() == 1;
+        let (a, b) = (&one.kind.label, &other.kind.label);
+        let same_place = one.position.layer == other.position.layer && (&a.output, &a.io) == (&b.output, &b.io);
+        // A weight's name says what it is.
+        if is_only && same_place && !a.is_weight() && a.stage != b.stage {
+            let vote = votes.entry((&a.stage, &b.stage)).or_default();
+            vote.records += 1;
+            vote.identical += usize::from(one.hash.proves_equal(&other.hash));
+            vote.numbered |= one.layer_from_name;
+        }
+    }
+}

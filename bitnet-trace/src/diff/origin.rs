@@ -1,0 +1,202 @@
+//! Whether a stage made its error or was given it. A stage is said to be the cause only where what
+//! was recorded leaves no other explanation.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::comparison::Pair;
+use super::key::Position;
+use super::tolerance::usual_error;
+use super::verdict::{Cause, Origin, Verdict};
+
+/// An error so many times that of every stage before was made here.
+const JUMP: f64 = 10.0;
+
+/// Smaller errors than this come out of the smallest ones by themselves: where a layer rounds its input
+/// to 8 bits, one step of 127 is made of a value that lies between two of them. A relative L2 error.
+const QUANTISED: f64 = 0.03;
+
+/// What the pairs before tell of one request in one process.
+#[derive(Debug, Default)]
+struct Before {
+    /// Pairs so far.
+    compared: usize,
+    /// Some pair is not identical.
+    differs: bool,
+    /// Some pair does not match.
+    diverged: bool,
+    /// Some pair differs by an amount that is not known.
+    unknown: bool,
+    /// Some pair, or record without a partner, is not finite.
+    nonfinite: bool,
+    /// A record without a partner came after the last identical pair.
+    apart: bool,
+    /// Largest relative L2 error.
+    largest: f64,
+}
+
+/// How the recorded inputs of a call differ.
+#[derive(Debug, Default)]
+struct Inputs {
+    differs: bool,
+    diverged: bool,
+    unknown: bool,
+    largest: f64,
+}
+
+/// A call of a stage.
+type Call = (Position, Arc<str>);
+
+/// Follows the pairs in execution order.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    before: HashMap<(u32, Option<u64>), Before>,
+    inputs: HashMap<Call, Inputs>,
+    /// Stages of which not every call recorded every input: repeat numbers of outputs and inputs do
+    /// not say which belong together.
+    unrelated: HashSet<Call>,
+    /// Processes in which some pair does not match.
+    diverged: HashSet<u32>,
+}
+
+impl Origins {
+    /// Looks at all pairs first: which inputs belong to which call, and which processes diverge.
+    pub(crate) fn of(pairs: &[Pair]) -> Self {
+        let mut origins = Self::default();
+        let mut calls: HashMap<Call, [HashMap<Option<&str>, usize>; 2]> = HashMap::new();
+        let is_input = |pair: &Pair| pair.key.io.as_deref() == Some("in");
+        let stages: HashSet<&str> =
+            pairs.iter().filter(|pair| is_input(pair)).map(|pair| &*pair.key.stage).collect();
+        for pair in pairs {
+            let position = pair.key.position();
+            if pair.verdict.is_divergence() {
+                origins.diverged.insert(position.process);
+            }
+            if stages.contains(&*pair.key.stage) {
+                let of = calls.entry(without_call(position, &pair.key.stage)).or_default();
+                *of[usize::from(is_input(pair))].entry(pair.key.output.as_deref()).or_default() += 1;
+            }
+        }
+        for (call, [outputs, inputs]) in calls {
+            let outputs = outputs.values().max();
+            if inputs.values().any(|count| Some(count) != outputs) {
+                origins.unrelated.insert(call);
+            }
+        }
+        origins
+    }
+
+    /// Says where a pair's error comes from, and remembers the pair for those that follow.
+    pub(crate) fn place(&mut self, pair: &mut Pair) {
+        let position = pair.key.position();
+        let scope = (position.process, position.request);
+        let call = || (position, Arc::clone(&pair.key.stage));
+        match pair.key.io.as_deref() {
+            _ if pair.verdict.has_no_partner() => {
+                let before = self.before.entry(scope).or_default();
+                before.apart = true;
+                before.nonfinite |= pair.is_nonfinite();
+                return;
+            }
+            Some("in") => self.inputs.entry(call()).or_default().add(pair),
+            None if pair.verdict.is_divergence() => {
+                let inputs = self.inputs.get(&call());
+                let related = !self.unrelated.contains(&without_call(position, &pair.key.stage));
+                let elsewhere = self.diverged.iter().any(|process| *process != position.process);
+                let before = self.before.entry(scope).or_default();
+                before.explain(pair, inputs.filter(|_| related), elsewhere);
+            }
+            _ => {}
+        }
+        self.before.entry(scope).or_default().add(pair);
+    }
+}
+
+fn without_call(position: Position, stage: &Arc<str>) -> Call {
+    (Position { call: 0, ..position }, Arc::clone(stage))
+}
+
+fn error_of(pair: &Pair) -> Option<f64> {
+    pair.details.as_ref()?.difference.as_ref()?.rel_l2
+}
+
+impl Inputs {
+    fn add(&mut self, pair: &Pair) {
+        if pair.verdict == Verdict::Identical {
+            return;
+        }
+        self.differs = true;
+        self.diverged |= pair.verdict.is_divergence();
+        match error_of(pair) {
+            Some(error) => self.largest = self.largest.max(error),
+            None => self.unknown = true,
+        }
+    }
+}
+
+impl Before {
+    fn add(&mut self, pair: &Pair) {
+        self.compared += 1;
+        if pair.verdict == Verdict::Identical {
+            self.apart = false;
+            return;
+        }
+        self.differs = true;
+        self.diverged |= pair.verdict.is_divergence();
+        self.nonfinite |= pair.verdict == Verdict::Nonfinite;
+        match error_of(pair) {
+            Some(error) => self.largest = self.largest.max(error),
+            None => self.unknown = true,
+        }
+    }
+
+    /// Gives a diverged pair its origin, as far as the pairs before tell.
+    fn explain(&self, pair: &mut Pair, inputs: Option<&Inputs>, elsewhere: bool) {
+        let nonfinite = pair.verdict == Verdict::Nonfinite;
+        let Some(details) = &mut pair.details else { return };
+        let error = details.difference.as_ref().and_then(|difference| difference.rel_l2).filter(|_| !nonfinite);
+        let dtypes = details.dtypes.each_ref().map(|dtype| dtype.as_deref().unwrap_or(""));
+        let usual = usual_error(dtypes);
+        let jumps = |before: f64, differs: bool| {
+            error.is_some_and(|error| error > JUMP * before.max(usual) && (error > QUANTISED || !differs))
+        };
+        details.gain = error.filter(|_| self.largest > 0.0).map(|error| error / self.largest);
+        if nonfinite && details.cause.is_none() && details.trace_has_more_nonfinite() {
+            details.cause = if self.nonfinite {
+                Some(Cause::NonfiniteInherited)
+            } else {
+                (self.compared > 0 && !self.unknown && !self.apart).then_some(Cause::NonfiniteBorn)
+            };
+        }
+        details.origin = match inputs {
+            Some(inputs) if !inputs.differs => Some(Origin::InputsMatch),
+            Some(inputs) if inputs.diverged => Some(Origin::InputsDiffer),
+            Some(inputs) if inputs.unknown => None,
+            Some(inputs) if jumps(inputs.largest, true) => Some(Origin::GainJumps),
+            Some(_) if error.is_some() => Some(Origin::ErrorWasThere),
+            Some(_) => None,
+            // Nothing was compared before: its inputs may differ.
+            None if self.compared == 0 => None,
+            None if nonfinite && self.nonfinite => Some(Origin::ErrorWasThere),
+            None if self.unknown || elsewhere => None,
+            None if nonfinite => (!self.diverged).then_some(self.here()),
+            // Of a difference without a size only another shape or type tells anything.
+            None if error.is_none() => {
+                let other_form = matches!(pair.verdict, Verdict::Shape | Verdict::Dtype);
+                (other_form && !self.differs).then_some(self.here())
+            }
+            None if jumps(self.largest, self.differs) => Some(self.here()),
+            None if self.differs => Some(Origin::ErrorWasThere),
+            None => None,
+        };
+    }
+
+    /// The error arose after what was compared before.
+    fn here(&self) -> Origin {
+        match (self.apart, self.differs) {
+            (true, _) => Origin::Between,
+            (false, false) => Origin::BeforeIdentical,
+            (false, true) => Origin::ErrorJumps,
+        }
+    }
+}
