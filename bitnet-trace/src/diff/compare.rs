@@ -39,7 +39,8 @@ pub(crate) fn compare<'a>(
 ) -> Comparison {
     let Alignment { pairs: aligned, by_token, problems: unaligned } = align(&mut reference.entries, &mut trace.entries);
     let suggestions = probably_the_same(&reference.entries, &trace.entries, &aligned);
-    let mut problems: Vec<String> = reference.problems.iter().chain(&trace.problems).cloned().chain(unaligned).collect();
+    let mut problems: Vec<String> =
+        reference.problems.iter().chain(&trace.problems).cloned().chain(unaligned).collect();
     let mut walk = Walk {
         reference: &reference,
         trace: &trace,
@@ -274,7 +275,7 @@ impl Walk<'_> {
 
     /// Whether one is a reshape of the other, or has dimensions exchanged.
     fn rearranged(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2]) -> Option<Cause> {
-        if entries[0].hash.proves_equal(&entries[1].hash) && records[0].num_elements >= ENOUGH {
+        if entries[0].hash.proves_equal(&entries[1].hash) {
             return Some(Cause::Reshaped);
         }
         let dims = entries.map(|entry| &*entry.kind.shape);
@@ -329,13 +330,11 @@ impl Walk<'_> {
                 return Outcome::new(Verdict::Shape, details);
             }
             None if !as_recorded => {
-                return Outcome::Apart(
-                    details.note.unwrap_or_else(|| {
-                        "not compared: the sides have to be brought into one form first, which takes the values of \
+                return Outcome::Apart(details.note.unwrap_or_else(|| {
+                    "not compared: the sides have to be brought into one form first, which takes the values of \
                          both: BITNET_TRACE_CAPTURE=values"
-                            .to_owned()
-                    }),
-                );
+                        .to_owned()
+                }));
             }
             None => {
                 let (mut difference, cause) = estimate::measure(records[0], records[1]);
@@ -452,6 +451,7 @@ fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
     let counted = record.nan_count.saturating_add(record.inf_count);
     // The earlier tracer does not count: its rms tells.
     details.nonfinite[side] = counted.max(usize::from(!record.rms.is_finite()));
+    details.computed_in[side] = metric::computed_in(record);
     if record.site.is_some() {
         details.site.clone_from(&record.site);
     }

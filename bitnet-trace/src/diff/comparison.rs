@@ -86,6 +86,10 @@ pub struct Details {
     /// Elements that are not finite, on the two sides.
     #[serde(skip)]
     pub(crate) nonfinite: [usize; 2],
+    /// The type of fewer digits (`BF16`, `F16`) that holds the extremes of an `F32` record exactly:
+    /// as a rule all of it was computed in that type.
+    #[serde(skip)]
+    pub(crate) computed_in: [Option<&'static str>; 2],
 }
 
 impl Comparison {

@@ -51,7 +51,9 @@ pub(crate) fn exchanged(dims: [&[usize]; 2]) -> Vec<(usize, usize)> {
     all.filter(|(first, second)| {
         let mut turned = dims[0].to_vec();
         turned.swap(*first, *second);
-        dims[0][*first] != dims[0][*second] && squeezed(&turned) == squeezed(dims[1])
+        let sizes = [dims[0][*first], dims[0][*second]];
+        // Moving a dimension of size 1 moves no element.
+        sizes[0] != sizes[1] && !sizes.contains(&1) && squeezed(&turned) == squeezed(dims[1])
     })
     .collect()
 }

@@ -3,6 +3,8 @@
 
 use half::{bf16, f16};
 
+use crate::record::TraceRecord;
+
 use super::verdict::{Difference, Element, Evidence, Share};
 use super::view::Elements;
 
@@ -122,6 +124,17 @@ pub(crate) fn smaller(dtypes: [&str; 2]) -> &str {
         _ => 64,
     };
     if digits(dtypes[1]) < digits(dtypes[0]) { dtypes[1] } else { dtypes[0] }
+}
+
+/// The type of fewer digits in which an `F32` record was computed, as far as its extremes tell.
+pub(crate) fn computed_in(record: &TraceRecord) -> Option<&'static str> {
+    let extremes = [record.min?, record.max?];
+    #[allow(clippy::cast_possible_truncation)] // extremes of f32 elements
+    let all = |round: &dyn Fn(f32) -> f32| extremes.iter().all(|value| f64::from(round(*value as f32)) == *value);
+    if record.dtype != "F32" || extremes[0] == extremes[1] {
+        return None;
+    }
+    if all(&to_bf16) { Some("BF16") } else { all(&to_f16).then_some("F16") }
 }
 
 /// Steps between two numbers of a type; 0 for types that have none.

@@ -57,7 +57,12 @@ pub(crate) struct Origins {
     unrelated: HashSet<Call>,
     /// Processes in which some pair does not match.
     diverged: HashSet<u32>,
+    /// The type in which all of the trace was computed that differs, though it was recorded as `F32`.
+    computed_in: Option<&'static str>,
 }
+
+/// Fewer records than this lie on the grid of a coarser type by chance too easily.
+const ENOUGH: usize = 4;
 
 impl Origins {
     /// Looks at all pairs first: which inputs belong to which call, and which processes diverge.
@@ -65,8 +70,7 @@ impl Origins {
         let mut origins = Self::default();
         let mut calls: HashMap<Call, [HashMap<Option<&str>, usize>; 2]> = HashMap::new();
         let is_input = |pair: &Pair| pair.key.io.as_deref() == Some("in");
-        let stages: HashSet<&str> =
-            pairs.iter().filter(|pair| is_input(pair)).map(|pair| &*pair.key.stage).collect();
+        let stages: HashSet<&str> = pairs.iter().filter(|pair| is_input(pair)).map(|pair| &*pair.key.stage).collect();
         for pair in pairs {
             let position = pair.key.position();
             if pair.verdict.is_divergence() {
@@ -77,6 +81,7 @@ impl Origins {
                 *of[usize::from(is_input(pair))].entry(pair.key.output.as_deref()).or_default() += 1;
             }
         }
+        origins.computed_in = computed_in(pairs);
         for (call, [outputs, inputs]) in calls {
             let outputs = outputs.values().max();
             if inputs.values().any(|count| Some(count) != outputs) {
@@ -105,10 +110,38 @@ impl Origins {
                 let elsewhere = self.diverged.iter().any(|process| *process != position.process);
                 let before = self.before.entry(scope).or_default();
                 before.explain(pair, inputs.filter(|_| related), elsewhere);
+                pair.excuse_rounding(self.computed_in);
             }
             _ => {}
         }
         self.before.entry(scope).or_default().add(pair);
+    }
+}
+
+/// The coarser type of which all records of the trace are that differ.
+fn computed_in(pairs: &[Pair]) -> Option<&'static str> {
+    let details = pairs.iter().filter(|pair| !pair.verdict.has_no_partner()).filter_map(|pair| pair.details.as_ref());
+    let mut types = details.map(|details| details.computed_in[1]);
+    let first = types.next()??;
+    let mut count = 1;
+    // All that BF16 holds F16 holds too, within its range.
+    let coarsest = types.try_fold(first, |coarsest, found| {
+        count += 1;
+        Some(if found? == "F16" { "F16" } else { coarsest })
+    })?;
+    (count >= ENOUGH).then_some(coarsest)
+}
+
+impl Pair {
+    /// A trace that was computed in a coarser type throughout has no stage that rounds by mistake.
+    fn excuse_rounding(&mut self, computed_in: Option<&'static str>) {
+        let Some(dtype) = computed_in else { return };
+        if let Some(details) = &mut self.details
+            && matches!(details.cause, Some(Cause::RoundedTo(_)))
+        {
+            details.cause = None;
+            details.note = Some(format!("all that differs in the trace was computed in {dtype}"));
+        }
     }
 }
 
@@ -155,8 +188,8 @@ impl Before {
         let nonfinite = pair.verdict == Verdict::Nonfinite;
         let Some(details) = &mut pair.details else { return };
         let error = details.difference.as_ref().and_then(|difference| difference.rel_l2).filter(|_| !nonfinite);
-        let dtypes = details.dtypes.each_ref().map(|dtype| dtype.as_deref().unwrap_or(""));
-        let usual = usual_error(dtypes);
+        let of = |side: usize| details.computed_in[side].or(details.dtypes[side].as_deref()).unwrap_or("");
+        let usual = usual_error([of(0), of(1)]);
         let jumps = |before: f64, differs: bool| {
             error.is_some_and(|error| error > JUMP * before.max(usual) && (error > QUANTISED || !differs))
         };

@@ -1,5 +1,6 @@
 //! The command `bitnet-trace` as a user runs it.
 
+mod evidence;
 mod hostile;
 
 use std::fs;

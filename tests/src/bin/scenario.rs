@@ -37,6 +37,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn model() -> bitnet_models::Result<()> {
+    let model = bitnet_models::Transformer::load(&bitnet_models::tiny::checkpoint()?)?;
+    let mut cache = bitnet_models::KvCache::new(model.config());
+    model.forward_full(&[3, 4, 12, 5, 6, 13], &mut cache)?;
+    (3..6).try_for_each(|token| model.forward_incremental(token, &mut cache).map(drop))
+}
+
 fn run(verb: &str, rest: &str) -> Result<()> {
     let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
     match verb {
@@ -56,6 +63,8 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 }
             }
         }
+        // model: the embedded model, a prefill and three steps
+        "model" => model().map_err(candle_core::Error::wrap)?,
         // traced N: the annotated function, N times
         "traced" => {
             for _ in 0..rest.parse().unwrap_or(1) {

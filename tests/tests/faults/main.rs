@@ -43,7 +43,7 @@ fn faults() -> Vec<(Fault, Option<Cause>)> {
         (at("one scale for all tokens", "gate_proj", zero, 0), None),
         (at("swapped", "gate_proj", zero, 0), equals("t0/blk0/up_proj")),
         (at("not recorded", "v_proj", one, 2), Some(Cause::MissingStage)),
-        (at("other shape", "k_proj", one, 0), None),
+        (at("other shape", "k_proj", one, 0), Some(Cause::Transposed(1, 2))),
         (at("other type", "up_proj", zero, 0), None),
         (at("missing", "attn_sub_norm", zero, 0), equals("t0/blk0/attn_ctx")),
         (at("missing", "ffn_sub_norm", one, 3), equals("t3/blk1/ffn_act")),

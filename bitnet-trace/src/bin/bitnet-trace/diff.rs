@@ -108,7 +108,10 @@ fn print(out: &mut impl Write, screen: &str) -> io::Result<()> {
     let (red, green) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Green.on_default().bold());
     for line in screen.lines() {
         match line {
-            line if ["first divergence", "nothing was", "no divergence"].iter().any(|start| line.starts_with(start)) => {
+            line if ["first divergence", "nothing was", "no divergence"]
+                .iter()
+                .any(|start| line.starts_with(start)) =>
+            {
                 writeln!(out, "{red}{line}{red:#}")?;
             }
             line if line.starts_with("match:") => writeln!(out, "{green}{line}{green:#}")?,

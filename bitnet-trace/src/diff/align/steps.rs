@@ -152,7 +152,8 @@ impl Numbers {
         let numbers = |side: &[Entry]| {
             let mut numbers = BTreeSet::new();
             let mut last = None;
-            for found in side.iter().filter(|entry| !entry.kind.label.is_weight()).map(|entry| number(&entry.position)) {
+            for found in side.iter().filter(|entry| !entry.kind.label.is_weight()).map(|entry| number(&entry.position))
+            {
                 if found != last {
                     numbers.extend(found);
                     last = found;
@@ -174,9 +175,7 @@ impl Numbers {
 
     fn may_be_one(&self, reference: Option<u64>, trace: Option<u64>) -> bool {
         match (reference, trace) {
-            (Some(reference), Some(trace)) => {
-                reference == trace || self.renumbered.get(&trace) == Some(&reference)
-            }
+            (Some(reference), Some(trace)) => reference == trace || self.renumbered.get(&trace) == Some(&reference),
             _ => true,
         }
     }
