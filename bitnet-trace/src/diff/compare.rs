@@ -56,7 +56,9 @@ pub(crate) fn compare<'a>(
     problems.extend(found);
     problems.truncate(MOST_PROBLEMS);
     let mut origins = Origins::of(&pairs);
-    pairs.iter_mut().for_each(|pair| origins.place(pair));
+    for pair in &mut pairs {
+        origins.place(pair);
+    }
     let mut counts = BTreeMap::new();
     for pair in &pairs {
         *counts.entry(pair.verdict.name()).or_default() += 1;
@@ -69,7 +71,7 @@ pub(crate) fn compare<'a>(
         counts,
         adaptations: adaptations.into_list(),
         suggestions,
-        smallest_tolerance: needed.and_then(|needed| needed.rel_l2_alone()),
+        smallest_tolerance: needed.and_then(Needed::rel_l2_alone),
         smallest_limits: needed,
         by_token,
         ignored: [reference.ignored, trace.ignored],
@@ -280,7 +282,8 @@ impl Walk<'_> {
         }
         let dims = entries.map(|entry| &*entry.kind.shape);
         form::exchanged(dims).into_iter().find_map(|(first, second)| {
-            let steps = Arc::from([Step::Transpose(first as i64, second as i64)]);
+            let dim = |dim| i64::try_from(dim).unwrap_or(i64::MAX);
+            let steps = Arc::from([Step::Transpose(dim(first), dim(second))]);
             let turned = Entry { kind: Arc::new(Kind { steps, ..(*entries[0].kind).clone() }), ..entries[0].clone() };
             let elements = self.elements([&turned, entries[1]], records, &mut Details::default())?.ok()?;
             let [left, right] = elements;

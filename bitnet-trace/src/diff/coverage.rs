@@ -1,6 +1,6 @@
 //! Records without a partner, by stage.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::adaptation::{Adaptation, Adapted, Coverage, Only};
 use super::comparison::Pair;
@@ -52,7 +52,7 @@ pub(crate) struct Adaptations(Vec<Adapted>);
 impl Adaptations {
     pub(crate) fn add(&mut self, adaptation: Adaptation, key: &Key) {
         let at = self.0.iter().position(|adapted| adapted.adaptation == adaptation).unwrap_or_else(|| {
-            self.0.push(Adapted { adaptation, pairs: 0, stages: Default::default() });
+            self.0.push(Adapted { adaptation, pairs: 0, stages: BTreeMap::new() });
             self.0.len() - 1
         });
         let adapted = &mut self.0[at];

@@ -25,9 +25,9 @@ pub(crate) fn last_row(entries: [&Entry; 2]) -> Option<(usize, Step)> {
     }
     let tokens = entry.tokens.and_then(|[start, end]| end.checked_sub(start));
     let fits = |dim: &usize| {
-        let size = dims[side][*dim];
+        let count = dims[side][*dim];
         let rest = dims[side].iter().enumerate().filter(|(at, size)| at != dim && **size != 1);
-        size > 1 && tokens.is_none_or(|tokens| tokens == size) && rest.map(|(_, size)| *size).eq(row.iter().copied())
+        count > 1 && tokens.is_none_or(|tokens| tokens == count) && rest.map(|(_, size)| *size).eq(row.iter().copied())
     };
     let mut found = (0..dims[side].len()).filter(fits);
     let (dim, None) = (found.next()?, found.next()) else { return None };

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::comparison::Pair;
+use super::comparison::{Details, Pair};
 use super::key::Position;
 use super::tolerance::usual_error;
 use super::verdict::{Cause, Origin, Verdict};
@@ -16,32 +16,29 @@ const JUMP: f64 = 10.0;
 /// to 8 bits, one step of 127 is made of a value that lies between two of them. A relative L2 error.
 const QUANTISED: f64 = 0.03;
 
-/// What the pairs before tell of one request in one process.
+/// How some pairs differ.
 #[derive(Debug, Default)]
-struct Before {
-    /// Pairs so far.
-    compared: usize,
+struct Errors {
     /// Some pair is not identical.
     differs: bool,
     /// Some pair does not match.
     diverged: bool,
     /// Some pair differs by an amount that is not known.
     unknown: bool,
-    /// Some pair, or record without a partner, is not finite.
-    nonfinite: bool,
-    /// A record without a partner came after the last identical pair.
-    apart: bool,
     /// Largest relative L2 error.
     largest: f64,
 }
 
-/// How the recorded inputs of a call differ.
+/// What the pairs before tell of one request in one process.
 #[derive(Debug, Default)]
-struct Inputs {
-    differs: bool,
-    diverged: bool,
-    unknown: bool,
-    largest: f64,
+struct Before {
+    /// Pairs so far.
+    compared: usize,
+    errors: Errors,
+    /// Some pair, or record without a partner, is not finite.
+    nonfinite: bool,
+    /// A record without a partner came after the last identical pair.
+    apart: bool,
 }
 
 /// A call of a stage.
@@ -51,7 +48,7 @@ type Call = (Position, Arc<str>);
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     before: HashMap<(u32, Option<u64>), Before>,
-    inputs: HashMap<Call, Inputs>,
+    inputs: HashMap<Call, Errors>,
     /// Stages of which not every call recorded every input: repeat numbers of outputs and inputs do
     /// not say which belong together.
     unrelated: HashSet<Call>,
@@ -153,7 +150,7 @@ fn error_of(pair: &Pair) -> Option<f64> {
     pair.details.as_ref()?.difference.as_ref()?.rel_l2
 }
 
-impl Inputs {
+impl Errors {
     fn add(&mut self, pair: &Pair) {
         if pair.verdict == Verdict::Identical {
             return;
@@ -167,69 +164,93 @@ impl Inputs {
     }
 }
 
+/// The error of a pair, and how large an error is usual between its types.
+struct Size {
+    /// `None` where it is not known, or not finite.
+    error: Option<f64>,
+    usual: f64,
+}
+
+impl Size {
+    fn of(details: &Details, verdict: Verdict) -> Self {
+        let known = details.difference.as_ref().and_then(|difference| difference.rel_l2);
+        let dtype = |side: usize| details.computed_in[side].or(details.dtypes[side].as_deref()).unwrap_or("");
+        Self { error: known.filter(|_| verdict != Verdict::Nonfinite), usual: usual_error([dtype(0), dtype(1)]) }
+    }
+
+    /// Whether the error is many times the largest one before, and nothing makes it of that.
+    fn jumps_over(&self, before: &Errors) -> bool {
+        self.error.is_some_and(|error| {
+            error > JUMP * before.largest.max(self.usual) && (error > QUANTISED || !before.differs)
+        })
+    }
+}
+
 impl Before {
     fn add(&mut self, pair: &Pair) {
         self.compared += 1;
-        if pair.verdict == Verdict::Identical {
-            self.apart = false;
-            return;
-        }
-        self.differs = true;
-        self.diverged |= pair.verdict.is_divergence();
+        self.errors.add(pair);
         self.nonfinite |= pair.verdict == Verdict::Nonfinite;
-        match error_of(pair) {
-            Some(error) => self.largest = self.largest.max(error),
-            None => self.unknown = true,
-        }
+        self.apart &= pair.verdict != Verdict::Identical;
     }
 
-    /// Gives a diverged pair its origin, as far as the pairs before tell.
-    fn explain(&self, pair: &mut Pair, inputs: Option<&Inputs>, elsewhere: bool) {
-        let nonfinite = pair.verdict == Verdict::Nonfinite;
+    /// Gives a diverged pair its origin, as far as its inputs or the pairs before tell; `elsewhere`
+    /// says whether another process diverges.
+    fn explain(&self, pair: &mut Pair, inputs: Option<&Errors>, elsewhere: bool) {
         let Some(details) = &mut pair.details else { return };
-        let error = details.difference.as_ref().and_then(|difference| difference.rel_l2).filter(|_| !nonfinite);
-        let of = |side: usize| details.computed_in[side].or(details.dtypes[side].as_deref()).unwrap_or("");
-        let usual = usual_error([of(0), of(1)]);
-        let jumps = |before: f64, differs: bool| {
-            error.is_some_and(|error| error > JUMP * before.max(usual) && (error > QUANTISED || !differs))
-        };
-        details.gain = error.filter(|_| self.largest > 0.0).map(|error| error / self.largest);
-        if nonfinite && details.cause.is_none() && details.trace_has_more_nonfinite() {
-            details.cause = if self.nonfinite {
-                Some(Cause::NonfiniteInherited)
-            } else {
-                (self.compared > 0 && !self.unknown && !self.apart).then_some(Cause::NonfiniteBorn)
-            };
+        let size = Size::of(details, pair.verdict);
+        let largest = self.errors.largest;
+        details.gain = size.error.filter(|_| largest > 0.0).map(|error| error / largest);
+        if pair.verdict == Verdict::Nonfinite && details.cause.is_none() && details.trace_has_more_nonfinite() {
+            let born = self.compared > 0 && !self.errors.unknown && !self.apart;
+            let inherited = self.nonfinite.then_some(Cause::NonfiniteInherited);
+            details.cause = inherited.or(born.then_some(Cause::NonfiniteBorn));
         }
         details.origin = match inputs {
-            Some(inputs) if !inputs.differs => Some(Origin::InputsMatch),
-            Some(inputs) if inputs.diverged => Some(Origin::InputsDiffer),
-            Some(inputs) if inputs.unknown => None,
-            Some(inputs) if jumps(inputs.largest, true) => Some(Origin::GainJumps),
-            Some(_) if error.is_some() => Some(Origin::ErrorWasThere),
-            Some(_) => None,
-            // Nothing was compared before: its inputs may differ.
-            None if self.compared == 0 => None,
-            None if nonfinite && self.nonfinite => Some(Origin::ErrorWasThere),
-            None if self.unknown || elsewhere => None,
-            None if nonfinite => (!self.diverged).then_some(self.here()),
-            // Of a difference without a size only another shape or type tells anything.
-            None if error.is_none() => {
-                let other_form = matches!(pair.verdict, Verdict::Shape | Verdict::Dtype);
-                (other_form && !self.differs).then_some(self.here())
-            }
-            None if jumps(self.largest, self.differs) => Some(self.here()),
-            None if self.differs => Some(Origin::ErrorWasThere),
-            None => None,
+            Some(inputs) => by_inputs(&size, inputs),
+            None => self.by_pairs_before(&size, pair.verdict, elsewhere),
         };
+    }
+
+    fn by_pairs_before(&self, size: &Size, verdict: Verdict, elsewhere: bool) -> Option<Origin> {
+        // Where nothing was compared before, its inputs may differ.
+        if self.compared == 0 {
+            return None;
+        }
+        if verdict == Verdict::Nonfinite && self.nonfinite {
+            return Some(Origin::ErrorWasThere);
+        }
+        if self.errors.unknown || elsewhere {
+            return None;
+        }
+        match verdict {
+            Verdict::Nonfinite => (!self.errors.diverged).then_some(self.here()),
+            Verdict::Shape | Verdict::Dtype => (!self.errors.differs).then_some(self.here()),
+            _ if size.jumps_over(&self.errors) => Some(self.here()),
+            _ => (size.error.is_some() && self.errors.differs).then_some(Origin::ErrorWasThere),
+        }
     }
 
     /// The error arose after what was compared before.
     fn here(&self) -> Origin {
-        match (self.apart, self.differs) {
+        match (self.apart, self.errors.differs) {
             (true, _) => Origin::Between,
             (false, false) => Origin::BeforeIdentical,
             (false, true) => Origin::ErrorJumps,
         }
+    }
+}
+
+fn by_inputs(size: &Size, inputs: &Errors) -> Option<Origin> {
+    if !inputs.differs {
+        Some(Origin::InputsMatch)
+    } else if inputs.diverged {
+        Some(Origin::InputsDiffer)
+    } else if inputs.unknown || size.error.is_none() {
+        None
+    } else if size.jumps_over(inputs) {
+        Some(Origin::GainJumps)
+    } else {
+        Some(Origin::ErrorWasThere)
     }
 }

@@ -7,7 +7,7 @@ mod decoder;
 use std::path::Path;
 use std::process::Command;
 
-use bitnet_trace::{Comparison, Tolerance, Trace, TraceSession, Verdict, diff};
+use bitnet_trace::{Comparison, Origin, Tolerance, Trace, TraceSession, Verdict, diff};
 use candle_core::DType;
 
 use decoder::{Decoder, Order, Variant};
@@ -35,7 +35,7 @@ fn claims_nothing(what: &str, comparison: &Comparison) {
         let Some(details) = &pair.details else { continue };
         let is_compared = !matches!(pair.verdict, Verdict::OnlyReference | Verdict::OnlyTrace);
         assert!(!is_compared || details.cause.is_none(), "{what}: {}: {:?}\n{comparison}", pair.key, details.cause);
-        let here = details.origin.is_some_and(|origin| origin.is_here());
+        let here = details.origin.is_some_and(Origin::is_here);
         assert!(!here, "{what}: {}: {:?}\n{comparison}", pair.key, details.origin);
     }
 }

@@ -123,7 +123,7 @@ enum Form {
 
 /// The forms of the stages on both sides, and the ranges that both sides have.
 struct Forms {
-    forms: HashMap<Label, [Form; 2]>,
+    by_stage: HashMap<Label, [Form; 2]>,
     unclear: Vec<Label>,
     /// Stages, layers and ranges of each side: what both have is compared whole.
     ranges: [HashSet<(Position, Label, Range)>; 2],
@@ -151,19 +151,19 @@ impl Forms {
                 }
             }
         }
-        let (mut forms, mut unclear) = (HashMap::new(), Vec::new());
+        let (mut by_stage, mut unclear) = (HashMap::new(), Vec::new());
         for (label, shapes) in shapes {
             let several = shapes.iter().flatten().any(|(_, tokens)| *tokens > 1);
             if shapes.iter().any(HashSet::is_empty) || !several {
                 continue;
             }
             match form(&shapes) {
-                Some(form) => drop(forms.insert(label, form)),
+                Some(form) => drop(by_stage.insert(label, form)),
                 None => unclear.push(label),
             }
         }
         unclear.sort_by(|a, b| a.stage.cmp(&b.stage));
-        Self { forms, unclear, ranges }
+        Self { by_stage, unclear, ranges }
     }
 }
 
@@ -282,7 +282,7 @@ impl Apart<'_> {
             return;
         }
         let both = self.forms.ranges.iter().all(|ranges| ranges.contains(&whole(&entry, [start, end])));
-        match self.forms.forms.get(&entry.kind.label).map(|forms| forms[self.side]) {
+        match self.forms.by_stage.get(&entry.kind.label).map(|forms| forms[self.side]) {
             _ if both => {
                 let position = at(start);
                 self.entries.push(Entry { position, ..entry });
