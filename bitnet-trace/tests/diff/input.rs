@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bitnet_trace::{Conclusion, Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, tap};
+use bitnet_trace::{Conclusion, Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, diff, tap};
 
 use crate::{Directory, noise, paths, record, tensor};
 
@@ -62,6 +62,11 @@ fn input_that_is_bad_is_named_and_the_rest_is_read() {
     for expected in ["trace.jsonl: not a record: line 2", "line 3", "line 5", "torn.trace"] {
         assert!(problems.contains(expected), "{expected}: {problems}");
     }
+    // The same of traces that were read before.
+    let open = |name| Trace::open(directory.path(name)).expect("readable");
+    let read = diff(&open("bad"), &open("good"), &Tolerance::default());
+    assert_eq!((read.conclusion(), &read.problems), (Conclusion::NotAllRead, &comparison.problems));
+    assert!(std::panic::catch_unwind(|| read.assert_match()).is_err());
     let fails = |a: &str, b: &str| paths(&directory.path(a), &directory.path(b)).expect_err("refused").to_string();
     assert!(fails("good", "good").contains("on both sides"));
     assert!(fails("good", "empty").contains("holds no trace"));

@@ -3,7 +3,7 @@
 use bitnet_trace::{Cause, Comparison, Origin, Tolerance, TraceContext, Verdict, diff, tap};
 use candle_core::{DType, Device, Tensor};
 
-use crate::{compare, noise, of, tensor, trace};
+use crate::{Directory, compare, noise, of, paths, record, tensor, trace};
 
 #[test]
 fn verdicts() {
@@ -85,6 +85,49 @@ fn recorded_inputs_tell_the_culprit() {
     };
     assert_eq!(origin(&compare(&run(1.0, 2.0), &run(1.0, 3.0))), Some(Origin::InputsMatch));
     assert_eq!(origin(&compare(&run(1.0, 2.0), &run(1.5, 3.0))), Some(Origin::InputsDiffer));
+}
+
+/// Where an input is there in some calls only, its repeat number is not that of the output.
+#[test]
+fn inputs_of_other_calls_tell_nothing() {
+    #[bitnet_trace::traced(stage = "proj", inputs(x))]
+    fn proj(x: Option<&Tensor>, output: f32) -> Tensor {
+        let _ = x;
+        tensor(&[output, 1.0])
+    }
+    let run = |input: f32, outputs: [f32; 2]| {
+        trace("values", || {
+            proj(None, outputs[0]);
+            proj(Some(&tensor(&[input, 1.0])), outputs[1]);
+        })
+    };
+    for (input, outputs) in [(1.0, [3.0, 2.0]), (1.5, [3.0, 2.0])] {
+        let comparison = compare(&run(1.0, [2.0, 2.0]), &run(input, outputs));
+        let first = comparison.first_divergence().expect("one");
+        assert_eq!(first.key.to_string(), "proj", "{comparison}");
+        assert_eq!(first.details.as_ref().expect("details").origin, None, "{comparison}");
+    }
+}
+
+/// An error that came of another process by what they exchange is not made by the stage that shows it.
+#[test]
+fn a_divergence_in_another_process_leaves_the_origin_open() {
+    let line = |name: &str, holds: &str, sketch: f32| {
+        use base64::Engine;
+        let sums: Vec<u8> = (0..64).flat_map(|_| sketch.to_le_bytes()).collect();
+        let sketch = base64::engine::general_purpose::STANDARD.encode(sums);
+        record(name, &format!(r#","sketch":"{sketch}""#)).replace(&"ab".repeat(32), &holds.repeat(32))
+    };
+    let ranks = |other: &str, by: f32| {
+        let lines = [line("a", "ab", 1.0), line("b", other, by)].join("\n");
+        Directory::new(&[("0/trace.jsonl", &lines), ("1/trace.jsonl", &lines)])
+    };
+    let (reference, trace) = (ranks("cd", 1.0), ranks("ef", 2.0));
+    let comparison = paths(&reference.path(""), &trace.path("")).expect("readable");
+    assert_eq!(comparison.count(Verdict::Diverged), 2, "{comparison}");
+    for pair in comparison.pairs.iter().filter(|pair| pair.verdict == Verdict::Diverged) {
+        assert_eq!(pair.details.as_ref().expect("details").origin, None, "{comparison}");
+    }
 }
 
 /// Without recorded inputs the growth of the error tells what made it and what was given it.
