@@ -1,11 +1,12 @@
 //! Records as a table in plain text.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use super::printable;
 use crate::record::TraceRecord;
 
-/// A table of records: sequence index, layer, stage, shape, rms, first 8 hex digits of the hash.
+/// A table of records, or of references to them: sequence index, layer, stage, shape, rms, first 8 hex digits of the hash.
 ///
 /// ```
 /// # use bitnet_trace::{Table, TraceRecord};
@@ -17,18 +18,27 @@ use crate::record::TraceRecord;
 ///     "seq  layer  stage  shape   rms  blake3\n  0      1  q      [1, 2]  1.5  01234567\n"
 /// );
 /// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Table<'a>(pub &'a [TraceRecord]);
+#[derive(Debug)]
+pub struct Table<'a, R = TraceRecord>(pub &'a [R]);
+
+// Derived, these two would ask `R` to be `Copy`.
+impl<R> Clone for Table<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Table<'_, R> {}
 
 const COLUMNS: usize = 6;
 
 /// Right-aligned, as numbers are.
 const NUMBERS: [bool; COLUMNS] = [true, true, false, false, true, false];
 
-impl fmt::Display for Table<'_> {
+impl<R: Borrow<TraceRecord>> fmt::Display for Table<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["seq", "layer", "stage", "shape", "rms", "blake3"].map(str::to_owned)];
-        rows.extend(self.0.iter().map(row));
+        rows.extend(self.0.iter().map(|record| row(record.borrow())));
         let mut widths = [0; COLUMNS];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitnet_trace::{Table, Trace, TraceRecord};
+use bitnet_trace::{Table, Trace};
 use clap::{Args, ValueEnum};
 
 use crate::{FAILED, Outcome, warn_of};
@@ -56,7 +56,6 @@ impl Ls {
                 writeln!(out)?;
             }
         } else {
-            let records: Vec<TraceRecord> = records.into_iter().cloned().collect();
             write!(out, "{}", Table(&records))?;
         }
         warn_of(trace.problems());
