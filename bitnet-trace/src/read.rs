@@ -40,7 +40,7 @@ impl Default for Values {
 
 impl Trace {
     /// Reads a directory, `.trace` files and `trace.jsonl`, and the directories of further processes
-    /// in it; or one `.jsonl` file.
+    /// in it; or one `.jsonl` file; or the record of one `.trace` file.
     ///
     /// A file or line that is not a record is named in [`problems`](Self::problems); the rest is
     /// read.

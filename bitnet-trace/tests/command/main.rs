@@ -1,6 +1,7 @@
 //! The command `bitnet-trace` as a user runs it.
 
 mod hostile;
+mod single;
 
 use std::fs;
 use std::path::{Path, PathBuf};

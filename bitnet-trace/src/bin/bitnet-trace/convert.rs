@@ -12,7 +12,7 @@ use crate::Outcome;
 /// Writes a trace in another format
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// A trace directory, or a `.jsonl` file
+    /// A trace directory, a `.jsonl` file, or one `.trace` file
     source: PathBuf,
     /// What to write: a directory, or for tables a file; it must not be there yet
     destination: PathBuf,

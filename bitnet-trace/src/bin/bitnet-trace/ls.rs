@@ -12,7 +12,7 @@ use crate::{FAILED, Outcome, warn_of};
 /// Lists the records of a trace
 #[derive(Args)]
 pub(crate) struct Ls {
-    /// A trace directory, or a `.jsonl` file
+    /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
     /// Which records, in the words of `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3`
     #[arg(long, default_value = "all")]
