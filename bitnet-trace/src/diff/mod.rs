@@ -19,6 +19,7 @@ mod view;
 
 pub use comparison::{Comparison, Details, Pair};
 pub use key::Key;
+pub(crate) use key::parts_of;
 pub use map::NameMap;
 pub use tolerance::Tolerance;
 pub use verdict::{Cause, Difference, Element, Evidence, Origin, Share, Verdict};
