@@ -16,8 +16,8 @@ use crate::read::Trace;
 use crate::record::TraceRecord;
 use crate::table;
 
-/// What a trace is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a trace is written as; the command's `--format`, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceFormat {
     /// A directory with one `.trace` file a record.
     Files,
@@ -25,7 +25,9 @@ pub enum TraceFormat {
     Jsonl,
     /// A table, a row a record, as comma-separated text.
     Csv,
-    /// The same table as Apache Parquet, its columns of type `INT64`, `DOUBLE` and text.
+    /// The same table as Apache Parquet.
+    ///
+    /// Its columns are of type `INT64`, `DOUBLE` and text.
     Parquet,
 }
 
