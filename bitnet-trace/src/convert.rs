@@ -27,7 +27,8 @@ pub enum TraceFormat {
     Csv,
     /// The same table as Apache Parquet.
     ///
-    /// Its columns are of type `INT64`, `DOUBLE` and text.
+    /// Its columns are of type `INT64`, `DOUBLE` and text; `order` and `request`, which may be any 64-bit number,
+    /// are `INT64` marked as unsigned.
     Parquet,
 }
 
