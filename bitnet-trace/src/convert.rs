@@ -11,13 +11,13 @@ use crate::captured::{Captured, open_captured};
 use crate::error::Error;
 use crate::name::file_stem;
 use crate::paths::{JSONL, MANIFEST};
-use crate::pieces::{manifest_of, places};
+use crate::pieces::{is_record, manifest_of, places};
 use crate::read::Trace;
 use crate::record::TraceRecord;
 use crate::table;
 
-/// What a trace is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a trace is written as; the command's `--format`, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceFormat {
     /// A directory with one `.trace` file a record.
     Files,
@@ -25,7 +25,10 @@ pub enum TraceFormat {
     Jsonl,
     /// A table, a row a record, as comma-separated text.
     Csv,
-    /// The same table as Apache Parquet, its columns of type `INT64`, `DOUBLE` and text.
+    /// The same table as Apache Parquet.
+    ///
+    /// Its columns are of type `INT64`, `DOUBLE` and text; `order` and `request`, which may be any 64-bit number,
+    /// are `INT64` marked as unsigned.
     Parquet,
 }
 
@@ -45,6 +48,10 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     match format {
         TraceFormat::Csv => table::write_csv(trace.records(), destination)?,
         TraceFormat::Parquet => table::write_parquet(trace.records(), destination)?,
+        // One record is not the run that its `run.json` tells of.
+        TraceFormat::Files | TraceFormat::Jsonl if source.is_file() && is_record(source) => {
+            write_records(source.parent().unwrap_or(Path::new("")), &trace, destination, format)?;
+        }
         TraceFormat::Files | TraceFormat::Jsonl if source.is_file() => {
             write_run(source.parent().unwrap_or(Path::new("")), &trace, destination, format)?;
         }
@@ -72,6 +79,17 @@ fn whole(trace: Trace, source: &Path) -> Result<Trace, Error> {
 
 /// One process's records, values and `run.json`, which comes last: a directory that has it is whole.
 fn write_run(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Result<(), Error> {
+    write_records(from, trace, to, format)?;
+    let Value::Object(mut run) = manifest_of(from) else { return Ok(()) };
+    run.insert("format".to_owned(), if format == TraceFormat::Files { "files" } else { "jsonl" }.into());
+    let path = to.join(MANIFEST);
+    let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
+    let json = serde_json::to_vec_pretty(&run).map_err(|error| Error::io("write", &path)(error.into()))?;
+    file.write_all(&json).map_err(Error::io("write", &path))
+}
+
+/// Records and their values.
+fn write_records(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Result<(), Error> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut copied = HashSet::new();
     for record in trace.records() {
@@ -81,17 +99,7 @@ fn write_run(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Resu
             copy_values(from, &to.join(file), record)?;
         }
     }
-    if format == TraceFormat::Files {
-        write_files(trace, to)?;
-    } else {
-        write_lines(trace, to)?;
-    }
-    let Value::Object(mut run) = manifest_of(from) else { return Ok(()) };
-    run.insert("format".to_owned(), if format == TraceFormat::Files { "files" } else { "jsonl" }.into());
-    let path = to.join(MANIFEST);
-    let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
-    let json = serde_json::to_vec_pretty(&run).map_err(|error| Error::io("write", &path)(error.into()))?;
-    file.write_all(&json).map_err(Error::io("write", &path))
+    if format == TraceFormat::Files { write_files(trace, to) } else { write_lines(trace, to) }
 }
 
 /// As much as can be the record's, of a regular file inside the trace.

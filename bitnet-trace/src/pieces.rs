@@ -42,21 +42,30 @@ fn damaged(path: &Path, line: Option<u64>, reason: &str) -> Error {
     Error::Damaged { path: path.to_owned(), reason }
 }
 
-/// Shows every piece of a `.jsonl` file, or of one directory: `.trace` files by name, then the lines
+/// Shows every piece of a `.jsonl` file, of a single `.trace` file, or of one directory: `.trace` files by name, then the lines
 /// of `trace.jsonl`. What cannot be read, be it all of it, is shown as its error, and the rest is read.
 pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
-    let read = if path.is_file() { lines(path, each) } else { files(path, each) };
+    let read = match path.is_file() {
+        true if is_record(path) => return each_whole(path, each),
+        true => lines(path, each),
+        false => files(path, each),
+    };
     if let Err(problem) = read {
         each(Err(problem));
     }
 }
 
+/// Shows a `.trace` file, which is one piece.
+fn each_whole(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
+    match whole(path) {
+        Ok(bytes) => each(Ok(Piece { path, line: None, offset: 0, bytes: &bytes })),
+        Err(problem) => each(Err(problem)),
+    }
+}
+
 fn files(directory: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
     for path in entries(directory)?.iter().filter(|path| is_record(path)) {
-        match whole(path) {
-            Ok(bytes) => each(Ok(Piece { path, line: None, offset: 0, bytes: &bytes })),
-            Err(problem) => each(Err(problem)),
-        }
+        each_whole(path, each);
     }
     let jsonl = directory.join(JSONL);
     if jsonl.exists() { lines(&jsonl, each) } else { Ok(()) }
@@ -160,7 +169,7 @@ pub fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
 }
 
 /// `.trace` files are records.
-fn is_record(path: &Path) -> bool {
+pub(crate) fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "trace")
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 
 use crate::captured::captured;
+use crate::diff::parts_of;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, SYNTAX, Subject};
 use crate::pieces::{MOST_PROBLEMS, open, pieces, places};
@@ -40,7 +41,7 @@ impl Default for Values {
 
 impl Trace {
     /// Reads a directory, `.trace` files and `trace.jsonl`, and the directories of further processes
-    /// in it; or one `.jsonl` file.
+    /// in it; or one `.jsonl` file; or the record of one `.trace` file.
     ///
     /// A file or line that is not a record is named in [`problems`](Self::problems); the rest is
     /// read.
@@ -101,7 +102,8 @@ impl Trace {
     }
 
     /// The records that a filter takes, in execution order; the words are those of
-    /// `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3;stage=logits`.
+    /// `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3;stage=logits`. Of a record without a stage, its name
+    /// says what the record does not, as in [`diff`](crate::diff()).
     ///
     /// # Errors
     ///
@@ -114,10 +116,18 @@ impl Trace {
             expected: SYNTAX,
         })?;
         let takes = |record: &&TraceRecord| {
-            let rest =
-                Rest { name: &record.name, layer: record.layer_idx, seq: record.seq_index, request: record.request };
-            let io = record.io.as_deref().unwrap_or("out");
-            parsed.accepts(&Subject { stage: record.stage.as_deref(), io, rest: Some(rest) }) == Some(true)
+            let io = record.io.as_deref();
+            // The name of a weight is its own, in another convention.
+            let stage = record.stage.as_deref().or((io == Some("weight")).then_some(&*record.name));
+            let parts = parts_of(&record.name, stage);
+            let rest = Rest {
+                name: &record.name,
+                layer: record.layer_idx.or(parts.layer),
+                seq: record.seq_index.or(parts.seq),
+                request: record.request,
+            };
+            let io = io.or(parts.io).unwrap_or("out");
+            parsed.accepts(&Subject { stage: Some(parts.stage), io, rest: Some(rest) }) == Some(true)
         };
         Ok(self.records.iter().filter(takes).collect())
     }

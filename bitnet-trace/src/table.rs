@@ -17,7 +17,10 @@ use crate::record::TraceRecord;
 /// What a column holds.
 #[derive(Clone, Copy)]
 enum Kind {
+    /// An index or a count.
     Integer,
+    /// Any 64-bit number.
+    Unsigned,
     Float,
     /// Lists as JSON.
     Text,
@@ -25,9 +28,9 @@ enum Kind {
 
 /// The columns, in this order: the record's fields but for sketch and rows.
 const COLUMNS: [(&str, Kind); 25] = [
-    ("order", Kind::Integer),
+    ("order", Kind::Unsigned),
     ("name", Kind::Text),
-    ("request", Kind::Integer),
+    ("request", Kind::Unsigned),
     ("seq_index", Kind::Integer),
     ("layer_idx", Kind::Integer),
     ("stage", Kind::Text),
@@ -78,17 +81,39 @@ pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Erro
     table.flush().map_err(Error::io("write", path))
 }
 
+/// The cells of an integer column that have a value. Parquet stores an unsigned number as the signed one of
+/// the same bits; an index or count that is no signed number is refused.
+fn integers(rows: &[Value], name: &str, kind: Kind, path: &Path) -> Result<Vec<i64>, Error> {
+    let cells = rows.iter().filter_map(|row| Some((row, row[name].as_u64()?)));
+    let integer = |(row, number): (&Value, u64)| match kind {
+        Kind::Unsigned => Ok(number.cast_signed()),
+        _ => i64::try_from(number).map_err(|_| {
+            let reason =
+                format!("{name} of the record {} is {number}, Parquet's INT64 ends at {}", row["name"], i64::MAX);
+            Error::io("write", path)(std::io::Error::other(reason))
+        }),
+    };
+    cells.map(integer).collect()
+}
+
 /// Writes a new Parquet file of one row group.
 pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
     let failed = |error: parquet::errors::ParquetError| Error::io("write", path)(std::io::Error::other(error));
     let columns = COLUMNS.map(|(name, kind)| match kind {
         Kind::Integer => format!("OPTIONAL INT64 {name};"),
+        Kind::Unsigned => format!("OPTIONAL INT64 {name} (INTEGER(64,false));"),
         Kind::Float => format!("OPTIONAL DOUBLE {name};"),
         Kind::Text => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
     });
     let schema = parse_message_type(&format!("message trace {{ {} }}", columns.join(" "))).map_err(failed)?;
-    let file = File::create_new(path).map_err(Error::io("create", path))?;
     let rows = records.iter().map(|record| json(record, path)).collect::<Result<Vec<_>, _>>()?;
+    // Before there is a file.
+    let mut numbers = Vec::new();
+    for (name, kind) in COLUMNS.into_iter().filter(|(_, kind)| matches!(kind, Kind::Integer | Kind::Unsigned)) {
+        numbers.push(integers(&rows, name, kind, path)?);
+    }
+    let mut numbers = numbers.into_iter();
+    let file = File::create_new(path).map_err(Error::io("create", path))?;
     let properties = Arc::new(WriterProperties::builder().build());
     let mut writer = SerializedFileWriter::new(file, Arc::new(schema), properties).map_err(failed)?;
     let mut group = writer.next_row_group().map_err(failed)?;
@@ -98,9 +123,9 @@ pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), 
         let levels =
             |there: &dyn Fn(&Value) -> bool| rows.iter().map(|row| i16::from(there(&row[name]))).collect::<Vec<_>>();
         match kind {
-            Kind::Integer => {
-                let values: Vec<i64> = rows.iter().filter_map(|row| row[name].as_i64()).collect();
-                let levels = levels(&|value| value.as_i64().is_some());
+            Kind::Integer | Kind::Unsigned => {
+                let values = numbers.next().unwrap_or_default();
+                let levels = levels(&Value::is_u64);
                 column.typed::<Int64Type>().write_batch(&values, Some(&levels), None).map_err(failed)?;
             }
             Kind::Float => {

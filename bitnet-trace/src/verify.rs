@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::fingerprint::{Wanted, fingerprint};
 use crate::paths::JSONL;
-use crate::pieces::{manifest_of, places};
+use crate::pieces::{is_record, manifest_of, places};
 use crate::read::Trace;
 use crate::record::TraceRecord;
 
@@ -31,8 +31,8 @@ pub struct Verification {
     pub findings: Vec<String>,
 }
 
-/// Checks a trace directory or a `.jsonl` file: did the run end, is every record there, are captured
-/// values what was hashed and measured? `progress` is called with the records done and there are.
+/// Checks a trace directory, a `.jsonl` file or one `.trace` file: did the run end, is every record there, are
+/// captured values what was hashed and measured? `progress` is called with the records done and there are.
 ///
 /// # Errors
 ///
@@ -41,7 +41,11 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
     let path = path.as_ref();
     let mut found = Verification::default();
     if path.is_file() {
-        check(&Trace::open(path)?, &mut found, progress);
+        let orders = check(&Trace::open(path)?, &mut found, progress);
+        // One `.trace` file is no run: the orders before its own are in other files.
+        if !is_record(path) {
+            check_orders(&orders, &mut found);
+        }
         return Ok(found);
     }
     for place in places(path)? {
@@ -50,7 +54,8 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
             continue;
         }
         check_run(&place, trace.records().len() as u64, &mut found);
-        check(&trace, &mut found, progress);
+        let orders = check(&trace, &mut found, progress);
+        check_orders(&orders, &mut found);
     }
     if found.records == 0 && found.findings.is_empty() {
         return Err(Error::NothingToRead(path.to_owned()));
@@ -90,18 +95,17 @@ fn check_run(place: &Path, there: u64, found: &mut Verification) {
     }
 }
 
-fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize, usize)) {
+/// Checks each record by itself, and that no order is there twice; gives the orders.
+fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize, usize)) -> BTreeSet<u64> {
     found.findings.extend(trace.problems().iter().map(ToString::to_string));
     let all = trace.records().len();
     found.records += all;
     let mut orders = BTreeSet::new();
-    let mut ordered = 0;
     for (done, record) in trace.records().iter().enumerate() {
-        if let Some(order) = record.order {
-            ordered += 1;
-            if !orders.insert(order) {
-                found.findings.push(format!("{}: order {order} is there twice", record.name));
-            }
+        if let Some(order) = record.order
+            && !orders.insert(order)
+        {
+            found.findings.push(format!("{}: order {order} is there twice", record.name));
         }
         let elements = record.shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
         if elements != Some(record.num_elements) {
@@ -125,11 +129,16 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
         }
         progress(done + 1, all);
     }
+    orders
+}
+
+/// A run counts its records from 0.
+fn check_orders(orders: &BTreeSet<u64>, found: &mut Verification) {
+    // Not `last + 1`: an order may be the largest number there is.
     if let Some(last) = orders.last()
-        && *last >= ordered
+        && let missing = last - (orders.len() as u64 - 1)
+        && missing > 0
     {
-        // Not `last + 1`: an order may be the largest number there is.
-        let missing = last - (orders.len() as u64 - 1);
         found.findings.push(format!("{missing} records are missing from the order, which goes to {last}"));
     }
 }

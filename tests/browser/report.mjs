@@ -3,6 +3,7 @@
 //
 //   node report.mjs SMALL.html LARGE.html [FOLDER for screenshots]
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -15,6 +16,15 @@ async function open(file, options) {
   page.on("request", (request) => assert.match(request.url(), /^(file|data):/, "the page asks the network"));
   await page.goto(pathToFileURL(file).href);
   return page;
+}
+// A report whose data is changed.
+async function changed(name, change) {
+  const [, before, json, after] = (await readFile(small, "utf8")).match(/^([\s\S]*\nconst data = )(.*)(;\n[\s\S]*)$/);
+  const data = JSON.parse(json), file = small.replace(/small\.html$/, `${name}.html`);
+  change(data);
+  assert.notEqual(file, small);
+  await writeFile(file, before + JSON.stringify(data).replaceAll("<", "\\u003c") + after);
+  return file;
 }
 const shot = async (page, name) => { if (shots) await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true }); };
 const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -76,6 +86,67 @@ const inked = (page) => page.evaluate(() => {
   await shot(dark, "dark");
   const phone = await open(small, { viewport: { width: 400, height: 800 } });
   assert.ok((await phone.evaluate(() => document.documentElement.scrollWidth)) <= 400, "nothing stands out of a narrow window");
+}
+{
+  // Records without a partner are no divergence: the headline, n and the counts pass over them.
+  const [VERDICT, ERROR, DETAILS] = [3, 4, 6];
+  const lose = (data, index, side) => { Object.assign(data.pairs[index], { [VERDICT]: data.verdicts.indexOf(side), [ERROR]: null, [DETAILS]: null }); };
+  const coverage = [
+    { stage: "embeddings", side: "reference", records: 1, layers: "1 layer", steps: 1 },
+    { stage: "<b>attn_norm</b>", side: "trace", records: 30, layers: "30 layers", steps: 1 },
+  ];
+  const title = (page) => page.textContent("#verdict");
+  const alone = await changed("alone", (data) => {
+    lose(data, 0, "only-reference");
+    lose(data, data.first - 1, "only-trace");
+    Object.assign(data, { onlyCommon: false, coverage, matches: false });
+  });
+  const page = await open(alone, {});
+  assert.match(await title(page), /First divergence: .*q_extra diverged/);
+  assert.match(await page.textContent("#alone"), /^2 records have no partner/);
+  assert.equal(await page.locator("#map button.first").textContent(), "✕");
+  const diverged = Number((await page.locator('#only option[value="diverged"]').textContent()).match(/\((\d+)\)/)[1]);
+  for (let pressed = 0; pressed <= diverged; pressed += 1) {
+    await page.keyboard.press("n");
+    assert.match(await page.textContent("#pair"), /diverged/);
+  }
+  const marked = (await page.locator("#step option").allTextContents()).map((text) => Number(text.match(/\((\d+) ✕\)/)?.[1] ?? 0));
+  assert.equal(marked.reduce((sum, count) => sum + count), diverged);
+  const partners = page.locator("#partners tr");
+  assert.deepEqual(await partners.allTextContents(), ["stageonly inrecordslayerssteps", "embeddingsreference11 layer1", "<b>attn_norm</b>trace3030 layers1"]);
+  assert.ok(await page.locator("#coverage").isVisible());
+  assert.ok((await page.locator("#list td.bad", { hasText: "only-reference" }).count()) > 0);
+  await shot(page, "coverage-light");
+  await shot(await open(alone, { colorScheme: "dark" }), "coverage-dark");
+  // Nothing diverges: whether the traces match depends on what was asked.
+  const same = (data) => { data.pairs.forEach((pair) => { pair[VERDICT] = 0; }); data.first = null; lose(data, 1, "only-reference"); };
+  const missing = await open(await changed("missing", (data) => { same(data); Object.assign(data, { onlyCommon: false, coverage, matches: false }); }), {});
+  assert.match(await title(missing), /No match: no divergence in \d+ pairs, but 1 record has no partner/);
+  assert.ok(await missing.locator("#next").isDisabled());
+  const common = await open(await changed("common", (data) => { same(data); Object.assign(data, { onlyCommon: true, coverage, matches: true }); }), {});
+  assert.match(await title(common), /^Match: \d+ pairs, no divergence$/);
+  assert.match(await common.getAttribute("#verdict", "class"), /good/);
+  assert.equal(await common.locator("#list td.bad").count(), 0);
+  assert.equal(await common.locator("#step option", { hasText: "✕" }).count(), 0);
+  assert.ok(await common.locator("#coverage").isVisible());
+  // Without the two fields, as reports had been.
+  const plain = await open(small, {});
+  assert.ok(!(await plain.locator("#coverage").isVisible()));
+  // A pair of the list is chosen by the keyboard too.
+  await plain.locator("#list button").nth(2).focus();
+  await plain.keyboard.press("Enter");
+  assert.equal((await plain.textContent("#pair")).split("  ")[0], await plain.locator("#list button").nth(2).textContent());
+  // Words of a filter: alternatives, one character, no layer.
+  const rows = async (id, text) => {
+    await plain.fill(id, text);
+    const names = await plain.locator("#list button").allTextContents();
+    await plain.fill(id, "");
+    return names;
+  };
+  assert.ok((await rows("#stage", "?_proj|embeddings")).some((name) => name.endsWith("embeddings")));
+  assert.ok((await rows("#stage", "?_proj")).every((name) => /\/[a-z]_proj$/.test(name)));
+  const none = await rows("#layer", "none");
+  assert.ok(none.length > 0 && none.every((name) => !name.includes("blk")));
 }
 {
   const page = await open(large, {});

@@ -4,6 +4,7 @@ pub mod golden;
 pub mod package;
 pub mod synthetic;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::task::{Context, Poll, Waker};
@@ -56,6 +57,37 @@ pub fn manifest(directory: &Path) -> serde_json::Value {
 #[must_use]
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
+}
+
+/// The compiler whose messages and expansions are pinned by tests; another one words them otherwise.
+/// `.ci/run` reads it here.
+pub const PINNED_COMPILER: &str = "rustc 1.95.0";
+
+/// Whether the compiler in use is the pinned one; if not, says that `what` is skipped.
+///
+/// # Panics
+///
+/// If the compiler does not start, or is another one although `REQUIRE_RUSTC_TEXTS=1` is set.
+#[must_use]
+pub fn is_pinned_compiler(what: &str) -> bool {
+    let version = succeed(Command::new("rustc").arg("--version").current_dir(repository())).stdout;
+    let version = String::from_utf8_lossy(&version);
+    let pinned = version.strip_prefix(PINNED_COMPILER).is_some_and(|rest| rest.starts_with([' ', '\n']));
+    if !pinned {
+        skip("REQUIRE_RUSTC_TEXTS", &format!("{what}: written for {PINNED_COMPILER}, this is {}", version.trim()));
+    }
+    pinned
+}
+
+/// Says why a test does not run, on the standard error itself: the test harness shows what a passing test
+/// prints to nobody.
+///
+/// # Panics
+///
+/// If the variable `required` is set to `1`: there nothing may pass by not running.
+pub fn skip(required: &str, reason: &str) {
+    assert_ne!(std::env::var(required).as_deref(), Ok("1"), "{required}=1 is set, but: {reason}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason} ({required}=1 makes this a failure)");
 }
 
 /// Runs a command to its end.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use bitnet_models::{Transformer, tiny};
 use bitnet_trace::{DiffOptions, Html, TraceContext, TraceSession, diff_paths, manifest_of, tap};
-use bitnet_trace_tests::{repository, succeed, synthetic};
+use bitnet_trace_tests::{repository, skip, succeed, synthetic};
 use candle_core::Tensor;
 
 fn report(reference: &Path, trace: &Path, page: &Path) {
@@ -50,9 +50,7 @@ fn the_report_holds_in_a_browser() {
     let there = folder.join("node_modules/playwright-core").exists()
         && Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists();
     if !there {
-        assert_ne!(std::env::var("REQUIRE_BROWSER").as_deref(), Ok("1"), "node modules or Chromium are missing");
-        println!("SKIPPED: no Chromium, or no `npm ci` in tests/browser");
-        return;
+        return skip("REQUIRE_BROWSER", "no Chromium, or no `npm ci` in tests/browser");
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| dir.path().join(name);

@@ -1,8 +1,11 @@
-//! The embedded model adds, by the project's own integer path.
+//! The embedded model adds, by the project's own integer path. The sums are those of the program that trained
+//! it, and which of them it has not seen is tested with them.
+
+#[path = "../../bitnet-models/examples/train_tiny/sums.rs"]
+mod sums;
 
 use bitnet_models::generate::{Options, generate};
-use bitnet_models::tiny::{self, sums};
-use bitnet_models::{Config, KvCache, Tokenizer, Transformer};
+use bitnet_models::{Config, KvCache, Tokenizer, Transformer, tiny};
 
 struct Adder {
     model: Transformer,

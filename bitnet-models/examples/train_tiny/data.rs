@@ -1,12 +1,11 @@
 //! Batches of sums: small operands drawn more often, loss on the answer and its end only.
 
-use bitnet_models::tiny::sums;
 use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::error::Result;
-use crate::vocabulary;
+use crate::{sums, vocabulary};
 
 /// Tokens of the longest example without its end: `99+99=198`.
 const LONGEST: usize = 9;

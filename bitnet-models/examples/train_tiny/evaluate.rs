@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use bitnet_models::generate::{Options, generate};
-use bitnet_models::tiny::sums;
 use bitnet_models::{Checkpoint, Tokenizer, Transformer};
 
 use crate::error::{Error, Result};
+use crate::sums;
 
 /// The least a model must get right of the held-out sums, in thousandths.
 const REQUIRED_PER_MILLE: usize = 995;

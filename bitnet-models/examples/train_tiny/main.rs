@@ -22,6 +22,7 @@ mod model;
 mod optimizer;
 mod parameters;
 mod quantize;
+mod sums;
 mod threads;
 mod training;
 mod vocabulary;

@@ -100,7 +100,8 @@ impl Checkpoint {
         self.tokenizer.is_some()
     }
 
-    /// BLAKE3 of `model.safetensors`, 64 hex digits.
+    /// BLAKE3 of `model.safetensors`, 64 hex digits. Only with the feature `trace`: without it this crate does not
+    /// depend on `blake3`.
     #[cfg(feature = "trace")]
     #[must_use]
     pub fn digest(&self) -> String {

@@ -4,8 +4,6 @@
 //! Trained from scratch by the example `train_tiny`, which writes the three files beside this one:
 //! `cargo run --release --example train_tiny`.
 
-pub mod sums;
-
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 

@@ -25,6 +25,7 @@ pub use adaptation::{Adaptation, Adapted, Coverage, Only, Suggestion};
 pub use comparison::{Comparison, Conclusion, Details, Pair};
 pub(crate) use coverage::stage_of;
 pub use key::Key;
+pub(crate) use key::parts_of;
 pub use map::NameMap;
 pub use tolerance::{Needed, Tolerance};
 pub use verdict::{Cause, Difference, Element, Evidence, Origin, Share, Verdict};

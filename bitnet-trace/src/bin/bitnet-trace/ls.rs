@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bitnet_trace::{Table, Trace, TraceRecord};
+use bitnet_trace::{Table, Trace};
 use clap::{Args, ValueEnum};
 
 use crate::{FAILED, Outcome, warn_of};
@@ -12,7 +12,7 @@ use crate::{FAILED, Outcome, warn_of};
 /// Lists the records of a trace
 #[derive(Args)]
 pub(crate) struct Ls {
-    /// A trace directory, or a `.jsonl` file
+    /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
     /// Which records, in the words of `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3`
     #[arg(long, default_value = "all")]
@@ -56,7 +56,6 @@ impl Ls {
                 writeln!(out)?;
             }
         } else {
-            let records: Vec<TraceRecord> = records.into_iter().cloned().collect();
             write!(out, "{}", Table(&records))?;
         }
         warn_of(trace.problems());

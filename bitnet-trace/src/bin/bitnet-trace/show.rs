@@ -15,7 +15,7 @@ use crate::{Outcome, warn_of};
 /// Shows one record: its fields, and its values where they were captured
 #[derive(Args)]
 pub(crate) struct Show {
-    /// A trace directory, or a `.jsonl` file
+    /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
     /// The record's name, or `@` and its place in the order: `@12`
     record: String,

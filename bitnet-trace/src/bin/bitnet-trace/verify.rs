@@ -12,7 +12,7 @@ use crate::{DIFFERS, Outcome, progress};
 /// Checks that a trace is whole and that its values are what was hashed
 #[derive(Args)]
 pub(crate) struct Verify {
-    /// A trace directory, or a `.jsonl` file
+    /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
     /// Prints what was found as one JSON object
     #[arg(long)]

@@ -5,10 +5,10 @@
 //! from here, so that a held-out sum is one the model has really never seen, in either order.
 
 /// The largest number that is added.
-pub const LARGEST: u32 = 99;
+pub(crate) const LARGEST: u32 = 99;
 
 /// How many sums are held out.
-pub const HELD_OUT: usize = 500;
+pub(crate) const HELD_OUT: usize = 500;
 
 /// Where the shuffle that chooses the held-out sums begins: "SUMS" in ASCII.
 const SPLIT_SEED: u64 = 0x5355_4D53;
@@ -20,8 +20,7 @@ const SINGLE_DIGIT_END: u32 = 10;
 ///
 /// The choice is deterministic. Sums of two single digits are never held out: they are 1 % of all
 /// sums, too few to be learnt from the rest, and the model is expected to know every one of them.
-#[must_use]
-pub fn held_out() -> Vec<(u32, u32)> {
+pub(crate) fn held_out() -> Vec<(u32, u32)> {
     let mut candidates: Vec<(u32, u32)> = all().into_iter().filter(|&(a, b)| a <= b && b >= SINGLE_DIGIT_END).collect();
     let mut random = SplitMix64(SPLIT_SEED);
     random.shuffle(&mut candidates);
@@ -37,33 +36,28 @@ pub fn held_out() -> Vec<(u32, u32)> {
 /// The sums to train on: all but the held-out pairs and their mirrors, in ascending order.
 ///
 /// If `(a, b)` is held out then `(b, a)` is not trained on either: it has the same answer.
-#[must_use]
-pub fn training() -> Vec<(u32, u32)> {
+pub(crate) fn training() -> Vec<(u32, u32)> {
     let held_out: std::collections::HashSet<(u32, u32)> = held_out().into_iter().collect();
     all().into_iter().filter(|&(a, b)| !held_out.contains(&(a, b)) && !held_out.contains(&(b, a))).collect()
 }
 
 /// The 100 sums of two single digits, all of them part of [`training`].
-#[must_use]
-pub fn single_digit() -> Vec<(u32, u32)> {
+pub(crate) fn single_digit() -> Vec<(u32, u32)> {
     all().into_iter().filter(|&(a, b)| is_single_digit(a, b)).collect()
 }
 
 /// Whether both numbers have one digit.
-#[must_use]
-pub fn is_single_digit(a: u32, b: u32) -> bool {
+pub(crate) fn is_single_digit(a: u32, b: u32) -> bool {
     a < SINGLE_DIGIT_END && b < SINGLE_DIGIT_END
 }
 
 /// What the model is given: `a+b=`, plain decimal, nothing padded.
-#[must_use]
-pub fn prompt(a: u32, b: u32) -> String {
+pub(crate) fn prompt(a: u32, b: u32) -> String {
     format!("{a}+{b}=")
 }
 
 /// What the model should say before its end token: the sum, plain decimal.
-#[must_use]
-pub fn answer(a: u32, b: u32) -> String {
+pub(crate) fn answer(a: u32, b: u32) -> String {
     (a + b).to_string()
 }
 
