@@ -4,6 +4,7 @@ mod aligning;
 mod earlier;
 mod input;
 mod pairs;
+mod presets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
