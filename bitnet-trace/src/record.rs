@@ -96,7 +96,8 @@ impl TraceRecord {
     /// known left out, into sequence index, layer and stage.
     ///
     /// What stands behind the stage (`.in.x`, `.label`, `#1`) is left off. `None` for a name that
-    /// does not follow the convention.
+    /// does not follow the convention. A name with dots and neither step nor layer does not: other
+    /// programs name their modules so.
     ///
     /// ```
     /// use bitnet_trace::TraceRecord;
@@ -105,13 +106,15 @@ impl TraceRecord {
     /// assert_eq!(TraceRecord::parse_name("t12/logits#1"), Some((Some(12), None, "logits")));
     /// assert_eq!(TraceRecord::parse_name("blk3/qkv.q"), Some((None, Some(3), "qkv")));
     /// assert_eq!(TraceRecord::parse_name("model/layers/3"), None);
+    /// assert_eq!(TraceRecord::parse_name("model.layers.3.q_proj"), None);
     /// ```
     #[must_use]
     pub fn parse_name(name: &str) -> Option<(Option<usize>, Option<usize>, &str)> {
         let mut parts: Vec<&str> = name.split('/').collect();
-        let stage = parts.pop()?;
-        let stage = stage.split(['.', '#']).next().filter(|stage| !stage.is_empty())?;
+        let last = parts.pop()?;
+        let stage = last.split(['.', '#']).next().filter(|stage| !stage.is_empty())?;
         let (seq, layer) = match parts[..] {
+            [] if last.contains('.') => return None,
             [] => (None, None),
             [one] => match (number(one, "t"), number(one, "blk")) {
                 (None, None) => return None,
@@ -164,8 +167,11 @@ mod tests {
         assert_eq!(name("t0/logits"), Some((Some(0), None, "logits")));
         assert_eq!(name("blk3/attn_norm"), Some((None, Some(3), "attn_norm")));
         assert_eq!(name("attn_norm"), Some((None, None, "attn_norm")));
+        assert_eq!(name("attn_norm#1"), Some((None, None, "attn_norm")));
         assert_eq!(name("t1/blk2/q_proj.in.x#3"), Some((Some(1), Some(2), "q_proj")));
-        for odd in ["", "t0/", "t-1/x", "blk+1/x", "t0/blk1/a/b", "blk1/t0/x", "tx/y", "t0/blk/x"] {
+        let odd = ["", "t0/", "t-1/x", "blk+1/x", "t0/blk1/a/b", "blk1/t0/x", "tx/y", "t0/blk/x"];
+        let modules = ["model.layers.0.q_proj", "lm_head.0", "model.norm#1", ".x", "#1"];
+        for odd in odd.into_iter().chain(modules) {
             assert_eq!(name(odd), None, "{odd}");
         }
     }

@@ -12,7 +12,8 @@ use crate::pieces::MOST_PROBLEMS;
 use super::entry::{Entry, Kind, Place};
 use super::head::{Hash, Head};
 use super::key::{Label, Position, parts_of};
-use super::map::{Mapped, NameMap};
+use super::map::NameMap;
+use super::rename::{Renamed, Sorted, Waiting, rename};
 use super::view::Step;
 
 /// Puts the entries of a side together.
@@ -21,9 +22,9 @@ pub(crate) struct Builder<'m> {
     kinds: Kinds,
     entries: Vec<Entry>,
     problems: Vec<String>,
-    ignored: usize,
-    /// How many records of a name came before without a number, for the map.
-    named: HashMap<(u32, Option<u64>, Option<usize>, String), usize>,
+    /// With a map: the records whose names are not known before all are there.
+    waiting: Vec<Waiting>,
+    names: HashSet<Arc<str>, RandomState>,
     as_recorded: Arc<[Step]>,
 }
 
@@ -34,14 +35,14 @@ impl<'m> Builder<'m> {
             kinds: Kinds::default(),
             entries: Vec::new(),
             problems: Vec::new(),
-            ignored: 0,
-            named: HashMap::new(),
+            waiting: Vec::new(),
+            names: HashSet::default(),
             as_recorded: Arc::from([]),
         }
     }
 
     pub(crate) fn is_nothing(&self) -> bool {
-        self.entries.is_empty() && self.problems.is_empty() && self.ignored == 0
+        self.entries.is_empty() && self.waiting.is_empty() && self.problems.is_empty()
     }
 
     pub(crate) fn problem(&mut self, problem: &Error) {
@@ -51,24 +52,6 @@ impl<'m> Builder<'m> {
     }
 
     pub(crate) fn add(&mut self, head: &Head<'_>, process: u32, place: Place) {
-        if !self.map.is_empty()
-            && !head.is_weight()
-            && let Some((parts, call)) = self.mapped(head, process)
-        {
-            self.ignored += usize::from(parts.is_empty());
-            for Mapped { stage, layer, seq, steps, .. } in parts {
-                let position = Position {
-                    process,
-                    request: head.request,
-                    seq: head.seq_index.or(seq),
-                    token: None,
-                    layer: head.layer_idx.or(layer),
-                    call,
-                };
-                self.push(head, position, (stage, None, head.io()), steps, place);
-            }
-            return;
-        }
         let parts = parts_of(&head.name, head.stage());
         let position = Position {
             process,
@@ -81,54 +64,54 @@ impl<'m> Builder<'m> {
         let stage = if head.is_weight() { &head.name } else { parts.stage };
         let as_recorded = Arc::clone(&self.as_recorded);
         let label = (stage, head.output().or(parts.output), head.io().or(parts.io));
-        self.push(head, position, label, &as_recorded, place);
-    }
-
-    fn push(&mut self, head: &Head<'_>, position: Position, label: LabelRef<'_>, steps: &Arc<[Step]>, place: Place) {
-        self.entries.push(Entry {
+        let entry = Entry {
             position,
-            kind: self.kinds.keep(label, &head.dtype, &head.shape, steps),
+            kind: self.kinds.keep(label, &head.dtype, &head.shape, &as_recorded),
             order: head.order.unwrap_or(u64::MAX),
             tokens: head.tokens,
             hash: Hash::parse(&head.blake3),
             raw: head.raw_hash(),
             place,
             layer_from_name: false,
-        });
-    }
-
-    /// What the map says of a record, and which of several records of the stage it is.
-    fn mapped(&mut self, head: &Head<'_>, process: u32) -> Option<(Vec<Mapped<'m>>, usize)> {
-        let full = head.name.as_ref();
-        let (base, numbered) = match full.rsplit_once('#') {
-            Some((base, number)) if number.parse::<usize>().is_ok() => (base, number.parse().ok()),
-            _ => (full, None),
         };
-        // Files are read by name, so that `x#1` comes before `x`: those without a number are counted.
-        let call = numbered.unwrap_or_else(|| {
-            let count = self.named.entry((process, head.request, head.seq_index, base.to_owned())).or_default();
-            *count += 1;
-            *count - 1
-        });
-        // A tap may have told nodes of one name apart by `.0`, `.1`.
-        let dotted = base.rsplit_once('.').and_then(|(base, number)| Some((base, number.parse().ok()?)));
-        let last = base.rsplit('/').next().unwrap_or(base);
-        let candidates = [Some((base, call)), dotted, Some((last, call)), head.stage().map(|stage| (stage, call))];
-        let map = self.map;
-        let (found, call) =
-            candidates.into_iter().flatten().find_map(|(name, call)| Some((map.apply(name, call)?, call)))?;
-        let alone = found.iter().any(|mapped| mapped.alone);
-        Some((found, if alone { 0 } else { call }))
+        if self.map.is_empty() || head.is_weight() {
+            self.entries.push(entry);
+        } else {
+            let name = self.name(&head.name);
+            self.waiting.push(Waiting { entry, name });
+        }
     }
 
-    /// The entries in execution order, the problems, and how many records the map left out.
-    pub(crate) fn finish(mut self) -> (Vec<Entry>, Vec<String>, usize) {
-        if !self.entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
-            self.entries.sort_by_key(|entry| (entry.position.process, entry.order));
-        }
-        count_repeats(&mut self.entries);
-        (self.entries, self.problems, self.ignored)
+    /// Names come again in every step: each is kept once.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        let name = self.names.get(name).cloned().unwrap_or_else(|| Arc::from(name));
+        self.names.insert(Arc::clone(&name));
+        name
     }
+
+    /// The entries in execution order, those that the map leaves out, and the problems.
+    pub(crate) fn finish(self) -> (Sorted, Vec<String>) {
+        let Self { map, mut kinds, mut entries, waiting, problems, .. } = self;
+        let renamed = |Renamed { entry, stage, keeps_output, steps }: Renamed<'_>| {
+            let Label { output, io, .. } = &entry.kind.label;
+            let label = (stage, output.as_deref().filter(|_| keeps_output), io.as_deref());
+            let kind = kinds.keep(label, &entry.kind.dtype, &entry.kind.shape, steps);
+            Entry { kind, ..entry }
+        };
+        let mut sorted = rename(map, waiting, renamed);
+        entries.append(&mut sorted.entries);
+        sorted.entries = entries;
+        in_order(&mut sorted.entries);
+        (sorted, problems)
+    }
+}
+
+/// Puts entries in execution order, and tells repeats apart.
+pub(crate) fn in_order(entries: &mut [Entry]) {
+    if !entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
+        entries.sort_by_key(|entry| (entry.position.process, entry.order));
+    }
+    count_repeats(entries);
 }
 
 /// Gives records of one key, whose repeat numbers are not told apart, the next that is free.

@@ -135,13 +135,15 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Of a record without a stage all is taken from its name; where that follows no convention, the
-/// name itself is the stage.
+/// name itself is the stage, without its repeat number.
 pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> Parts<'a> {
     if let Some(stage) = stage {
         return Parts { stage, ..Parts::default() };
     }
     let Some((seq, layer, stage)) = TraceRecord::parse_name(name) else {
-        return Parts { stage: name, ..Parts::default() };
+        let numbered = name.rsplit_once('#').and_then(|(stage, call)| Some((stage, call.parse().ok()?)));
+        let (stage, call) = numbered.filter(|(stage, _)| !stage.is_empty()).unwrap_or((name, 0));
+        return Parts { stage, call, ..Parts::default() };
     };
     let last = name.rsplit('/').next().unwrap_or(name);
     let (labels, call) = match last[stage.len()..].rsplit_once('#') {

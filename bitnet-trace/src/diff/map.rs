@@ -1,5 +1,5 @@
-//! Names of other worlds: how a record's name maps to a step, a layer and a stage, and what has to be
-//! done to its tensor before it is compared.
+//! Names of other programs: how a record's name maps to a step, a layer and a stage, and what has to
+//! be done to its tensor before it is compared.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,19 +8,22 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
+use super::pattern::Pattern;
 use super::view::Step;
 
 /// Rules that give the records of other programs the names that this library's records have.
 ///
 /// A TOML file of rules; the first that fits a record decides, a record that none fits keeps its own
-/// name. They are applied to both sides.
+/// name. They are applied to both sides. A record that a rule leaves out (`ignore`, `optional`) is
+/// compared all the same where the other side has a record of that stage.
 ///
 /// ```
 /// # use bitnet_trace::NameMap;
 /// let map: NameMap = r#"
 ///     [[map]]
-///     from = "Qcur-{layer}"      # `{layer}`, `{seq}`: numbers; `*`: anything
-///     call = 2                   # the third record of that name; left out: every one
+///     from = "Qcur-{layer}"      # `{layer}`, `{seq}`, `{n}`: numbers; `*`: anything
+///     of = 3                     # of a name that occurs three times in a pass; left out: any number
+///     call = 2                   # the third record of it; left out: every one
 ///     to = "q_rope"              # our stage
 ///     transpose = [1, 2]         # of the dimensions as recorded
 ///
@@ -35,8 +38,14 @@ use super::view::Step;
 ///     trim = -1                  # to the other side's length, after checking that the rest is 0
 ///
 ///     [[map]]
-///     from = "norm*"
-///     ignore = true              # there is no such stage here
+///     from = "ffn_silu-{layer}"
+///     beside = "ffn_gate_par-{n}"  # where the trace has this name too (`{layer}`: in the same layer)
+///     to = "gate_act"
+///     optional = true            # left out unless the other side has the stage
+///
+///     [[map]]
+///     from = "norm-{layer}"
+///     ignore = true              # left out, there is no such stage here
 /// "#.parse().unwrap();
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -45,39 +54,65 @@ pub struct NameMap {
 }
 
 #[derive(Debug, Clone)]
-struct Rule {
-    from: Pattern,
-    call: Option<usize>,
-    /// None: not compared.
-    to: Option<String>,
-    steps: Arc<[Step]>,
+pub(crate) struct Rule {
+    pub(crate) from: Pattern,
+    /// Which of the records of a name in one pass, from 0.
+    pub(crate) call: Option<usize>,
+    /// How often the name occurs in one pass.
+    pub(crate) of: Option<usize>,
+    pub(crate) to: Target,
+    /// The layer is that of the record before it in execution order.
+    pub(crate) layer_before: bool,
+    /// Names that the side has all of.
+    pub(crate) beside: Vec<Pattern>,
+    /// Names that the side has none of.
+    pub(crate) without: Vec<Pattern>,
+    pub(crate) steps: Arc<[Step]>,
 }
 
-/// What a rule says of a record.
-pub(crate) struct Mapped<'a> {
-    pub(crate) stage: &'a str,
-    pub(crate) layer: Option<usize>,
-    pub(crate) seq: Option<usize>,
-    pub(crate) steps: &'a Arc<[Step]>,
-    /// The rule names one of several records of the name, which then is the stage's only one.
-    pub(crate) alone: bool,
+/// What becomes of a record.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Stage(String),
+    /// Left out unless the other side has the stage.
+    Optional(String),
+    /// Left out unless the other side has the record's own name.
+    Ignored,
+}
+
+impl Rule {
+    /// Only slices of one tensor go to several stages.
+    pub(crate) fn is_slice(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Slice { .. }))
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// What `{base}` stands for; a rule that has it becomes one rule for each.
+    #[serde(default)]
+    base: Vec<String>,
     #[serde(default)]
     map: Vec<toml::Spanned<Written>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct Written {
     from: String,
     call: Option<usize>,
+    of: Option<usize>,
+    #[serde(default)]
+    beside: Names,
+    #[serde(default)]
+    without: Names,
     to: Option<String>,
     #[serde(default)]
+    optional: bool,
+    #[serde(default)]
     ignore: bool,
+    layer: Option<Layer>,
     reshape: Option<Vec<usize>>,
     transpose: Option<[i64; 2]>,
     permute: Option<Vec<usize>>,
@@ -85,7 +120,26 @@ struct Written {
     trim: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
+#[serde(untagged, expecting = "expected a name or a list of names")]
+enum Names {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "lowercase")]
+enum Layer {
+    Before,
+}
+
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct Slice {
     dim: i64,
@@ -115,27 +169,20 @@ impl NameMap {
         read_text(path)?.parse().map_err(|reason| Error::Settings { path: path.to_owned(), reason })
     }
 
-    /// Every rule that takes the `call`-th record of a name; parts of a fused tensor have one each.
-    /// An empty list where the record is not to be compared; none where no rule fits.
-    pub(crate) fn apply(&self, name: &str, call: usize) -> Option<Vec<Mapped<'_>>> {
-        let mut found = None;
-        for rule in &self.rules {
-            if rule.call.is_some_and(|wanted| wanted != call) {
-                continue;
-            }
-            let Some((layer, seq)) = rule.from.matches(name) else { continue };
-            let Some(stage) = &rule.to else {
-                return found.or(Some(Vec::new()));
-            };
-            let mapped = Mapped { stage, layer, seq, steps: &rule.steps, alone: rule.call.is_some() };
-            let mapped_before = found.get_or_insert_with(Vec::new);
-            // Only slices of one tensor go to several stages.
-            let sliced = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Slice { .. }));
-            if mapped_before.iter().all(|other: &Mapped<'_>| sliced(other.steps)) {
-                mapped_before.push(mapped);
-            }
-        }
-        found
+    /// These rules, then those of another map: two programs whose traces are compared have one each.
+    ///
+    /// ```
+    /// # use bitnet_trace::NameMap;
+    /// let map = NameMap::preset("hf").unwrap().and(NameMap::preset("llama.cpp").unwrap());
+    /// ```
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.rules.extend(other.rules);
+        self
+    }
+
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -143,24 +190,63 @@ impl NameMap {
     }
 }
 
+/// Most rules that a file may have, each name of `base` counted.
+const MOST_RULES: usize = 1 << 14;
+
 impl std::str::FromStr for NameMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let rules = file.map.into_iter().map(|written| {
-            let at = position(text, written.span().start);
-            rule(written.into_inner()).map_err(|reason| format!("{at}: {reason}"))
-        });
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        let mut rules = Vec::new();
+        for written in file.map {
+            let start = written.span().start;
+            let wrong = |reason| format!("{}: {reason}", position(text, start));
+            for written in with_base(written.into_inner(), &file.base) {
+                if rules.len() == MOST_RULES {
+                    return Err(wrong(format!("more than {MOST_RULES} rules")));
+                }
+                rules.push(rule(written).map_err(wrong)?);
+            }
+        }
+        Ok(Self { rules })
+    }
+}
+
+/// A rule for each text that `{base}` stands for.
+fn with_base(written: Written, bases: &[String]) -> Vec<Written> {
+    const BASE: &str = "{base}";
+    let names = [written.beside.all(), written.without.all(), std::slice::from_ref(&written.from)];
+    if bases.is_empty() || !names.iter().copied().flatten().any(|name| name.contains(BASE)) {
+        return vec![written];
+    }
+    let with = |base: &String| {
+        let of = |name: &String| name.replace(BASE, base);
+        let of_all = |names: &Names| Names::Several(names.all().iter().map(of).collect());
+        let (beside, without) = (of_all(&written.beside), of_all(&written.without));
+        Written { from: of(&written.from), beside, without, ..written.clone() }
+    };
+    bases.iter().take(MOST_RULES + 1).map(with).collect()
+}
+
+impl Names {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
     }
 }
 
 fn rule(written: Written) -> Result<Rule, String> {
-    let Written { from, call, to, ignore, reshape, transpose, permute, slice, trim } = written;
-    if to.is_some() == ignore {
-        return Err("expected either `to = \"stage\"` or `ignore = true`".to_owned());
-    }
+    let Written { from, call, of, beside, without, to, optional, ignore, layer, .. } = written;
+    let Written { reshape, transpose, permute, slice, trim, .. } = written;
+    let to = match (to, ignore) {
+        (Some(stage), false) if optional => Target::Optional(stage),
+        (Some(stage), false) => Target::Stage(stage),
+        (None, true) if !optional => Target::Ignored,
+        _ => return Err("expected either `to = \"stage\"` or `ignore = true`; `optional` goes with `to`".to_owned()),
+    };
     let steps = [
         reshape.map(Step::Reshape),
         transpose.map(|[a, b]| Step::Transpose(a, b)),
@@ -168,67 +254,20 @@ fn rule(written: Written) -> Result<Rule, String> {
         slice.map(|Slice { dim, start, end }| Step::Slice { dim, start, end }),
         trim.map(Step::Trim),
     ];
-    Ok(Rule { from: Pattern::parse(&from)?, call, to, steps: steps.into_iter().flatten().collect() })
-}
-
-/// A name with `{layer}`, `{seq}` and `*` in it.
-#[derive(Debug, Clone)]
-struct Pattern(Vec<Part>);
-
-#[derive(Debug, Clone)]
-enum Part {
-    Text(String),
-    Layer,
-    Seq,
-    Anything,
-}
-
-impl Pattern {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let special = [("{layer}", Part::Layer), ("{seq}", Part::Seq), ("*", Part::Anything)];
-            if let Some((name, part)) = special.into_iter().find(|(name, _)| rest.starts_with(name)) {
-                parts.push(part);
-                rest = &rest[name.len()..];
-                continue;
-            }
-            let end = rest.find(['{', '*']).unwrap_or(rest.len());
-            if end == 0 {
-                return Err(format!("`from` has {rest:?}, expected `{{layer}}`, `{{seq}}` or `*`"));
-            }
-            parts.push(Part::Text(rest[..end].to_owned()));
-            rest = &rest[end..];
-        }
-        if parts.is_empty() {
-            return Err("`from` is empty, expected a name".to_owned());
-        }
-        Ok(Self(parts))
-    }
-
-    /// Layer and seq of a name that fits.
-    fn matches(&self, name: &str) -> Option<(Option<usize>, Option<usize>)> {
-        let (mut layer, mut seq) = (None, None);
-        fits(&self.0, name, &mut layer, &mut seq).then_some((layer, seq))
-    }
-}
-
-fn fits(parts: &[Part], text: &str, layer: &mut Option<usize>, seq: &mut Option<usize>) -> bool {
-    let Some((first, parts)) = parts.split_first() else { return text.is_empty() };
-    match first {
-        Part::Text(expected) => text.strip_prefix(expected.as_str()).is_some_and(|rest| fits(parts, rest, layer, seq)),
-        Part::Layer | Part::Seq => {
-            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-            let Ok(number) = text[..end].parse() else { return false };
-            *(if matches!(first, Part::Layer) { &mut *layer } else { &mut *seq }) = Some(number);
-            fits(parts, &text[end..], layer, seq)
-        }
-        // A name is short, and a pattern has few of these.
-        Part::Anything => {
-            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| fits(parts, &text[at..], layer, seq))
-        }
-    }
+    let patterns = |key: &str, names: &Names| {
+        let parsed = names.all().iter().map(|name| Pattern::parse(name));
+        parsed.collect::<Result<Vec<_>, _>>().map_err(|reason| format!("`{key}`: {reason}"))
+    };
+    Ok(Rule {
+        from: Pattern::parse(&from).map_err(|reason| format!("`from`: {reason}"))?,
+        call,
+        of,
+        to,
+        layer_before: matches!(layer, Some(Layer::Before)),
+        beside: patterns("beside", &beside)?,
+        without: patterns("without", &without)?,
+        steps: steps.into_iter().flatten().collect(),
+    })
 }
 
 /// Largest settings file that is read.

@@ -15,6 +15,8 @@ mod key;
 mod map;
 mod metric;
 mod origin;
+mod pattern;
+mod rename;
 mod scan;
 mod side;
 mod tolerance;
@@ -65,7 +67,8 @@ pub struct DiffOptions {
 #[must_use]
 pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparison {
     let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
-    let (reference, trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
+    let (mut reference, mut trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
+    rename::take_back(&mut reference, &mut trace);
     compare::compare(reference, trace, &options, &mut |_, _| ())
 }
 
@@ -87,18 +90,19 @@ pub fn diff_paths(
         let reason = format!("{} is given on both sides", reference.display());
         return Err(Error::NothingToCompare(reason));
     }
-    let sides = std::thread::scope(|scope| {
+    let mut sides = std::thread::scope(|scope| {
         let other = scope.spawn(|| Side::open(trace, &options.map));
         let one = Side::open(reference, &options.map);
         // A bug in reading is a bug here.
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, Error>((one?, other?))
     })?;
+    rename::take_back(&mut sides.0, &mut sides.1);
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {
                 Some(problem) => problem.clone(),
-                None => format!("the map leaves none of the {} records of {}", side.ignored, path.display()),
+                None => format!("the map leaves none of the {} records of {}", side.left_out.len(), path.display()),
             }));
         }
     }

@@ -21,14 +21,15 @@ use super::builder::Builder;
 use super::entry::{Entry, Place};
 use super::head::Head;
 use super::map::NameMap;
+use super::rename::Sorted;
 use super::scan;
 
 /// Records, with what they are aligned by.
 pub(crate) struct Side<'a> {
     pub(crate) entries: Vec<Entry>,
     pub(crate) problems: Vec<String>,
-    /// Records that the map leaves out.
-    pub(crate) ignored: usize,
+    /// What the map leaves out.
+    pub(crate) left_out: Vec<Entry>,
     source: Source<'a>,
 }
 
@@ -59,8 +60,8 @@ impl<'a> Side<'a> {
     }
 
     fn built(builder: Builder<'_>, source: Source<'a>) -> Self {
-        let (entries, problems, ignored) = builder.finish();
-        Self { entries, problems, ignored, source }
+        let (Sorted { entries, left_out }, problems) = builder.finish();
+        Self { entries, problems, left_out, source }
     }
 
     /// The entry's whole record.

@@ -4,6 +4,7 @@ mod aligning;
 mod earlier;
 mod input;
 mod pairs;
+mod presets;
 mod worlds;
 
 use std::fs;

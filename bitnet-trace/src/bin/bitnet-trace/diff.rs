@@ -23,9 +23,10 @@ pub(crate) struct Sides {
     /// One relative L2 error that is allowed everywhere
     #[arg(long, value_name = "ERROR")]
     rel_l2: Option<f64>,
-    /// Names of another world: `hf`, `llama.cpp`, or a TOML file of `[[map]]`s
+    /// Names of another program: `hf`, `llama.cpp`, or a TOML file of `[[map]]`s; may be given several
+    /// times, the first rule that fits decides
     #[arg(long, value_name = "PRESET|FILE")]
-    map: Option<String>,
+    map: Vec<String>,
     /// Records that only one side has are no difference
     #[arg(long)]
     only_common: bool,
@@ -41,14 +42,12 @@ impl Sides {
             }
             (None, None) => Tolerance::default(),
         };
-        let map = match &self.map {
-            Some(name) => match NameMap::preset(name) {
-                Some(map) => map,
-                None if Path::new(name).exists() => NameMap::open(name)?,
-                None => return Err(format!("--map is {name:?}, expected `hf`, `llama.cpp` or a TOML file").into()),
-            },
-            None => NameMap::default(),
-        };
+        let maps = self.map.iter().map(|name| match NameMap::preset(name) {
+            Some(map) => Ok(map),
+            None if Path::new(name).exists() => Ok(NameMap::open(name)?),
+            None => Err(format!("--map is {name:?}, expected `hf`, `llama.cpp` or a TOML file").into()),
+        });
+        let map = maps.reduce(|one, next| Ok::<_, Box<dyn Error>>(one?.and(next?))).transpose()?.unwrap_or_default();
         let options = DiffOptions { tolerance, map, only_common: self.only_common };
         let bar = progress("comparing");
         let comparison = diff_paths(&self.reference, &self.trace, &options, &mut |done, all| {

@@ -1,0 +1,355 @@
+//! Names of other programs: every node and module of the families that the presets know, and stages
+//! of somebody's own, which they leave alone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bitnet_trace::{Comparison, DiffOptions, NameMap, Pair, TraceContext, Verdict, diff_paths, tap};
+
+use crate::{Directory, noise, tensor, trace};
+
+/// Layers of a model here.
+const LAYERS: usize = 3;
+
+/// A record of a foreign trace, and what it is here.
+#[derive(Clone, Debug)]
+struct Line {
+    name: String,
+    layer: Option<usize>,
+    /// None: no stage of its own.
+    stage: Option<String>,
+    optional: bool,
+}
+
+/// The records of a pass, by the list of a family.
+fn family(path: &Path) -> Vec<Line> {
+    let text = fs::read_to_string(path).expect("a list of names");
+    let lines = || text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let before = lines().take_while(|line| *line != "[layer]").map(|line| (None, line));
+    let layer: Vec<&str> =
+        lines().skip_while(|line| *line != "[layer]").skip(1).take_while(|line| *line != "[end]").collect();
+    let layers = (0..LAYERS).flat_map(|index| layer.iter().map(move |line| (Some(index), *line)));
+    let after = lines().skip_while(|line| *line != "[end]").skip(1).map(|line| (None, line));
+    let of = |(number, (layer, line)): (usize, (Option<usize>, &str))| {
+        let (name, stage) = line.rsplit_once(" = ").unwrap_or_else(|| panic!("{}: {line}", path.display()));
+        let index = layer.map_or_else(String::new, |layer| layer.to_string());
+        let name = name.replace("{layer}", &index).replace("{n}", &number.to_string());
+        let optional = stage.starts_with('~');
+        let stage = Some(stage.trim_start_matches('~').to_owned()).filter(|stage| stage != "-");
+        Line { name, layer, stage, optional }
+    };
+    before.chain(layers).chain(after).enumerate().map(of).collect()
+}
+
+fn families(preset: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diff/names").join(preset);
+    let mut files: Vec<_> = fs::read_dir(folder).expect("lists").map(|file| file.expect("readable").path()).collect();
+    files.sort();
+    assert!(files.len() >= 8, "{files:?}");
+    files
+}
+
+/// Told apart by its hash, and by its rms where the hash says nothing as the tensor is transposed.
+fn record(name: &str, order: usize, content: usize) -> String {
+    format!(
+        r#"{{"name":"{name}","shape":[2,3,4],"dtype":"F32","num_elements":24,"rms":{content}.5,"blake3":"{content:064x}","order":{order}}}"#
+    )
+}
+
+/// As the other program records it; what was computed is its place in the pass.
+fn theirs<'a>(lines: impl Iterator<Item = &'a Line>) -> String {
+    lines.enumerate().map(|(order, line)| record(&line.name, order, order) + "\n").collect()
+}
+
+/// The same, as this library would have recorded it.
+fn ours<'a>(lines: impl Iterator<Item = &'a Line>, optional: bool) -> String {
+    let ours = lines.enumerate().filter_map(|(order, line)| {
+        let stage = line.stage.as_ref().filter(|_| optional || !line.optional)?;
+        let name = line.layer.map_or_else(|| stage.clone(), |layer| format!("blk{layer}/{stage}"));
+        Some(record(&name, order, order) + "\n")
+    });
+    ours.collect()
+}
+
+fn compared(reference: &str, trace: &str, map: NameMap) -> Comparison {
+    let directory = Directory::new(&[("a.jsonl", reference), ("b.jsonl", trace)]);
+    let options = DiffOptions { map, ..DiffOptions::default() };
+    diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ()).expect("readable")
+}
+
+fn preset(name: &str) -> NameMap {
+    NameMap::preset(name).expect("a preset")
+}
+
+fn is_alone(pair: &Pair) -> bool {
+    matches!(pair.verdict, Verdict::OnlyReference | Verdict::OnlyTrace)
+}
+
+/// That every pair is one record twice.
+fn assert_partners(comparison: &Comparison, of: &str) {
+    for pair in &comparison.pairs {
+        assert!(!is_alone(pair), "{of}: {} is {}\n{:?}", pair.key, pair.verdict, pair.details);
+        let rms = pair.details.as_ref().map_or([None, None], |details| details.rms);
+        assert_eq!(rms[0], rms[1], "{of}: {} has a wrong partner", pair.key);
+    }
+}
+
+/// Every record of a family is compared with the stage of ours that it is, or is left out.
+#[test]
+fn presets_know_every_name_of_their_families() {
+    for world in ["hf", "llama.cpp"] {
+        for file in families(world) {
+            let of = file.display().to_string();
+            let lines = family(&file);
+            for optional in [false, true] {
+                let comparison = compared(&theirs(lines.iter()), &ours(lines.iter(), optional), preset(world));
+                assert_partners(&comparison, &of);
+                let out = lines.iter().filter(|line| line.stage.is_none() || line.optional && !optional).count();
+                assert_eq!(comparison.ignored, [out, 0], "{of}");
+                assert_eq!(comparison.compared(), lines.len() - out, "{of}");
+                assert!(comparison.compared() > 7 * LAYERS, "{of}");
+            }
+            // Which side is whose does not matter, nor does a map for a third.
+            let both = preset("hf").and(preset("llama.cpp"));
+            let comparison = compared(&ours(lines.iter(), false), &theirs(lines.iter()), both);
+            assert_partners(&comparison, &of);
+        }
+    }
+}
+
+/// A graph that is run again gives its names again, without a word of steps.
+#[test]
+fn passes_without_steps_are_told_apart() {
+    for world in ["hf", "llama.cpp"] {
+        for file in families(world) {
+            let of = file.display().to_string();
+            let lines = family(&file);
+            let twice = || lines.iter().chain(&lines);
+            let comparison = compared(&theirs(twice()), &ours(twice(), false), preset(world));
+            assert_partners(&comparison, &of);
+            assert_eq!(comparison.pairs.len() % 2, 0, "{of}");
+            // The run stopped in the middle: what is there is still what it is.
+            for end in [lines.len() / 2, lines.len() + 9, lines.len() + lines.len() / 2] {
+                let comparison = compared(&theirs(twice().take(end)), &ours(twice().take(end), false), preset(world));
+                assert_partners(&comparison, &format!("{of}, {end} records"));
+            }
+        }
+    }
+}
+
+/// The records of a module are of the same computation as a node's: their stage and layer say which.
+fn by_stage(lines: &[Line], stages: &mut Vec<(String, Option<usize>)>) -> String {
+    let mut text = String::new();
+    for (order, line) in lines.iter().enumerate() {
+        let of = (line.stage.clone().unwrap_or_else(|| line.name.clone()), line.layer);
+        let content = stages.iter().position(|known| *known == of).unwrap_or_else(|| {
+            stages.push(of);
+            stages.len() - 1
+        });
+        text += &(record(&line.name, order, content) + "\n");
+    }
+    text
+}
+
+#[test]
+fn llama_cpp_is_compared_with_hugging_face() {
+    // Most graphs have no name for the output projection.
+    let unnamed = ["o_proj"].as_slice();
+    for (graph, module, missing) in [
+        ("llama", "llama", &[] as &[&str]),
+        ("llama", "mistral", &[]),
+        ("llama-flash", "llama", &[]),
+        ("llama-older", "llama", &[]),
+        ("bitnet", "bitnet", &[]),
+        ("bitnet-scaled", "bitnet", &[]),
+        ("llama-moe", "mixtral", &[]),
+        ("qwen2", "qwen2", unnamed),
+        ("qwen2-older", "qwen2", unnamed),
+        ("qwen2moe", "qwen2-moe", unnamed),
+        ("qwen3", "qwen3", unnamed),
+        ("qwen3moe", "qwen3-moe", unnamed),
+        ("qwen3moe", "qwen3-moe-older", unnamed),
+        ("gemma2", "gemma2", unnamed),
+        ("gemma3", "gemma3", unnamed),
+        ("gemma3", "gemma3-multimodal", unnamed),
+        ("phi3", "phi3", unnamed),
+    ] {
+        let of = format!("{graph}, {module}");
+        let list = |world: &str, name: &str| {
+            let file = families(world).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == name));
+            family(&file.unwrap_or_else(|| panic!("{name}")))
+        };
+        let mut stages = Vec::new();
+        let (nodes, modules) =
+            (by_stage(&list("llama.cpp", graph), &mut stages), by_stage(&list("hf", module), &mut stages));
+        let comparison = compared(&modules, &nodes, preset("hf").and(preset("llama.cpp")));
+        let common: Vec<_> = comparison.pairs.iter().filter(|pair| !is_alone(pair)).collect();
+        assert!(common.iter().all(|pair| pair.verdict == Verdict::Identical), "{of}: {comparison}");
+        assert!(common.len() > 6 * LAYERS, "{of}: {comparison}");
+        let alone = |verdict| -> BTreeSet<&str> {
+            comparison.pairs.iter().filter(|pair| pair.verdict == verdict).map(|pair| &*pair.key.stage).collect()
+        };
+        let (modules, nodes) = (alone(Verdict::OnlyReference), alone(Verdict::OnlyTrace));
+        assert_eq!(modules, missing.iter().copied().collect(), "{of}");
+        // What happens between modules, hooks do not see.
+        let between = ["q_rope", "k_rope", "attn_scores_softmax", "attn_ctx", "attn_residual", "ffn_act"];
+        let beyond = nodes.into_iter().filter(|stage| !between.contains(stage) && !stage.starts_with("ffn_moe_"));
+        let beyond: Vec<&str> = beyond.filter(|stage| !stage.starts_with("ffn_shexp")).collect();
+        assert!(beyond.is_empty() || module == "qwen2-moe" && beyond == ["down_proj"], "{of}: {beyond:?}");
+    }
+}
+
+/// Stages that look like names of other programs, and are not.
+#[test]
+fn stages_of_ones_own_are_left_alone() {
+    let global = ["model", "norm", "embd", "my (x)", "node_embedding", "node_3", "cache_hit", "language_model"];
+    let layered = ["norm_q", "norm2", "norm", "cache_k", "layers", "my (view)", "Qcur", "ffn", "mlp", "model"];
+    let mine = || {
+        trace("none", || {
+            for (index, stage) in (1u32..).zip(global) {
+                tap(stage, &tensor(&noise(index, 8)));
+            }
+            let _step = TraceContext::seq(0).enter();
+            for layer in 0..LAYERS {
+                let _layer = TraceContext::layer(layer).enter();
+                for (index, stage) in (100u32..).zip(layered) {
+                    tap(stage, &tensor(&noise(index, 8)));
+                }
+            }
+        })
+    };
+    let lines = |trace: &bitnet_trace::Trace| -> String {
+        trace.records().iter().map(|record| serde_json::to_string(record).expect("JSON") + "\n").collect()
+    };
+    let mine = lines(&mine());
+    let both = || preset("hf").and(preset("llama.cpp"));
+    let without = compared(&mine, &mine, NameMap::default());
+    let with = compared(&mine, &mine, both());
+    let keys =
+        |comparison: &Comparison| -> Vec<String> { comparison.pairs.iter().map(|pair| pair.key.to_string()).collect() };
+    assert_eq!((keys(&with), with.ignored, with.matches()), (keys(&without), [0, 0], true));
+    assert_eq!(with.compared(), global.len() + LAYERS * layered.len());
+    // Nor beside a trace of theirs, which has some of these names.
+    for world in ["hf", "llama.cpp"] {
+        for file in families(world) {
+            let comparison = compared(&theirs(family(&file).iter()), &mine, both());
+            assert_eq!(comparison.ignored[1], 0, "{}", file.display());
+            for stage in layered.iter().chain(&global) {
+                let has = comparison.pairs.iter().any(|pair| &*pair.key.stage == *stage);
+                assert!(has, "{}: {stage} is gone", file.display());
+            }
+        }
+    }
+}
+
+/// Two traces of one program have the names that a map leaves out on both sides.
+#[test]
+fn what_both_sides_have_is_compared_whatever_a_map_leaves_out() {
+    for (world, family_of) in [("hf", "llama"), ("llama.cpp", "bitnet")] {
+        let file = families(world).into_iter().find(|file| file.ends_with(format!("{family_of}.txt"))).expect("a list");
+        let lines = family(&file);
+        let text = theirs(lines.iter());
+        let comparison = compared(&text, &text, preset(world));
+        assert_eq!((comparison.compared(), comparison.ignored), (lines.len(), [0, 0]), "{world}");
+        // One of those that are left out differs.
+        let at = lines.iter().position(|line| line.stage.is_none() && line.layer == Some(1)).expect("one");
+        let other = text.replace(&record(&lines[at].name, at, at), &record(&lines[at].name, at, 1_000_000));
+        assert_ne!(text, other);
+        let comparison = compared(&text, &other, preset(world));
+        let first = comparison.first_divergence().expect("a difference");
+        assert_eq!(*first.key.stage, *lines[at].name, "{comparison}");
+    }
+}
+
+#[test]
+fn a_slice_goes_with_slices_alone() {
+    let map = |rest: &str| -> NameMap {
+        let slice = |to, start, end| {
+            format!("[[map]]\nfrom = \"wqkv\"\nto = \"{to}\"\nslice = {{ dim = -1, start = {start}, end = {end} }}\n")
+        };
+        format!("{}{rest}{}", slice("q", 0, 2), slice("k", 2, 4)).parse().expect("a map")
+    };
+    let keys = |map| {
+        let (a, b) = (record("wqkv", 0, 0), record("x", 0, 0));
+        let comparison = compared(&a, &b, map);
+        comparison.pairs.iter().map(|pair| pair.key.to_string()).collect::<BTreeSet<_>>()
+    };
+    let set = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(keys(map("")), set(&["q", "k", "x"]));
+    assert_eq!(keys(map("[[map]]\nfrom = \"*\"\nto = \"rest\"\n")), set(&["q", "k", "rest"]));
+    assert_eq!(keys(map("[[map]]\nfrom = \"wqkv\"\nignore = true\n")), set(&["q", "k", "x"]));
+}
+
+#[test]
+fn rules_ask_for_the_names_beside_them() {
+    let map = r#"
+        base = ["a.", "b."]
+        [[map]]
+        from = "{base}up.{layer}"
+        beside = "{base}up_bias.{layer}"
+        ignore = true
+        [[map]]
+        from = "{base}up.{layer}"
+        to = "up"
+        [[map]]
+        from = "{base}up_bias.{layer}"
+        to = "up"
+        [[map]]
+        from = "{base}down.{layer}"
+        beside = ["{base}up.{layer}", "{base}up_bias.{layer}"]
+        without = "other"
+        to = "down"
+        [[map]]
+        from = "post"
+        layer = "before"
+        to = "post"
+    "#;
+    let map = || map.parse::<NameMap>().expect("a map");
+    let names = ["a.up.0", "a.up_bias.0", "a.down.0", "post", "a.up.1", "a.down.1", "post", "b.up.1", "b.down.1"];
+    let text =
+        |names: &[&str]| names.iter().enumerate().map(|(at, name)| record(name, at, at) + "\n").collect::<String>();
+    let keys = |names: &[&str]| {
+        let comparison = compared(&text(names), &record("x", 0, 0), map());
+        let keys = comparison.pairs.iter().filter(|pair| pair.verdict == Verdict::OnlyReference);
+        (keys.map(|pair| pair.key.to_string()).collect::<Vec<_>>(), comparison.ignored[0])
+    };
+    let expected = ["blk0/up", "blk0/down", "blk0/post", "blk1/up", "a.down.1", "blk1/post", "blk1/up#1", "b.down.1"];
+    assert_eq!(keys(&names), (expected.map(str::to_owned).to_vec(), 1));
+    assert_eq!(keys(&["a.up.0", "a.up_bias.0", "a.down.0", "other"]).0, ["blk0/up", "a.down.0", "other"]);
+    for (text, expected) in [
+        ("[[map]]\nfrom = \"a\"\noptional = true\nignore = true", "`optional` goes with `to`"),
+        ("[[map]]\nfrom = \"a\"\nbeside = \"{x}\"\nto = \"b\"", "line 1, column 1: `beside`: the pattern"),
+        ("[[map]]\nfrom = \"a\"\nbeside = 3\nto = \"b\"", "line 3, column"),
+        ("[[map]]\nfrom = \"a{n}\"\nlayer = \"after\"\nto = \"b\"", "line 3, column"),
+        ("[[map]]\nfrom = \"{base}a\"\nto = \"b\"", "expected `{layer}`"),
+    ] {
+        let error = text.parse::<NameMap>().expect_err(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+/// Tensors of a tuple carry their number, whatever scope they were recorded in.
+#[test]
+fn layers_that_return_more_than_their_output_are_known() {
+    for step in ["", "t0/"] {
+        let names = ["model.layers.0.0", "model.layers.0.1", "model.layers.1.0", "lm_head"];
+        let theirs: String =
+            names.iter().enumerate().map(|(at, name)| record(&format!("{step}{name}"), at, at) + "\n").collect();
+        let ours = [("blk0/block_out", 0), ("blk1/block_out", 2), ("logits", 3)];
+        let ours: String = ours.iter().map(|(name, at)| record(&format!("{step}{name}"), *at, *at) + "\n").collect();
+        let comparison = compared(&theirs, &ours, preset("hf"));
+        assert!(comparison.matches() && comparison.ignored == [1, 0], "{comparison}");
+    }
+}
+
+#[test]
+fn a_name_of_another_program_is_its_own_stage() {
+    let names = ["model.layers.0.q_proj", "model.layers.0.q_proj#1", "encoder/3"];
+    let text: String = names.iter().enumerate().map(|(at, name)| record(name, at, at) + "\n").collect();
+    let comparison = compared(&text, &text, NameMap::default());
+    let keys: Vec<_> =
+        comparison.pairs.iter().map(|pair| (&*pair.key.stage, pair.key.output.clone(), pair.key.call)).collect();
+    let module = "model.layers.0.q_proj";
+    assert_eq!(keys, [(module, None, 0), (module, None, 1), ("encoder/3", None, 0)]);
+}
