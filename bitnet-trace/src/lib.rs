@@ -119,7 +119,7 @@ pub use convert::{TraceFormat, convert};
 #[cfg(feature = "read")]
 pub use diff::{
     Adaptation, Adapted, Cause, Comparison, Conclusion, Coverage, Details, DiffOptions, Difference, Element, Evidence,
-    Key, NameMap, Needed, Only, Origin, Pair, Share, Suggestion, Tolerance, Verdict, diff, diff_paths,
+    Key, NameMap, Needed, Origin, Pair, Share, Suggestion, Tolerance, Verdict, Where, diff, diff_paths,
 };
 #[cfg(feature = "read")]
 pub use error::Error;

@@ -49,38 +49,42 @@ pub struct Adapted {
     pub stages: BTreeMap<String, usize>,
 }
 
-/// One of the two traces.
+/// Which of the two traces has a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Only {
-    /// The reference.
+pub enum Where {
+    /// The reference alone.
     Reference,
-    /// The trace.
+    /// The trace alone.
     Trace,
+    /// Both, and their records do not hold what it takes to compare them.
+    Both,
 }
 
-impl fmt::Display for Only {
+impl fmt::Display for Where {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reference => "reference only",
             Self::Trace => "trace only",
+            Self::Both => "not compared",
         })
     }
 }
 
-/// The records of one stage that only one side has.
+/// The records of one stage that were not compared: only one side has them, or they do not hold what
+/// it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Coverage {
     /// The stage, with what tells its tensors apart: `qkv.q`, `q_proj.in.x`.
     pub stage: String,
     /// Which side has them.
-    pub side: Only,
-    /// How many records.
+    pub side: Where,
+    /// How many records, or pairs of records.
     pub records: usize,
     /// The layers that they are of; empty for records without a layer.
     pub layers: Vec<usize>,
-    /// Why they were not compared with a record that is there, if there is one.
+    /// Why records of both sides were not compared.
     pub note: Option<String>,
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn compare<'a>(
     }
     let mut comparison = Comparison {
         conclusion: Conclusion::NothingCompared,
-        first: pairs.iter().position(|pair| pair.verdict.is_divergence()),
+        first: pairs.iter().position(Pair::is_divergence),
         coverage: coverage(&pairs),
         pairs,
         counts,
@@ -94,16 +94,22 @@ fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
 type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
 /// What comes of two records that belong together.
-enum Outcome {
-    /// They were compared.
-    Compared(Verdict, Option<Box<Details>>),
-    /// The records do not hold what it takes to compare them, for this reason.
-    Apart(String),
+struct Outcome {
+    verdict: Verdict,
+    /// False where the records do not hold what it takes.
+    compared: bool,
+    details: Option<Box<Details>>,
 }
 
 impl Outcome {
     fn new(verdict: Verdict, details: Details) -> Self {
-        Self::Compared(verdict, Some(Box::new(details)))
+        Self { verdict, compared: true, details: Some(Box::new(details)) }
+    }
+
+    /// Nothing shows that they match, and nothing that they do not.
+    fn not_compared(mut details: Details, reason: String) -> Self {
+        details.note = Some(reason);
+        Self { compared: false, ..Self::new(Verdict::Diverged, details) }
     }
 }
 
@@ -170,38 +176,31 @@ impl Walk<'_> {
     fn pair(&mut self, aligned: Aligned, each: &mut dyn FnMut(Pair)) {
         let (reference, trace) = (self.reference, self.trace);
         match aligned {
-            Aligned::Reference(index) => each(self.alone(&reference.entries[index], 0, None)),
-            Aligned::Trace(index) => each(self.alone(&trace.entries[index], 1, None)),
+            Aligned::Reference(index) => each(self.alone(&reference.entries[index], 0)),
+            Aligned::Trace(index) => each(self.alone(&trace.entries[index], 1)),
             Aligned::Both(left, right) => {
                 let (left, right) = (&reference.entries[left], &trace.entries[right]);
-                match self.both(left, right) {
-                    Outcome::Compared(verdict, details) => {
-                        let key = align::merged(left, right);
-                        for adaptation in align::adaptations(left, right) {
-                            self.adaptations.add(adaptation, &key);
-                        }
-                        each(Pair { key, verdict, details });
-                    }
-                    Outcome::Apart(reason) => {
-                        each(self.alone(left, 0, Some(&reason)));
-                        each(self.alone(right, 1, Some(&reason)));
-                    }
+                let Outcome { verdict, compared, details } = self.both(left, right);
+                let key = align::merged(left, right);
+                for adaptation in align::adaptations(left, right) {
+                    self.adaptations.add(adaptation, &key);
                 }
+                each(Pair { key, verdict, compared, details });
             }
         }
     }
 
-    /// A record without a partner, or one that could not be compared with its partner for a reason.
-    fn alone(&mut self, entry: &Entry, side: usize, reason: Option<&str>) -> Pair {
+    /// A record without a partner.
+    fn alone(&mut self, entry: &Entry, side: usize) -> Pair {
         let from = [self.reference, self.trace][side];
-        let mut details = Details { note: reason.map(str::to_owned), ..Details::default() };
+        let mut details = Details::default();
         match from.record(entry) {
             Ok(record) => describe(&mut details, &record, side),
             Err(problem) => self.problem(problem.to_string()),
         }
-        details.cause = (side == 0 && reason.is_none()).then_some(Cause::MissingStage);
+        details.cause = (side == 0).then_some(Cause::MissingStage);
         let verdict = [Verdict::OnlyReference, Verdict::OnlyTrace][side];
-        Pair { key: entry.key(), verdict, details: Some(Box::new(details)) }
+        Pair { key: entry.key(), verdict, compared: false, details: Some(Box::new(details)) }
     }
 
     fn both(&mut self, reference: &Entry, trace: &Entry) -> Outcome {
@@ -214,7 +213,7 @@ impl Walk<'_> {
         // What is done to both alike makes no difference between them.
         let alike = as_recorded && same_shape || reference.kind.steps == trace.kind.steps && shapes[0] == shapes[1];
         if alike && equal && raw && floats[0] == floats[1] {
-            return Outcome::Compared(Verdict::Identical, None);
+            return Outcome { verdict: Verdict::Identical, compared: true, details: None };
         }
         let (left, right) = match (self.reference.record(reference), self.trace.record(trace)) {
             (Ok(left), Ok(right)) => (left, right),
@@ -222,7 +221,8 @@ impl Walk<'_> {
                 for problem in [left.err(), right.err()].into_iter().flatten() {
                     self.problem(problem.to_string());
                 }
-                return Outcome::Apart("the record could not be read again".to_owned());
+                let reason = "the record could not be read again".to_owned();
+                return Outcome::not_compared(Details::default(), reason);
             }
         };
         let mut details = Details::default();
@@ -261,20 +261,14 @@ impl Walk<'_> {
         let entry = Entry { kind: Arc::new(Kind { steps, ..(*entries[side].kind).clone() }), ..entries[side].clone() };
         let rows = form::last_row_by_digest(records, side);
         let entries = if side == 0 { [&entry, entries[1]] } else { [entries[0], &entry] };
-        let outcome = match (self.measure(entries, records, details.clone()), rows) {
-            (Outcome::Apart(_), Some(equal)) => {
-                let is = if equal { "equal" } else { "not equal" };
-                details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
-                details.difference = Some(Difference::unknown(Evidence::Statistics));
-                self.needed = self.needed.filter(|_| equal);
-                Outcome::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
-            }
-            (outcome, _) => outcome,
-        };
-        if matches!(outcome, Outcome::Compared(..)) {
-            self.adaptations.add(Adaptation::LastRow, &entries[0].key());
-        }
-        outcome
+        self.adaptations.add(Adaptation::LastRow, &entries[0].key());
+        let outcome = self.measure(entries, records, details.clone());
+        let Some(equal) = rows.filter(|_| !outcome.compared) else { return outcome };
+        let is = if equal { "equal" } else { "not equal" };
+        details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
+        details.difference = Some(Difference::unknown(Evidence::Statistics));
+        self.needed = self.needed.filter(|_| equal);
+        Outcome::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
     }
 
     /// Whether one is a reshape of the other, or has dimensions exchanged.
@@ -335,11 +329,12 @@ impl Walk<'_> {
                 return Outcome::new(Verdict::Shape, details);
             }
             None if !as_recorded => {
-                return Outcome::Apart(details.note.unwrap_or_else(|| {
-                    "not compared: the sides have to be brought into one form first, which takes the values of \
-                         both: BITNET_TRACE_CAPTURE=values"
+                let reason = details.note.take().unwrap_or_else(|| {
+                    "not compared: the sides have to be brought into one form first, which takes the values of both: \
+                     BITNET_TRACE_CAPTURE=values"
                         .to_owned()
-                }));
+                });
+                return Outcome::not_compared(details, reason);
             }
             None => {
                 let (mut difference, cause) = estimate::measure(records[0], records[1]);

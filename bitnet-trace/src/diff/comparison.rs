@@ -21,10 +21,10 @@ pub struct Comparison {
     pub pairs: Vec<Pair>,
     /// How many pairs there are of each verdict.
     pub counts: BTreeMap<&'static str, usize>,
-    /// Index of the first pair of two records that do not match. Records without a partner are
-    /// [`coverage`](Self::coverage).
+    /// Index of the first pair of two records that do not match. Records without a partner, and pairs
+    /// that could not be compared, are [`coverage`](Self::coverage).
     pub first: Option<usize>,
-    /// The records that only one side has, by stage.
+    /// The records that only one side has, and the pairs that could not be compared, by stage.
     pub coverage: Vec<Coverage>,
     /// How records were brought together whose keys or forms differ.
     pub adaptations: Vec<Adapted>,
@@ -54,6 +54,9 @@ pub struct Pair {
     pub key: Key,
     /// What is said of them.
     pub verdict: Verdict,
+    /// False where the records do not hold what it takes to compare them: the verdict then is
+    /// `diverged` because nothing shows that they match, and the pair is no divergence.
+    pub compared: bool,
     /// More, for all that is not identical.
     #[serde(flatten)]
     pub details: Option<Box<Details>>,
@@ -105,10 +108,16 @@ impl Comparison {
         self.counts.get(verdict.name()).copied().unwrap_or(0)
     }
 
-    /// Pairs that have a record on both sides.
+    /// Pairs of two records that were compared.
     #[must_use]
     pub fn compared(&self) -> usize {
-        self.pairs.len() - self.without_partner()
+        self.pairs.iter().filter(|pair| pair.compared).count()
+    }
+
+    /// Pairs of two records that do not hold what it takes to compare them.
+    #[must_use]
+    pub fn not_compared(&self) -> usize {
+        self.pairs.len() - self.compared() - self.without_partner()
     }
 
     /// Records that only one side has.
@@ -123,8 +132,8 @@ impl Comparison {
         self.conclusion
     }
 
-    /// True if something was compared, all of it matches, every record has a partner (or only common
-    /// records were asked for), and everything could be read.
+    /// True if everything could be read and compared, matches, and every record has a partner (or only
+    /// common records were asked for).
     #[must_use]
     pub fn matches(&self) -> bool {
         self.conclusion == Conclusion::Matches
@@ -148,6 +157,8 @@ impl Comparison {
             Conclusion::NothingCompared
         } else if !self.problems.is_empty() {
             Conclusion::NotAllRead
+        } else if self.not_compared() > 0 {
+            Conclusion::NotAllCompared
         } else if self.without_partner() > 0 && !self.only_common {
             Conclusion::Missing
         } else {
@@ -166,6 +177,8 @@ pub enum Conclusion {
     Differs,
     /// What was compared matches; some records have no partner.
     Missing,
+    /// What was compared matches; some pairs do not hold what it takes to compare them.
+    NotAllCompared,
     /// What was compared matches; something could not be read.
     NotAllRead,
     /// No two records were compared.
@@ -173,6 +186,12 @@ pub enum Conclusion {
 }
 
 impl Pair {
+    /// Whether two records were compared, and do not match.
+    #[must_use]
+    pub fn is_divergence(&self) -> bool {
+        self.compared && !self.verdict.matches()
+    }
+
     /// Whether a record of the pair has elements that are not finite.
     pub(crate) fn is_nonfinite(&self) -> bool {
         self.details.as_ref().is_some_and(|details| details.nonfinite != [0, 0])

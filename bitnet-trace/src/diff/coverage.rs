@@ -1,24 +1,26 @@
-//! Records without a partner, by stage.
+//! What was not compared, by stage.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::adaptation::{Adaptation, Adapted, Coverage, Only};
+use super::adaptation::{Adaptation, Adapted, Coverage, Where};
 use super::comparison::Pair;
 use super::key::Key;
 use super::verdict::Verdict;
 
-/// Groups the records without a partner by stage and side, in the order in which they were met.
+/// Groups what was not compared by stage and side, in the order in which it was met.
 pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
-    let mut numbers: HashMap<(String, Only, Option<&str>), usize> = HashMap::new();
+    let mut numbers: HashMap<(String, Where, Option<&str>), usize> = HashMap::new();
     let mut groups: Vec<(Coverage, BTreeSet<usize>)> = Vec::new();
     for pair in pairs {
         let side = match pair.verdict {
-            Verdict::OnlyReference => Only::Reference,
-            Verdict::OnlyTrace => Only::Trace,
+            Verdict::OnlyReference => Where::Reference,
+            Verdict::OnlyTrace => Where::Trace,
+            _ if !pair.compared => Where::Both,
             _ => continue,
         };
         let stage = stage_of(&pair.key);
-        let note = pair.details.as_ref().and_then(|details| details.note.as_deref());
+        let details = pair.details.as_ref().filter(|_| side == Where::Both);
+        let note = details.and_then(|details| details.note.as_deref());
         let number = *numbers.entry((stage.clone(), side, note)).or_insert_with(|| {
             let note = note.map(str::to_owned);
             groups.push((Coverage { stage, side, records: 0, layers: Vec::new(), note }, BTreeSet::new()));

@@ -23,7 +23,7 @@ mod tolerance;
 mod verdict;
 mod view;
 
-pub use adaptation::{Adaptation, Adapted, Coverage, Only, Suggestion};
+pub use adaptation::{Adaptation, Adapted, Coverage, Suggestion, Where};
 pub use comparison::{Comparison, Conclusion, Details, Pair};
 pub(crate) use coverage::stage_of;
 pub use key::Key;

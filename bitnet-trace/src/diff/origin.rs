@@ -37,7 +37,7 @@ struct Before {
     errors: Errors,
     /// Some pair, or record without a partner, is not finite.
     nonfinite: bool,
-    /// A record without a partner came after the last identical pair.
+    /// What was not compared came after the last identical pair.
     apart: bool,
 }
 
@@ -70,7 +70,7 @@ impl Origins {
         let stages: HashSet<&str> = pairs.iter().filter(|pair| is_input(pair)).map(|pair| &*pair.key.stage).collect();
         for pair in pairs {
             let position = pair.key.position();
-            if pair.verdict.is_divergence() {
+            if pair.is_divergence() {
                 origins.diverged.insert(position.process);
             }
             if stages.contains(&*pair.key.stage) {
@@ -94,14 +94,17 @@ impl Origins {
         let scope = (position.process, position.request);
         let call = || (position, Arc::clone(&pair.key.stage));
         match pair.key.io.as_deref() {
-            _ if pair.verdict.has_no_partner() => {
+            io if !pair.compared => {
+                if io == Some("in") && !pair.verdict.has_no_partner() {
+                    self.inputs.entry(call()).or_default().unknown = true;
+                }
                 let before = self.before.entry(scope).or_default();
                 before.apart = true;
                 before.nonfinite |= pair.is_nonfinite();
                 return;
             }
             Some("in") => self.inputs.entry(call()).or_default().add(pair),
-            None if pair.verdict.is_divergence() => {
+            None if pair.is_divergence() => {
                 let inputs = self.inputs.get(&call());
                 let related = !self.unrelated.contains(&without_call(position, &pair.key.stage));
                 let elsewhere = self.diverged.iter().any(|process| *process != position.process);
@@ -117,7 +120,7 @@ impl Origins {
 
 /// The coarser type of which all records of the trace are that differ.
 fn computed_in(pairs: &[Pair]) -> Option<&'static str> {
-    let details = pairs.iter().filter(|pair| !pair.verdict.has_no_partner()).filter_map(|pair| pair.details.as_ref());
+    let details = pairs.iter().filter(|pair| pair.compared).filter_map(|pair| pair.details.as_ref());
     let mut types = details.map(|details| details.computed_in[1]);
     let first = types.next()??;
     let mut count = 1;
@@ -156,7 +159,7 @@ impl Errors {
             return;
         }
         self.differs = true;
-        self.diverged |= pair.verdict.is_divergence();
+        self.diverged |= pair.is_divergence();
         match error_of(pair) {
             Some(error) => self.largest = self.largest.max(error),
             None => self.unknown = true,
@@ -242,7 +245,7 @@ impl Before {
 }
 
 fn by_inputs(size: &Size, inputs: &Errors) -> Option<Origin> {
-    if !inputs.differs {
+    if !inputs.differs && !inputs.unknown {
         Some(Origin::InputsMatch)
     } else if inputs.diverged {
         Some(Origin::InputsDiffer)

@@ -45,12 +45,6 @@ impl Verdict {
         matches!(self, Self::Identical | Self::Within)
     }
 
-    /// Whether two records were found to differ: neither a match nor a record without a partner.
-    #[must_use]
-    pub fn is_divergence(self) -> bool {
-        !(self.matches() || self.has_no_partner())
-    }
-
     /// Whether only one side has the record.
     #[must_use]
     pub fn has_no_partner(self) -> bool {

@@ -77,6 +77,10 @@ impl Screen<'_> {
             Conclusion::Missing => {
                 writeln!(f, "no divergence in {compared} pairs, but {alone} records have no partner")
             }
+            Conclusion::NotAllCompared => {
+                let not = comparison.not_compared();
+                writeln!(f, "no divergence in {compared} pairs, but {not} pairs could not be compared")
+            }
             Conclusion::NotAllRead => {
                 writeln!(f, "no divergence in {compared} pairs, but not everything could be read")
             }
@@ -84,11 +88,11 @@ impl Screen<'_> {
         }
     }
 
-    /// The records without a partner, by stage, and what is probably the same.
+    /// What was not compared, by stage, and what is probably the same.
     fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Comparison { coverage, suggestions, .. } = self.comparison;
         if !coverage.is_empty() {
-            writeln!(f, "\nwithout a partner")?;
+            writeln!(f, "\nnot compared")?;
             let rows: Vec<[String; 4]> = coverage
                 .iter()
                 .take(LISTED)
@@ -125,7 +129,15 @@ impl Screen<'_> {
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
         let counts = Verdict::ALL.into_iter().filter(|verdict| comparison.count(*verdict) > 0);
-        let counts: Vec<_> = counts.map(|verdict| format!("{} {verdict}", comparison.count(verdict))).collect();
+        let not_compared = comparison.not_compared();
+        // Those that could not be compared are not shown to differ.
+        let count = |verdict| match verdict {
+            Verdict::Diverged => comparison.count(verdict) - not_compared,
+            verdict => comparison.count(verdict),
+        };
+        let counts = counts.map(|verdict| (count(verdict), verdict.name())).chain([(not_compared, "not compared")]);
+        let counts = counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+        let counts: Vec<_> = counts.collect();
         writeln!(f, "pairs      {}: {}", comparison.pairs.len(), counts.join(", "))?;
         if comparison.ignored != [0, 0] {
             writeln!(
@@ -143,7 +155,7 @@ impl Screen<'_> {
     fn others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
         let first = comparison.first.unwrap_or(0);
-        let others = comparison.pairs[first + 1..].iter().filter(|pair| pair.verdict.is_divergence());
+        let others = comparison.pairs[first + 1..].iter().filter(|pair| pair.is_divergence());
         let others: Vec<&Pair> = others.collect();
         if others.is_empty() {
             return Ok(());
@@ -178,7 +190,7 @@ fn row(pair: &Pair) -> [String; 4] {
     };
     [
         printable(&pair.key.to_string()).into_owned(),
-        pair.verdict.to_string(),
+        if pair.compared || pair.verdict.has_no_partner() { pair.verdict.name() } else { "not compared" }.to_owned(),
         error.map(|error| format!("{error:.2e}")).unwrap_or_default(),
         printable(note.trim()).into_owned(),
     ]

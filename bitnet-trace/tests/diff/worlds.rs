@@ -1,6 +1,6 @@
 //! Traces of programs that name, number and shape their records in their own ways.
 
-use bitnet_trace::{Adaptation, Comparison, Conclusion, Only, Trace, TraceContext, Verdict, tap};
+use bitnet_trace::{Adaptation, Comparison, Conclusion, Trace, TraceContext, Verdict, Where, tap};
 use candle_core::{Device, Tensor};
 
 use crate::{Directory, compare, noise, paths, tensor, trace};
@@ -70,7 +70,7 @@ fn stages_of_one_side_are_coverage_and_not_the_headline() {
     assert_eq!((same.first, same.conclusion()), (None, Conclusion::Missing), "{same}");
     let [group] = &same.coverage[..] else { panic!("{same}") };
     assert_eq!(group.to_string(), "ffn_out: 30 layers, reference only");
-    assert_eq!((group.side, group.records, group.layers.len()), (Only::Reference, LAYERS, LAYERS));
+    assert_eq!((group.side, group.records, group.layers.len()), (Where::Reference, LAYERS, LAYERS));
     let screen = same.to_string();
     for expected in ["no divergence in 60 pairs, but 30 records have no partner", "ffn_out  reference only  30 layers"]
     {

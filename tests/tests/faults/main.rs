@@ -6,7 +6,7 @@ mod model;
 
 use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
 use bitnet_models::{KvCache, Transformer, tiny};
-use bitnet_trace::{Cause, Comparison, Conclusion, Only, Tolerance, Trace, TraceSession, Verdict, diff, tap};
+use bitnet_trace::{Cause, Comparison, Conclusion, Tolerance, Trace, TraceSession, Verdict, Where, diff, tap};
 use candle_core::{Device, Tensor};
 
 use model::{DECODED, Fault, Model};
@@ -131,7 +131,7 @@ fn missing(comparison: &Comparison, fault: Fault) {
     assert_eq!(comparison.conclusion(), Conclusion::Missing, "{what} in {stage}\n{comparison}");
     let [group] = &comparison.coverage[..] else { panic!("{what} in {stage}\n{comparison}") };
     let found = (group.stage.as_str(), group.side, group.records, group.layers.first().copied());
-    assert_eq!(found, (stage, Only::Reference, 1, layer), "{comparison}");
+    assert_eq!(found, (stage, Where::Reference, 1, layer), "{comparison}");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Sides {
 pub(crate) fn exit_code(comparison: &Comparison) -> ExitCode {
     match comparison.conclusion() {
         Conclusion::Matches => ExitCode::SUCCESS,
-        Conclusion::Differs | Conclusion::Missing => ExitCode::from(DIFFERS),
+        Conclusion::Differs | Conclusion::Missing | Conclusion::NotAllCompared => ExitCode::from(DIFFERS),
         Conclusion::NotAllRead | Conclusion::NothingCompared => ExitCode::from(FAILED),
     }
 }
