@@ -353,3 +353,40 @@ fn a_name_of_another_program_is_its_own_stage() {
     let module = "model.layers.0.q_proj";
     assert_eq!(keys, [(module, None, 0), (module, None, 1), ("encoder/3", None, 0)]);
 }
+
+/// The table of the documentation says what the lists say.
+#[test]
+fn the_table_of_names_is_right() {
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/names.md");
+    let table = fs::read_to_string(table).expect("the documentation");
+    let known = |world: &str| -> BTreeSet<(String, String)> {
+        let lines = families(world).into_iter().flat_map(|file| {
+            let text = fs::read_to_string(file).expect("a list");
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        });
+        let pairs = lines.filter_map(|line| {
+            let (name, stage) = line.rsplit_once(" = ")?;
+            let bases = ["model.language_model.", "language_model.model.", "model."];
+            let name = bases.iter().find_map(|base| name.strip_prefix(base)).unwrap_or(name);
+            Some((name.to_owned(), stage.trim_start_matches('~').to_owned()))
+        });
+        pairs.collect()
+    };
+    let worlds = [known("hf"), known("llama.cpp")];
+    let mut stages = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let names = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let stage = names(cells[0]).remove(0);
+        for (cell, world) in cells[1..].iter().zip(&worlds) {
+            for name in names(cell) {
+                assert!(world.contains(&(name.clone(), stage.clone())), "{name} is not {stage}");
+            }
+        }
+        stages.insert(stage);
+    }
+    assert!(stages.len() > 30, "{stages:?}");
+    for stage in ["q_proj", "ffn_act", "block_out", "attn_post_norm"] {
+        assert!(stages.contains(stage), "{stage}");
+    }
+}
