@@ -258,13 +258,15 @@ impl<'m> Counter<'m> {
     }
 }
 
+/// Layers and stages of a side.
+type Stages = HashSet<(Option<usize>, Label), RandomState>;
+
 /// Compares what the map leaves out where both sides have it: no rule takes a record from its
 /// partner.
 pub(crate) fn take_back<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
     if reference.left_out.is_empty() && trace.left_out.is_empty() {
         return;
     }
-    type Stages = HashSet<(Option<usize>, Label), RandomState>;
     let stage = |entry: &Entry| (entry.position.layer, entry.kind.label.clone());
     let stages = |side: &Side<'_>| -> Stages { side.entries.iter().chain(&side.left_out).map(stage).collect() };
     let (of_reference, of_trace) = (stages(reference), stages(trace));

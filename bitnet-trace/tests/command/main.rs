@@ -274,3 +274,28 @@ fn a_report_is_one_page() {
     assert!(html.starts_with("<!doctype html>") && html.contains("t0") && html.contains("q_proj"));
     assert!(!html.contains("http://") && !html.contains("https://"), "it asks no network for anything");
 }
+
+/// Two programs that are compared have a map each.
+#[test]
+fn maps_add_up() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |file: &str, name: &str| {
+        let path = directory.path().join(file);
+        let hash = "ab".repeat(32);
+        let record =
+            format!(r#"{{"name":"{name}","shape":[2],"dtype":"F32","num_elements":2,"rms":1.0,"blake3":"{hash}"}}"#);
+        fs::write(&path, record).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let (module, node) = (write("a.jsonl", "model.layers.7.mlp.down_proj"), write("b.jsonl", "ffn_out-7"));
+    let diff = |maps: &[&str]| {
+        let maps = maps.iter().flat_map(|map| ["--map", map]);
+        said(&["diff", &module, &node].into_iter().chain(maps).collect::<Vec<_>>())
+    };
+    assert_eq!(diff(&["hf"]).0, Some(2));
+    assert_eq!(diff(&["llama.cpp"]).0, Some(2));
+    let (code, out, err) = diff(&["hf", "llama.cpp"]);
+    assert!(code == Some(0) && out.contains("match"), "{out}{err}");
+    let (code, _, err) = diff(&["hf", "nonsense"]);
+    assert!(code == Some(2) && err.contains("expected `hf`, `llama.cpp`"), "{err}");
+}
