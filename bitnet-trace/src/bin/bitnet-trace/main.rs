@@ -1,4 +1,4 @@
-//! `bitnet-trace`: looks at traces, and finds the first tensor where two of them part.
+//! `bitnet-trace`: looks at traces, and finds the first tensor where two of them differ.
 //!
 //! Exit status: 0 all is well, 1 something differs or is wrong in a trace, 2 wrong usage, unreadable
 //! input, or nothing to compare.
@@ -20,7 +20,7 @@ use bitnet_trace::printable;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Looks at traces, and finds the first tensor where two of them part
+/// Looks at traces, and finds the first tensor where two of them differ
 #[derive(Parser)]
 #[command(name = "bitnet-trace", version)]
 struct Cli {
