@@ -275,6 +275,8 @@ fn a_slice_goes_with_slices_alone() {
     let keys = |map| {
         let (a, b) = (record("wqkv", 0, 0), record("x", 0, 0));
         let comparison = compared(&a, &b, map);
+        // Were the fused tensor the rest too, it would be compared with the other side's.
+        assert!(comparison.pairs.iter().all(is_alone), "{comparison}");
         comparison.pairs.iter().map(|pair| pair.key.to_string()).collect::<BTreeSet<_>>()
     };
     let set = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>();
