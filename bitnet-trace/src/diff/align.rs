@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 
 use super::entry::{Entry, Kind};
 use super::key::{Label, Position};
+use super::measure::{Step, token_dimension};
 use super::side::Side;
-use super::view::{Step, token_dimension};
 
 /// Indices into the two sides, or into the one that has the record.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use super::entry::{Entry, Kind, Place};
 use super::head::{Hash, Head};
 use super::key::{Label, Position, parts_of};
 use super::map::{Mapped, NameMap};
-use super::view::Step;
+use super::measure::Step;
 
 /// Puts the entries of a side together.
 pub(crate) struct Builder<'m> {

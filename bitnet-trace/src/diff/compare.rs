@@ -2,24 +2,25 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use foldhash::fast::RandomState;
 
+use crate::captured::Captured;
 use crate::pieces::MOST_PROBLEMS;
 use crate::record::TraceRecord;
 
 use super::align::{Aligned, agree_on_steps, align, by_token};
+use super::captures::Captures;
 use super::comparison::{Comparison, Details, Pair};
 use super::entry::Entry;
 use super::head::Hash;
 use super::key::Position;
-use super::metric::{is_float, smaller};
+use super::measure::{Compared, Given, is_float, smaller, squeezed};
 use super::side::Side;
 use super::verdict::{Cause, Difference, Origin, Verdict};
-use super::view::{Elements, Step, squeezed, view};
-use super::{DiffOptions, cause, estimate, metric};
+use super::{DiffOptions, measure};
 
 /// Pairs between two reports of progress.
 const BETWEEN: usize = 64;
@@ -47,7 +48,7 @@ pub(crate) fn compare<'a>(
         largest: 0.0,
         nonfinite: false,
         problems: Vec::new(),
-        last: Default::default(),
+        captures: Captures::new([&reference, &trace]),
     };
     let all = aligned.len();
     let mut pairs = Vec::with_capacity(all);
@@ -120,8 +121,7 @@ struct Walk<'s> {
     /// Whether an earlier pair was not finite.
     nonfinite: bool,
     problems: Vec<String>,
-    /// The tensors read last, of each side: a prefill is asked for once a token.
-    last: [Option<((u32, u64), Tensor)>; 2],
+    captures: Captures<'s>,
 }
 
 impl Walk<'_> {
@@ -243,14 +243,21 @@ impl Walk<'_> {
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
         let limits =
             self.options.tolerance.limits(&entries[0].kind.label.stage, entries[0].position.layer, smaller(dtypes));
-        let elements = self.elements(entries, records, details);
-        let difference = match elements {
-            Some(Ok([left, right])) => {
-                if left.dims != right.dims {
-                    details.shapes = [Some(left.dims), Some(right.dims)];
-                    return Verdict::Shape;
-                }
-                let (difference, nonfinite) = metric::measure(&left, &right, dtypes);
+        let compared = self.elements(entries, records, details).map(|captured| {
+            let given = |side: usize| Given {
+                captured: &captured[side],
+                dtype: dtypes[side],
+                steps: &entries[side].kind.steps,
+                shape: &entries[side].kind.shape,
+            };
+            measure::compare([given(0), given(1)], None, |difference| limits.allow(difference))
+        });
+        let difference = match compared {
+            Some(Ok(Compared::Shapes([left, right]))) => {
+                details.shapes = [Some(left), Some(right)];
+                return Verdict::Shape;
+            }
+            Some(Ok(Compared::Elements { difference, nonfinite, cause })) => {
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
                     return Verdict::Identical;
                 }
@@ -258,13 +265,7 @@ impl Walk<'_> {
                     details.difference = Some(difference);
                     return Verdict::Nonfinite;
                 }
-                let error = difference.rel_l2.unwrap_or(f64::INFINITY);
-                if !limits.allow(&difference) {
-                    details.cause = match difference.rounding {
-                        Some(dtype) => Some(Cause::Rounding(dtype)),
-                        None => cause::of_values(&left, &right, error),
-                    };
-                }
+                details.cause = cause;
                 difference
             }
             Some(Err(refused)) => {
@@ -281,7 +282,7 @@ impl Walk<'_> {
             }
             None => {
                 let counts = |record: &TraceRecord| (record.nan_count, record.inf_count);
-                let (mut difference, cause) = estimate::measure(records[0], records[1]);
+                let (mut difference, cause) = measure::estimate(records[0], records[1]);
                 difference.rows = rows(records);
                 if counts(records[0]) != counts(records[1]) {
                     details.difference = Some(difference);
@@ -295,6 +296,7 @@ impl Walk<'_> {
         if !within
             && as_recorded
             && let Some(found) = self.elsewhere.get_or_init(|| elsewhere(self.reference)).get(&entries[1].hash)
+            && found.raw == entries[1].raw
             && !matches!(details.cause, Some(Cause::AllZero))
         {
             details.cause = Some(Cause::Equals(found.key().to_string()));
@@ -303,45 +305,25 @@ impl Walk<'_> {
         if within { Verdict::Within } else { Verdict::Diverged }
     }
 
-    /// Both sides' elements, if both were captured; the inner error says why they cannot be brought
-    /// into one form.
+    /// Both sides' captured tensors, if both were captured.
     fn elements(
         &mut self,
         entries: [&Entry; 2],
         records: [&TraceRecord; 2],
         details: &mut Details,
-    ) -> Option<Result<[Elements; 2], String>> {
-        let mut tensors = [None, None];
+    ) -> Option<[Rc<Captured>; 2]> {
+        let mut captured = [None, None];
         for side in 0..2 {
-            match self.tensor(side, entries[side], records[side]) {
-                Ok(tensor) => tensors[side] = tensor,
+            match self.captures.get(side, entries[side], records[side]) {
+                Ok(found) => captured[side] = found,
                 Err(problem) => {
                     details.note = Some(format!("values: {problem}"));
                     self.problem(problem);
                 }
             }
         }
-        let [Some(left), Some(right)] = tensors else { return None };
-        let seen = view(&left, &entries[0].kind.steps, &entries[1].kind.shape)
-            .and_then(|left| Ok([left, view(&right, &entries[1].kind.steps, &entries[0].kind.shape)?]));
-        Some(seen)
-    }
-
-    fn tensor(&mut self, side: usize, entry: &Entry, record: &TraceRecord) -> Result<Option<Tensor>, String> {
-        let place = (entry.position.process, entry.order);
-        let again = entry.order != u64::MAX && matches!(entry.kind.steps.last(), Some(Step::Token { .. }));
-        if again
-            && let Some((of, tensor)) = &self.last[side]
-            && *of == place
-        {
-            return Ok(Some(tensor.clone()));
-        }
-        let from = [self.reference, self.trace][side];
-        let tensor = from.values(entry, record).map_err(|error| error.to_string())?;
-        if again && let Some(tensor) = &tensor {
-            self.last[side] = Some((place, tensor.clone()));
-        }
-        Ok(tensor)
+        let [Some(left), Some(right)] = captured else { return None };
+        Some([left, right])
     }
 
     fn problem(&mut self, problem: String) {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-use super::view::Step;
+use super::measure::Step;
 
 /// Rules that give the records of other programs the names that this library's records have.
 ///

@@ -2,20 +2,18 @@
 
 mod align;
 mod builder;
-mod cause;
+mod captures;
 mod compare;
 mod comparison;
 mod entry;
-mod estimate;
 mod head;
 mod key;
 mod map;
-mod metric;
+mod measure;
 mod scan;
 mod side;
 mod tolerance;
 mod verdict;
-mod view;
 
 pub use comparison::{Comparison, Details, Pair};
 pub use key::Key;

@@ -1,9 +1,11 @@
 //! The comparer on traces that are awkward, damaged, foreign or hostile.
 
 mod aligning;
+mod causes;
 mod earlier;
 mod input;
 mod pairs;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
