@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::captured::{Captured, open_captured};
+use crate::captured::{CapturedFile, open_captured};
 use crate::error::Error;
 use crate::name::file_stem;
 use crate::paths::{JSONL, MANIFEST};
@@ -102,17 +102,17 @@ fn write_records(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> 
     if format == TraceFormat::Files { write_files(trace, to) } else { write_lines(trace, to) }
 }
 
-/// As much as can be the record's, of a regular file inside the trace.
+/// A regular file inside the trace, whose header agrees with the record: as many bytes as it has.
 fn copy_values(from: &Path, to: &Path, record: &TraceRecord) -> Result<(), Error> {
-    let Some(Captured { path, file, most }) = open_captured(from, record)? else { return Ok(()) };
+    let Some(CapturedFile { path, mut file, length, .. }) = open_captured(from, record)? else { return Ok(()) };
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
     let mut copy = File::create_new(to).map_err(Error::io("create", to))?;
-    let bytes = io::copy(&mut file.take(most.saturating_add(1)), &mut copy).map_err(Error::io("copy", &path))?;
-    if bytes > most {
-        let reason = format!("more than {most} bytes for {} elements", record.num_elements);
-        return Err(Error::Damaged { path, reason });
+    file.rewind().map_err(Error::io("read", &path))?;
+    let bytes = io::copy(&mut file.take(length), &mut copy).map_err(Error::io("copy", &path))?;
+    if bytes != length {
+        return Err(Error::Values { path, reason: format!("it ended after {bytes} of {length} bytes") });
     }
     Ok(())
 }

@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong with it, with line and column.
         reason: String,
     },
+    /// A file does not hold the captured values of its record.
+    #[error("{}: not the captured values of its record: {reason}", path.display())]
+    Values {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// A tolerance or map file says what cannot be understood.
     #[error("{}: {reason}", path.display())]
     Settings {

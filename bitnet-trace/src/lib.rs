@@ -59,6 +59,8 @@ mod convert;
 #[cfg(feature = "read")]
 mod diff;
 #[cfg(feature = "read")]
+mod dtype;
+#[cfg(feature = "read")]
 mod error;
 #[cfg(feature = "read")]
 mod filter;

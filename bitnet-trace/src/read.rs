@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use crate::captured::captured;
+use crate::captured::{Captured, captured, captured_values};
 use crate::diff::parts_of;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, SYNTAX, Subject};
@@ -99,6 +99,18 @@ impl Trace {
             Values::Directory(directory) => directory,
         };
         captured(directory, record)
+    }
+
+    /// The captured elements of a record, of a trace in memory where they are.
+    pub(crate) fn captured(&self, record: &TraceRecord) -> Result<Option<Captured>, Error> {
+        let directory = match &self.values {
+            Values::Memory(_) => {
+                let tensor = self.values(record)?.map(|tensor| tensor.to_device(&Device::Cpu)).transpose()?;
+                return Ok(tensor.map(Captured::InMemory));
+            }
+            Values::Directory(directory) => directory,
+        };
+        Ok(captured_values(directory, record)?.map(Captured::Read))
     }
 
     /// The records that a filter takes, in execution order; the words are those of

@@ -13,8 +13,8 @@ use super::entry::{Entry, Kind, Place};
 use super::head::{Hash, Head};
 use super::key::{Label, Position, parts_of};
 use super::map::NameMap;
+use super::measure::Step;
 use super::rename::{Renamed, Sorted, Waiting, rename};
-use super::view::Step;
 
 /// Puts the entries of a side together.
 pub(crate) struct Builder<'m> {

@@ -2,27 +2,28 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use foldhash::fast::RandomState;
 
+use crate::captured::Captured;
 use crate::pieces::MOST_PROBLEMS;
 use crate::record::TraceRecord;
 
 use super::adaptation::Adaptation;
 use super::align::{self, Aligned, Alignment, align, probably_the_same};
+use super::captures::Captures;
 use super::comparison::{Comparison, Conclusion, Details, Pair};
 use super::coverage::{Adaptations, coverage};
 use super::entry::{Entry, Kind};
 use super::head::Hash;
-use super::metric::{is_float, smaller};
+use super::measure::{Compared, Given, Step, is_float, smaller, squeezed};
 use super::origin::Origins;
 use super::side::Side;
 use super::tolerance::{Held, Limits, Needed};
 use super::verdict::{Cause, Difference, Evidence, Verdict};
-use super::view::{Elements, Step, squeezed, view};
-use super::{DiffOptions, cause, estimate, form, metric};
+use super::{DiffOptions, form, measure, precision};
 
 /// Pairs between two reports of progress.
 const BETWEEN: usize = 64;
@@ -49,7 +50,7 @@ pub(crate) fn compare<'a>(
         needed: Some(Needed::default()),
         adaptations: Adaptations::default(),
         problems: Vec::new(),
-        last: Default::default(),
+        captures: Captures::new([&reference, &trace]),
     };
     let mut pairs = walk.measure_all(&aligned, by_token, progress);
     let Walk { needed, adaptations, problems: found, .. } = walk;
@@ -122,8 +123,7 @@ struct Walk<'s> {
     needed: Option<Needed>,
     adaptations: Adaptations,
     problems: Vec<String>,
-    /// The tensors read last, of each side: a prefill is asked for once a token.
-    last: [Option<((u32, u64), Tensor)>; 2],
+    captures: Captures<'s>,
 }
 
 impl Walk<'_> {
@@ -281,13 +281,11 @@ impl Walk<'_> {
             let dim = |dim| i64::try_from(dim).unwrap_or(i64::MAX);
             let steps = Arc::from([Step::Transpose(dim(first), dim(second))]);
             let turned = Entry { kind: Arc::new(Kind { steps, ..(*entries[0].kind).clone() }), ..entries[0].clone() };
-            let elements = self.elements([&turned, entries[1]], records, &mut Details::default())?.ok()?;
-            let [left, right] = elements;
-            let dtypes = records.map(|record| record.dtype.as_str());
-            let same = left.dims == right.dims && {
-                let (difference, nonfinite) = metric::measure(&left, &right, dtypes);
-                difference.differing == Some(0) && nonfinite == 0
-            };
+            let compared = self.elements([&turned, entries[1]], records, &|_| true, &mut Details::default());
+            let same = matches!(
+                compared,
+                Some(Ok(Compared::Elements { difference: Difference { differing: Some(0), .. }, nonfinite: 0, .. }))
+            );
             (same && varies(records[1])).then_some(Cause::Transposed(first, second))
         })
     }
@@ -298,14 +296,14 @@ impl Walk<'_> {
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
         let limits =
             self.options.tolerance.limits(&entries[0].kind.label.stage, entries[0].position.layer, smaller(dtypes));
-        let difference = match self.elements(entries, records, &mut details) {
-            Some(Ok([left, right])) => {
-                if left.dims != right.dims {
-                    details.shapes = [Some(left.dims), Some(right.dims)];
-                    self.needed = None;
-                    return Outcome::new(Verdict::Shape, details);
-                }
-                let (difference, nonfinite) = metric::measure(&left, &right, dtypes);
+        let exceeds = |difference: &Difference| limits.hold(difference) == Held::Exceeded;
+        let difference = match self.elements(entries, records, &|difference| !exceeds(difference), &mut details) {
+            Some(Ok(Compared::Shapes([left, right]))) => {
+                details.shapes = [Some(left), Some(right)];
+                self.needed = None;
+                return Outcome::new(Verdict::Shape, details);
+            }
+            Some(Ok(Compared::Elements { difference, nonfinite, cause })) => {
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
                     return Outcome::new(Verdict::Identical, details);
                 }
@@ -314,13 +312,7 @@ impl Walk<'_> {
                     self.needed = None;
                     return Outcome::new(Verdict::Nonfinite, details);
                 }
-                let error = difference.rel_l2.unwrap_or(f64::INFINITY);
-                if limits.hold(&difference) == Held::Exceeded {
-                    details.cause = match difference.rounding {
-                        Some(dtype) => Some(Cause::Rounding(dtype)),
-                        None => cause::of_values(&left, &right, error),
-                    };
-                }
+                details.cause = cause;
                 difference
             }
             Some(Err(refused)) => {
@@ -337,14 +329,14 @@ impl Walk<'_> {
                 return Outcome::not_compared(details, reason);
             }
             None => {
-                let (mut difference, cause) = estimate::measure(records[0], records[1]);
+                let (mut difference, cause) = measure::estimate(records[0], records[1]);
                 difference.rows = rows(records);
                 if details.nonfinite[0] != details.nonfinite[1] {
                     details.difference = Some(difference);
                     self.needed = None;
                     return Outcome::new(Verdict::Nonfinite, details);
                 }
-                details.cause = cause.filter(|_| limits.hold(&difference) == Held::Exceeded);
+                details.cause = cause.filter(|_| exceeds(&difference));
                 difference
             }
         };
@@ -353,6 +345,7 @@ impl Walk<'_> {
             && as_recorded
             && varies(records[1])
             && let Some(found) = self.elsewhere.get_or_init(|| elsewhere(self.reference)).get(&entries[1].hash)
+            && found.raw == entries[1].raw
         {
             details.cause = Some(Cause::Equals(found.key().to_string()));
         }
@@ -378,45 +371,33 @@ impl Walk<'_> {
         }
     }
 
-    /// Both sides' elements, if both were captured; the inner error says why they cannot be brought
-    /// into one form.
+    /// Compares the elements, if both sides were captured; the inner error says why they cannot be
+    /// brought into one form. A cause is looked for where the difference is not `allowed`.
     fn elements(
         &mut self,
         entries: [&Entry; 2],
         records: [&TraceRecord; 2],
+        allowed: &dyn Fn(&Difference) -> bool,
         details: &mut Details,
-    ) -> Option<Result<[Elements; 2], String>> {
-        let mut tensors = [None, None];
+    ) -> Option<Result<Compared, String>> {
+        let mut captured: [Option<Rc<Captured>>; 2] = [None, None];
         for side in 0..2 {
-            match self.tensor(side, entries[side], records[side]) {
-                Ok(tensor) => tensors[side] = tensor,
+            match self.captures.get(side, entries[side], records[side]) {
+                Ok(found) => captured[side] = found,
                 Err(problem) => {
                     details.note = Some(format!("values: {problem}"));
                     self.problem(problem);
                 }
             }
         }
-        let [Some(left), Some(right)] = tensors else { return None };
-        let seen = view(&left, &entries[0].kind.steps, &entries[1].kind.shape)
-            .and_then(|left| Ok([left, view(&right, &entries[1].kind.steps, &entries[0].kind.shape)?]));
-        Some(seen)
-    }
-
-    fn tensor(&mut self, side: usize, entry: &Entry, record: &TraceRecord) -> Result<Option<Tensor>, String> {
-        let place = (entry.position.process, entry.order);
-        let again = entry.order != u64::MAX && entry.is_row();
-        if again
-            && let Some((of, tensor)) = &self.last[side]
-            && *of == place
-        {
-            return Ok(Some(tensor.clone()));
-        }
-        let from = [self.reference, self.trace][side];
-        let tensor = from.values(entry, record).map_err(|error| error.to_string())?;
-        if again && let Some(tensor) = &tensor {
-            self.last[side] = Some((place, tensor.clone()));
-        }
-        Ok(tensor)
+        let [Some(left), Some(right)] = captured else { return None };
+        let given = |side: usize, captured| Given {
+            captured,
+            dtype: records[side].dtype.as_str(),
+            steps: &entries[side].kind.steps,
+            shape: &entries[side].kind.shape,
+        };
+        Some(measure::compare([given(0, &left), given(1, &right)], None, allowed))
     }
 
     fn problem(&mut self, problem: String) {
@@ -451,7 +432,7 @@ fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
     let counted = record.nan_count.saturating_add(record.inf_count);
     // The earlier tracer does not count: its rms tells.
     details.nonfinite[side] = counted.max(usize::from(!record.rms.is_finite()));
-    details.computed_in[side] = metric::computed_in(record);
+    details.computed_in[side] = precision::computed_in(record);
     if record.site.is_some() {
         details.site.clone_from(&record.site);
     }

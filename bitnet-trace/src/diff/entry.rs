@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::head::Hash;
 use super::key::{Key, Label, Position};
-use super::view::Step;
+use super::measure::Step;
 
 /// What is kept of a record.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use crate::record::TraceRecord;
 
 use super::entry::Entry;
-use super::view::{Step, squeezed};
+use super::measure::{Step, squeezed};
 
 /// Which side has all tokens where the other has the last one only, and the step that takes its last
 /// row: `[1, V]` is a row of `[1, T, V]`. `None` where the shapes, or the positions that the sides say

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
+use super::measure::Step;
 use super::pattern::Pattern;
-use super::view::Step;
 
 /// Rules that give the records of other programs the names that this library's records have.
 ///

@@ -3,25 +3,24 @@
 mod adaptation;
 mod align;
 mod builder;
-mod cause;
+mod captures;
 mod compare;
 mod comparison;
 mod coverage;
 mod entry;
-mod estimate;
 mod form;
 mod head;
 mod key;
 mod map;
-mod metric;
+mod measure;
 mod origin;
 mod pattern;
+mod precision;
 mod rename;
 mod scan;
 mod side;
 mod tolerance;
 mod verdict;
-mod view;
 
 pub use adaptation::{Adaptation, Adapted, Coverage, Suggestion, Where};
 pub use comparison::{Comparison, Conclusion, Details, Pair};

@@ -9,9 +9,9 @@ use super::builder::in_order;
 use super::entry::Entry;
 use super::key::{Label, Position};
 use super::map::{NameMap, Rule, Target};
+use super::measure::Step;
 use super::pattern::Pattern;
 use super::side::Side;
-use super::view::Step;
 
 /// A record, with the name that rules are tried on.
 pub(crate) struct Waiting {

@@ -9,9 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
-
-use crate::captured::captured;
+use crate::captured::{Captured, captured_values};
 use crate::error::Error;
 use crate::pieces::{Piece, open, pieces, places};
 use crate::read::Trace;
@@ -72,12 +70,15 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The entry's captured tensor, as it was recorded.
-    pub(crate) fn values(&self, entry: &Entry, record: &TraceRecord) -> Result<Option<Tensor>, Error> {
+    /// The entry's captured elements, as they were recorded.
+    pub(crate) fn captured(&self, entry: &Entry, record: &TraceRecord) -> Result<Option<Captured>, Error> {
         match &self.source {
-            Source::Trace(trace) => trace.values(record),
-            // Values are named from where the records lie.
-            Source::Files(files) => captured(files.path(entry.place).parent().unwrap_or(Path::new("")), record),
+            Source::Trace(trace) => trace.captured(record),
+            Source::Files(files) => {
+                // Values are named from where the records lie.
+                let directory = files.path(entry.place).parent().unwrap_or(Path::new(""));
+                Ok(captured_values(directory, record)?.map(Captured::Read))
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use wildmatch::WildMatch;
 use crate::error::Error;
 use crate::filter::Numbers;
 
-use super::metric::smaller;
+use super::measure::smaller;
 use super::verdict::Difference;
 
 /// What is allowed: per-type defaults, and rules of which the first that fits decides.

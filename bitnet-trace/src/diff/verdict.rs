@@ -125,10 +125,13 @@ pub struct Difference {
     pub worst_relative: Option<Element>,
     /// Mean absolute difference.
     pub mean_abs: Option<f64>,
-    /// Largest distance in units in the last place, for sides of one floating-point type.
+    /// Largest distance in units in the last place of the sides' own type, among elements of equal
+    /// sign; `None` where there are none, or the sides are not of one floating-point type.
     pub max_ulp: Option<u64>,
-    /// Elements that differ.
+    /// Elements that are not bit-equal.
     pub differing: Option<usize>,
+    /// The share of elements that are bit-equal.
+    pub bit_equal: Option<f64>,
     /// The type (`F16`, `BF16`) to which both sides can be rounded without any difference left.
     pub rounding: Option<&'static str>,
     /// The worst tokens (indices of the last dimension but one), worst first.
@@ -152,6 +155,7 @@ impl Difference {
             mean_abs: None,
             max_ulp: None,
             differing: None,
+            bit_equal: None,
             rounding: None,
             tokens: Vec::new(),
             channels: Vec::new(),

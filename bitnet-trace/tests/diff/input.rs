@@ -119,7 +119,7 @@ fn values_that_are_missing_or_wrong_are_named_and_the_sketch_is_taken() {
     candle_core::safetensors::save(&std::collections::HashMap::from([("x", shorter)]), &file).expect("written");
     check("shape [32]");
     fs::write(&file, [0xff; 64]).expect("written");
-    check("not a record");
+    check("not the captured values");
     fs::remove_file(&file).expect("removed");
     check("cannot read");
     // A record that names a file outside the directory.

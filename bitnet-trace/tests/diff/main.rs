@@ -1,10 +1,12 @@
 //! The comparer on traces that are awkward, damaged, foreign or hostile.
 
 mod aligning;
+mod causes;
 mod earlier;
 mod input;
 mod pairs;
 mod presets;
+mod values;
 mod worlds;
 
 use std::fs;

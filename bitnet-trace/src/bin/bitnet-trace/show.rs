@@ -57,7 +57,7 @@ impl Show {
             match &self.slice {
                 Some(slice) => {
                     let values = sliced(&trace.values(record)?.ok_or(NOT_CAPTURED)?, slice)?;
-                    let elements = values.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+                    let elements = numbers(&values)?;
                     let slice = Elements { shape: values.dims(), elements };
                     serde_json::to_writer_pretty(&mut out, &WithSlice { record, slice })?;
                 }
@@ -109,10 +109,16 @@ impl Show {
     }
 }
 
+/// The elements in row-major order. candle's conversion from F8E4M3 to f64 never returns.
+fn numbers(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
+    let tensor = if tensor.dtype() == DType::F8E4M3 { &tensor.to_dtype(DType::F32)? } else { tensor };
+    tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
 /// How many of the finite elements lie where between the smallest and the largest.
 #[allow(clippy::cast_precision_loss)] // a few bars
 fn histogram(out: &mut impl Write, tensor: &Tensor) -> Result<(), Box<dyn std::error::Error>> {
-    let values: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+    let values = numbers(tensor)?;
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let (min, max) =
         finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), value| (min.min(value), max.max(value)));

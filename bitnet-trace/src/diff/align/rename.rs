@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::super::adaptation::Suggestion;
 use super::super::entry::Entry;
 use super::super::key::Label;
-use super::super::metric::is_float;
-use super::super::view::squeezed;
+use super::super::measure::{is_float, squeezed};
 use super::Aligned;
 
 /// Stages of the reference and of the trace that always stand between the same partners, alone with

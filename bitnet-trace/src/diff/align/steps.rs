@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use super::super::entry::Entry;
 use super::super::key::{Label, Position};
-use super::super::view::squeezed;
+use super::super::measure::squeezed;
 use super::Partners;
 
 /// What may differ between partners.

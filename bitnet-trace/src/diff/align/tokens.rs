@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::builder::count_repeats;
 use super::super::entry::{Entry, Kind};
 use super::super::key::{Label, Position};
-use super::super::view::{Step, squeezed};
+use super::super::measure::{Step, squeezed};
 
 /// Most rows that a side is taken apart into: what a file claims must not take all memory.
 const MOST_ROWS: usize = 1 << 21;
