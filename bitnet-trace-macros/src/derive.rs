@@ -3,11 +3,11 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::fold::{Fold, fold_type};
 use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Error, Fields, Index, LitStr, Member, Path, Result, Token, Type, TypePath};
+use syn::{Attribute, Data, DeriveInput, Error, Fields, Index, LitStr, Member, Path, Result, Token};
 
+use crate::bounds::{Bound, Types};
 use crate::nearest;
 
 /// The derive as a function of token streams: never panics, and on an error gives the error together
@@ -20,13 +20,16 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
     let library = library(&input.attrs);
     let path = library.as_ref().map_or_else(|_| quote! { ::bitnet_trace }, Clone::clone);
     let expanded = library.and_then(|_| expand(&input));
-    let (shown, types, error) = match expanded {
-        Ok(Parts { shown, types }) => (shown, types, None),
+    let (shown, bounds, error) = match expanded {
+        Ok(Shows { shown, bounds }) => (shown, bounds, None),
         Err(error) => (quote! { let _ = visitor; }, Vec::new(), Some(error.into_compile_error())),
     };
     let DeriveInput { ident, mut generics, .. } = input;
-    if !types.is_empty() {
-        let bounds = types.iter().map(|ty| syn::parse_quote! { #ty: #path::Traced });
+    if !bounds.is_empty() {
+        let bounds = bounds.iter().map(|Bound { ty, name }| {
+            let name = Ident::new(name, Span::mixed_site());
+            syn::parse_quote! { #ty: #path::#name }
+        });
         generics.make_where_clause().predicates.extend::<Vec<syn::WherePredicate>>(bounds.collect());
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
@@ -42,18 +45,14 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
 }
 
 /// What stands in the implementation.
-struct Parts {
+struct Shows {
     /// The body of `visit_tensors`.
     shown: TokenStream,
-    /// Type parameters, and paths that begin with one, whose values are shown.
-    types: Vec<TypePath>,
+    bounds: Vec<Bound>,
 }
 
-fn expand(input: &DeriveInput) -> Result<Parts> {
-    let mut types = Types {
-        parameters: input.generics.type_params().map(|param| param.ident.clone()).collect(),
-        found: Vec::new(),
-    };
+fn expand(input: &DeriveInput) -> Result<Shows> {
+    let mut types = Types::new(input);
     let shown = match &input.data {
         Data::Struct(data) => {
             let shown = struct_fields(&data.fields, &mut types)?;
@@ -87,7 +86,7 @@ fn expand(input: &DeriveInput) -> Result<Parts> {
             ));
         }
     };
-    Ok(Parts { shown, types: types.found })
+    Ok(Shows { shown, bounds: types.bounds })
 }
 
 // Input:  struct Heads { q: Tensor, #[traced(label = "keys")] k: Tensor, #[traced(skip)] heads: Heads }
@@ -225,32 +224,4 @@ fn library(attrs: &[Attribute]) -> Result<TokenStream> {
         })?;
     }
     Ok(library)
-}
-
-/// Finds what a derived implementation has to ask of type parameters: that what is shown is
-/// `Traced`. Parameters of skipped fields are asked nothing.
-struct Types {
-    parameters: Vec<Ident>,
-    found: Vec<TypePath>,
-}
-
-impl Types {
-    fn note(&mut self, ty: &Type) {
-        self.fold_type(ty.clone());
-    }
-}
-
-impl Fold for Types {
-    fn fold_type(&mut self, ty: Type) -> Type {
-        if let Type::Path(path) = &ty
-            && path.qself.is_none()
-            && let Some(first) = path.path.segments.first()
-            && path.path.leading_colon.is_none()
-            && self.parameters.contains(&first.ident)
-            && !self.found.contains(path)
-        {
-            self.found.push(path.clone());
-        }
-        fold_type(self, ty)
-    }
 }

@@ -13,6 +13,8 @@
 #[cfg(feature = "trace")]
 mod args;
 #[cfg(feature = "trace")]
+mod bounds;
+#[cfg(feature = "trace")]
 mod derive;
 mod derive_off;
 #[cfg(feature = "trace")]

@@ -1,5 +1,6 @@
 //! Futures that carry their context: entered at every poll, left when the poll returns, so that a
 //! runtime of many threads cannot mix the layers of the tasks it runs.
+#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -39,51 +40,60 @@ impl<F: Future> Future for Instrumented<F> {
 }
 
 pin_project! {
-    /// The body of an annotated `async fn`, or a boxed future that an annotated function returned:
-    /// recorded when it is ready. One that is dropped before records nothing.
+    /// The body of an annotated `async fn`, or a boxed future that an annotated function returned.
+    /// Followed, it is always polled in one context and recorded when it is ready; one that is
+    /// dropped before records nothing.
     #[must_use = "a future does nothing unless it is polled"]
     #[derive(Debug)]
     pub struct TracedFuture<F> {
         #[pin]
         future: F,
-        // None: not recorded.
-        site: Option<&'static Site>,
-        context: Carried,
+        // `None` where nothing recorded when the future began: then it is polled as it is.
+        followed: Option<Box<Followed>>,
     }
-}
-
-#[derive(Debug)]
-enum Carried {
-    /// What the attribute sets; the rest is taken at the first poll.
-    Scope(TraceContext),
-    Whole(TraceContext),
 }
 
 impl<F> TracedFuture<F> {
-    /// Takes its context at the first poll, as the body of an `async fn` begins only then.
-    pub(crate) fn new(future: F, site: Option<&'static Site>, scope: TraceContext) -> Self {
-        Self { future, site, context: Carried::Scope(scope) }
-    }
-
-    /// Has taken its context already, when it was created.
-    pub(crate) fn created(future: F, site: &'static Site, context: TraceContext) -> Self {
-        Self { future, site: Some(site), context: Carried::Whole(context) }
+    #[inline(always)]
+    pub(crate) fn new(future: F, followed: Option<Box<Followed>>) -> Self {
+        Self { future, followed }
     }
 }
 
 impl<F: Future<Output: Traced>> Future for TracedFuture<F> {
     type Output = F::Output;
 
+    // The two ways stay apart, so that without recording the value goes straight to the caller.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if let Carried::Scope(scope) = this.context {
-            let whole = scope.in_scope(TraceContext::current);
-            *this.context = Carried::Whole(whole);
+        match this.followed {
+            None => this.future.poll(task),
+            Some(followed) => followed.poll(this.future, task),
         }
-        let (Carried::Scope(context) | Carried::Whole(context)) = this.context;
-        context.in_scope(|| {
-            let poll = this.future.poll(task);
-            if let (Poll::Ready(value), Some(site)) = (&poll, *this.site)
+    }
+}
+
+/// A future's call: where it was made.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// `None`: only what the future calls is recorded.
+    site: Option<&'static Site>,
+    context: TraceContext,
+}
+
+impl Followed {
+    /// Takes this thread's context as it is now.
+    pub(crate) fn here(site: Option<&'static Site>) -> Box<Self> {
+        Box::new(Self { site, context: TraceContext::current() })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll<F: Future<Output: Traced>>(&self, future: Pin<&mut F>, task: &mut Context<'_>) -> Poll<F::Output> {
+        self.context.in_scope(|| {
+            let poll = future.poll(task);
+            if let (Poll::Ready(value), Some(site)) = (&poll, self.site)
                 && may_record()
             {
                 record_value(site.stage, Some(site), value);

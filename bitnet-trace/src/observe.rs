@@ -2,10 +2,8 @@
 
 use std::pin::Pin;
 
-use crate::context::TraceContext;
-use crate::future::TracedFuture;
+use crate::future::{Followed, TracedFuture};
 use crate::recorder::record_value;
-use crate::session::may_record;
 use crate::site::Site;
 use crate::traced::Traced;
 
@@ -17,15 +15,21 @@ use crate::traced::Traced;
     note = "a type of your own can derive or implement `bitnet_trace::Traced`"
 )]
 pub trait Observe {
-    /// Gives the value back, recorded or about to be.
+    /// Whether the value is a future, whose body runs later.
+    const IS_FUTURE: bool;
+
+    /// Gives the value back: recorded, or about to be. Without a site it is not recorded itself; a
+    /// future then still keeps the context for what it calls.
     #[must_use]
-    fn observe(self, site: &'static Site) -> Self;
+    fn observe(self, site: Option<&'static Site>) -> Self;
 }
 
 impl<T: Traced> Observe for T {
+    const IS_FUTURE: bool = false;
+
     #[inline]
-    fn observe(self, site: &'static Site) -> Self {
-        if may_record() {
+    fn observe(self, site: Option<&'static Site>) -> Self {
+        if let Some(site) = site {
             record_value(site.stage, Some(site), &self);
         }
         self
@@ -33,13 +37,17 @@ impl<T: Traced> Observe for T {
 }
 
 impl<'a, T: Traced + 'a> Observe for Pin<Box<dyn Future<Output = T> + Send + 'a>> {
-    fn observe(self, site: &'static Site) -> Self {
-        Box::pin(TracedFuture::created(self, site, TraceContext::current()))
+    const IS_FUTURE: bool = true;
+
+    fn observe(self, site: Option<&'static Site>) -> Self {
+        Box::pin(TracedFuture::new(self, Some(Followed::here(site))))
     }
 }
 
 impl<'a, T: Traced + 'a> Observe for Pin<Box<dyn Future<Output = T> + 'a>> {
-    fn observe(self, site: &'static Site) -> Self {
-        Box::pin(TracedFuture::created(self, site, TraceContext::current()))
+    const IS_FUTURE: bool = true;
+
+    fn observe(self, site: Option<&'static Site>) -> Self {
+        Box::pin(TracedFuture::new(self, Some(Followed::here(site))))
     }
 }

@@ -88,7 +88,7 @@ impl TraceContext {
 
     /// The future itself.
     #[inline]
-    pub fn instrument<F: Future>(&self, future: F) -> F {
+    pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
         future
     }
 
@@ -98,6 +98,9 @@ impl TraceContext {
         f()
     }
 }
+
+/// A future that was given a context: without the feature `trace` the future itself.
+pub type Instrumented<F> = F;
 
 /// Ends a scope when dropped.
 #[must_use = "the context ends when the guard is dropped; bind it, as in `let _layer = ...`"]

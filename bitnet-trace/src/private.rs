@@ -1,13 +1,14 @@
 //! What the expansion of `#[traced]` calls, and what benchmarks measure. Not part of the API.
+#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
 
 pub use crate::__site as site;
 pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprint, fingerprint_with};
 pub use crate::site::Site;
 
-use crate::context::TraceContext;
-use crate::future::TracedFuture;
+use crate::context::{ContextGuard, TraceContext};
+use crate::future::{Followed, TracedFuture};
 pub use crate::observe::Observe;
-use crate::recorder::record_input;
+use crate::recorder::{reach, record_input};
 use crate::session::may_record;
 use crate::traced::Traced;
 
@@ -22,74 +23,124 @@ pub fn traced<R: Observe>(site: &'static Site, body: impl FnOnce() -> R) -> R {
 
 #[inline(never)]
 fn recorded<R: Observe>(site: &'static Site, body: impl FnOnce() -> R) -> R {
-    body().observe(site)
+    reach(site);
+    body().observe(Some(site))
 }
 
 /// One call of an annotated function whose attribute has arguments beside the stage.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Call {
     site: &'static Site,
-    scope: TraceContext,
+    seq: Option<usize>,
+    layer: Option<usize>,
     when: bool,
+    /// Whether anything may record: asked once a call.
+    recording: bool,
 }
 
 impl Call {
     /// A call that is recorded in the scope it finds.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn new(site: &'static Site) -> Self {
-        Self { site, scope: TraceContext::default(), when: true }
+        Self { site, seq: None, layer: None, when: true, recording: may_record() }
     }
 
     /// Sets the layer, if there is one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn layer(mut self, layer: impl Index) -> Self {
-        self.scope.layer = layer.index();
-        self
+    pub fn layer(self, layer: impl Index) -> Self {
+        Self { layer: layer.index(), ..self }
     }
 
     /// Sets the sequence index, if there is one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn seq(mut self, seq: impl Index) -> Self {
-        self.scope.seq = seq.index();
-        self
+    pub fn seq(self, seq: impl Index) -> Self {
+        Self { seq: seq.index(), ..self }
     }
 
     /// Records only if this is true.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn when(mut self, when: bool) -> Self {
-        self.when = when;
-        self
+    pub fn when(self, when: bool) -> Self {
+        Self { when, ..self }
     }
 
     /// Records an argument now, before the body runs.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn input<T: Traced>(self, argument: &str, value: &T) -> Self {
-        if self.when && may_record() {
-            self.scope.in_scope(|| record_input(self.site, argument, value));
+        let Self { site, seq, layer, when, recording } = self;
+        if recording && when {
+            input(site, seq, layer, argument, value);
         }
         self
     }
 
     /// Runs the body in the scope and records what it returns.
-    #[inline]
+    ///
+    /// While nothing records, a function that returns a boxed future has no scope: its body runs
+    /// later, and to keep a scope until then takes an allocation.
+    #[inline(always)]
     pub fn run<R: Observe>(self, body: impl FnOnce() -> R) -> R {
-        let _scope = self.scope.enter();
-        let value = body();
-        if self.when { value.observe(self.site) } else { value }
+        let Self { site, seq, layer, when, recording } = self;
+        if recording {
+            recorded_in(site, seq, layer, when, body)
+        } else if R::IS_FUTURE {
+            body()
+        } else {
+            let _scope = enter(seq, layer);
+            body()
+        }
     }
 
-    /// The same for the body of an `async fn`, whose scope is entered at every poll.
+    /// The body of an `async fn`: followed, if anything may record now, which is its first poll.
     ///
     /// What it returns is asked to hold tensors where the future is awaited: once.
-    #[inline]
+    #[inline(always)]
     pub fn run_async<F: Future>(self, body: F) -> TracedFuture<F> {
-        TracedFuture::new(body, self.when.then_some(self.site), self.scope)
+        let Self { site, seq, layer, when, recording } = self;
+        TracedFuture::new(body, if recording { Some(followed(site, seq, layer, when)) } else { None })
     }
+}
+
+// A call's parts, not the call: they travel in registers, the call would need memory on the way that
+// records nothing too.
+
+#[inline(always)]
+fn enter(seq: Option<usize>, layer: Option<usize>) -> ContextGuard {
+    let mut scope = TraceContext::default();
+    (scope.seq, scope.layer) = (seq, layer);
+    scope.enter()
+}
+
+#[cold]
+#[inline(never)]
+fn input(site: &'static Site, seq: Option<usize>, layer: Option<usize>, argument: &str, value: &dyn Traced) {
+    let _scope = enter(seq, layer);
+    record_input(site, argument, value);
+}
+
+#[inline(never)]
+fn recorded_in<R: Observe>(
+    site: &'static Site,
+    seq: Option<usize>,
+    layer: Option<usize>,
+    when: bool,
+    body: impl FnOnce() -> R,
+) -> R {
+    reach(site);
+    let _scope = enter(seq, layer);
+    body().observe(when.then_some(site))
+}
+
+#[cold]
+#[inline(never)]
+fn followed(site: &'static Site, seq: Option<usize>, layer: Option<usize>, when: bool) -> Box<Followed> {
+    reach(site);
+    let _scope = enter(seq, layer);
+    Followed::here(when.then_some(site))
 }
 
 /// What may stand for a layer or a sequence index: an integer, where a negative one means none, a

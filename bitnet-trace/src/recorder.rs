@@ -16,15 +16,21 @@ use crate::sink::print;
 use crate::site::Site;
 use crate::traced::{TensorVisitor, Traced};
 
+/// Notes that an annotated function was called, whether or not that makes a record.
+#[cold]
+#[inline(never)]
+pub(crate) fn reach(site: &'static Site) {
+    if let Some(run) = session::active().and_then(|session| session.run.clone()) {
+        run.reach(site);
+    }
+}
+
 /// Records every tensor of a value under a stage, in the context of this thread. Never fails: what
 /// cannot be recorded is counted as lost.
 #[cold]
 #[inline(never)]
 pub(crate) fn record_value(stage: &str, site: Option<&'static Site>, value: &dyn Traced) {
     let Some(session) = session::active() else { return };
-    if let (Some(site), Some(run)) = (site, &session.run) {
-        run.reach(site);
-    }
     let decide = || session.wants(&Subject { stage: Some(stage), io: OUT, rest: None });
     if site.map_or_else(decide, |site| site.decided(session.number, decide)) == Some(false) {
         return;

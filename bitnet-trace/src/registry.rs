@@ -4,6 +4,9 @@
 //! file; the linker lays them side by side. Reading them there costs no code before `main`. A crate
 //! for this (`linkme`, `inventory`) would do the same with a dozen more lines in every expansion,
 //! which people read.
+//!
+//! `#[used]` marks the references as retained, so that linkers which collect unreferenced sections
+//! keep them: lld and mold too, with `-z start-stop-gc`.
 #![allow(unsafe_code)] // the section is named and read by its bounds
 
 use crate::site::Site;

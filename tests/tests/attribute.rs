@@ -265,6 +265,78 @@ fn a_boxed_future_takes_its_context_when_it_is_made() {
     assert_eq!(names, ["blk5/in_box", "blk5/boxed"]);
 }
 
+#[traced(stage = "boxed_if", layer = 7, when = wanted)]
+fn boxed_if<'a>(x: &'a Tensor, wanted: bool) -> Pin<Box<dyn Future<Output = Result<Tensor>> + 'a>> {
+    tap("making", x);
+    Box::pin(async move {
+        Yield(false).await;
+        tap("in_box", x);
+        Ok(x.clone())
+    })
+}
+
+#[test]
+fn a_boxed_future_that_is_not_recorded_keeps_its_scope() {
+    let made = |wanted| {
+        names(|| {
+            let x = x();
+            let future = {
+                let _step = TraceContext::seq(2).enter();
+                boxed_if(&x, wanted)
+            };
+            let _other = TraceContext::layer(1).enter();
+            drop(block_on(future));
+        })
+    };
+    assert_eq!(made(true), ["t2/blk7/making", "t2/blk7/in_box", "t2/blk7/boxed_if"]);
+    assert_eq!(made(false), ["t2/blk7/making", "t2/blk7/in_box"]);
+}
+
+#[traced(when = false)]
+fn never_wanted(x: &Tensor) -> Tensor {
+    x.clone()
+}
+
+#[traced(stage = "cancelled")]
+async fn cancelled(x: &Tensor) -> Tensor {
+    std::future::pending::<()>().await;
+    x.clone()
+}
+
+#[traced(stage = "panics")]
+fn panics(x: &Tensor) -> Tensor {
+    panic!("{x}")
+}
+
+#[traced(stage = "not_called")]
+#[allow(dead_code)]
+fn not_called(x: &Tensor) -> Tensor {
+    x.clone()
+}
+
+#[test]
+fn what_was_called_counts_as_called_whether_or_not_it_was_recorded() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let session = TraceSession::builder().dir(directory.path()).start().expect("a session");
+    session.in_scope(|| {
+        let x = x();
+        drop(never_wanted(&x));
+        drop(boxed_if(&x, false));
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(cancelled(&x)).poll(&mut task).is_pending());
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panics(&x))).is_err());
+    });
+    session.finish().expect("nothing lost");
+    bitnet_trace::flush();
+    let manifest = bitnet_trace_tests::manifest(directory.path());
+    let unreached = manifest["unreached"].as_array().expect("a list");
+    let unreached = |function: &str| unreached.iter().any(|site| site["function"] == function);
+    for function in ["never_wanted", "boxed_if", "cancelled", "panics"] {
+        assert!(!unreached(function), "{function}");
+    }
+    assert!(unreached("not_called"));
+}
+
 #[test]
 fn an_instrumented_future_keeps_its_context_on_other_threads() {
     let trace = trace(|| {

@@ -92,6 +92,50 @@ fn spawned_tasks_mix_no_layers() {
     assert!(changes > 160, "{changes}");
 }
 
+/// A guard over an `.await` would give its layer to whatever else the thread runs meanwhile.
+#[test]
+fn tasks_of_one_thread_mix_no_layers() {
+    async fn layer(request: u32, layer: u32) {
+        let here = TraceContext::layer(layer as usize);
+        let x = x(place(request, layer));
+        here.in_scope(|| tap("outside", &x));
+        let body = async {
+            tokio::task::yield_now().await;
+            tap("inside", &x);
+            tokio::task::yield_now().await;
+            projected(&x).expect("it runs")
+        };
+        here.instrument(body).await;
+        assert_eq!(TraceContext::current().layer, None);
+    }
+
+    const TASKS: u32 = 20;
+    let trace = trace(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let tasks = (0..TASKS).map(|request| {
+                let mut here = TraceContext::current();
+                here.request = Some(request.into());
+                tokio::task::spawn_local(here.instrument(async move {
+                    for index in 0..LAYERS {
+                        layer(request, index).await;
+                    }
+                }))
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                task.await.expect("no panic");
+            }
+        });
+    });
+    let each = TASKS * LAYERS;
+    assert_eq!(stages(&trace), BTreeMap::from([("inside", each), ("outside", each), ("proj", each)]));
+    assert_in_place(&trace, place);
+    // The tasks did take turns, or this would show nothing.
+    let requests: Vec<_> = trace.records().iter().map(|record| record.request).collect();
+    let changes = requests.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes > 20, "{changes}");
+}
+
 #[test]
 fn layers_in_rayon_carry_the_context() {
     let trace = trace(|| {

@@ -78,9 +78,23 @@ pub fn fingerprint_with(kernel: Kernel, tensor: &Tensor, wanted: Wanted) -> Resu
     read(kernel, storage, layout, wanted)
 }
 
-/// The tensor in the CPU's memory: itself, or a copy.
+/// The tensor in the CPU's memory: itself, or a copy of its own elements.
 pub(crate) fn on_host(tensor: &Tensor) -> Result<Cow<'_, Tensor>, Error> {
-    if tensor.device().is_cpu() { Ok(Cow::Borrowed(tensor)) } else { Ok(Cow::Owned(tensor.to_device(&Device::Cpu)?)) }
+    if tensor.device().is_cpu() {
+        return Ok(Cow::Borrowed(tensor));
+    }
+    Ok(Cow::Owned(alone(tensor).to_device(&Device::Cpu)?))
+}
+
+/// The tensor in a storage that holds nothing else, on the device where it is.
+///
+/// candle copies a whole storage from device to device, a key-value cache for the sake of one step's
+/// view of it, and does not tell how large the storage of an accelerator is: a contiguous view that
+/// begins at the first element may be the beginning of something larger. So every tensor is copied
+/// within the accelerator first, which takes a small part of the time of the copy to the host. Where
+/// there is no memory for that, the whole storage is copied after all.
+fn alone(tensor: &Tensor) -> Tensor {
+    tensor.force_contiguous().unwrap_or_else(|_| tensor.clone())
 }
 
 fn read(kernel: Kernel, storage: &CpuStorage, layout: &Layout, wanted: Wanted) -> Result<Fingerprint, Error> {

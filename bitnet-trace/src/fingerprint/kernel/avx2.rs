@@ -96,7 +96,7 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
     let mut keys = RowKeys::EMPTY;
     keys.fill(first_row, values.len().div_ceil(BUCKETS));
     let mut buckets = [_mm256_setzero_ps(); GROUPS];
-    let mut keyed = keys.padded_signs().windows(2).zip(keys.mixes());
+    let mut keyed = keys.padded_signs().windows(2).filter_map(<[u64]>::first_chunk).zip(keys.mixes());
     for (row, (signs, &mix)) in rows.iter().zip(&mut keyed) {
         add_row(&mut buckets, row, signs, usize::from(mix));
     }
@@ -119,8 +119,7 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
 /// mask says they are. `signs` are the row's, after eight bytes that mean nothing.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_row(buckets: &mut [__m256; GROUPS], row: &[f32; BUCKETS], signs: &[u64], mix: usize) {
-    debug_assert_eq!(signs.len(), 2);
+fn add_row(buckets: &mut [__m256; GROUPS], row: &[f32; BUCKETS], signs: &[u64; 2], mix: usize) {
     let (group_mask, lane_mask) = (mix / WIDTH % GROUPS, mix % WIDTH);
     // SAFETY: rows of the table have 8 elements.
     let (lane, shift) = unsafe {

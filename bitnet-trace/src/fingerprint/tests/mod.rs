@@ -4,9 +4,9 @@ mod properties;
 mod reference;
 mod vectors;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
-use super::{Wanted, fingerprint};
+use super::{Wanted, alone, fingerprint};
 
 /// The definition, written for clarity: everything in memory, element by element.
 fn slow(tensor: &Tensor) -> (blake3::Hash, f64, f64) {
@@ -33,6 +33,35 @@ fn ramp(count: usize) -> Tensor {
         .and_then(|t| t.to_dtype(DType::F32))
         .and_then(|t| t.affine(0.37, -11.0))
         .expect("a ramp")
+}
+
+/// What a copy to the host would take along.
+fn elements_in_storage(tensor: &Tensor) -> usize {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(CpuStorage::F32(data)) => data.len(),
+        _ => panic!("f32 on the CPU"),
+    }
+}
+
+#[test]
+fn a_view_leaves_its_storage_without_what_it_does_not_show() {
+    let cache = ramp(6 * 64).reshape((6, 64)).expect("as many elements");
+    let views = [
+        ("the whole", Ok(cache.clone())),
+        ("the beginning", cache.narrow(0, 0, 2)),
+        ("the end", cache.narrow(0, 5, 1)),
+        ("columns", cache.narrow(1, 8, 16)),
+        ("transposed", cache.t()),
+        ("repeated", cache.narrow(0, 0, 1).and_then(|row| row.broadcast_as((3, 64)))),
+        ("nothing", cache.narrow(0, 0, 0)),
+    ];
+    for (label, view) in views {
+        let view = view.expect(label);
+        let alone = alone(&view);
+        assert_eq!(elements_in_storage(&alone), view.elem_count(), "{label}");
+        let hash = |tensor| fingerprint(tensor, Wanted::default()).expect("recordable").blake3;
+        assert_eq!((hash(&alone), alone.dims()), (hash(&view), view.dims()), "{label}");
+    }
 }
 
 #[test]

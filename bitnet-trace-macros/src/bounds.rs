@@ -1,0 +1,84 @@
+//! What a derived implementation has to ask of types: that the fields it shows are parts of a value.
+
+use syn::fold::{Fold, fold_type};
+use syn::{DeriveInput, Ident, Type, TypePath};
+
+/// `ty: name`, a predicate of the where-clause.
+pub(crate) struct Bound {
+    pub(crate) ty: Type,
+    pub(crate) name: &'static str,
+}
+
+/// Collects the bounds, field by field. Fields without a type parameter need none, and skipped ones
+/// are never noted.
+pub(crate) struct Types {
+    /// The type that derives.
+    name: Ident,
+    parameters: Vec<Ident>,
+    pub(crate) bounds: Vec<Bound>,
+}
+
+// Input:  struct Out<K: Ord, M: Model> { all: BTreeMap<K, Tensor>, cache: <M as Model>::Cache, next: Option<Box<Self>> }
+// Output: BTreeMap<K, Tensor>: Part, <M as Model>::Cache: Part
+//
+// A field that holds the type itself cannot be asked that: the answer would depend on itself. There
+// the type parameters outside of it are asked to be `Traced`.
+impl Types {
+    pub(crate) fn new(input: &DeriveInput) -> Self {
+        let parameters = input.generics.type_params().map(|parameter| parameter.ident.clone()).collect();
+        Self { name: input.ident.clone(), parameters, bounds: Vec::new() }
+    }
+
+    pub(crate) fn note(&mut self, field: &Type) {
+        let mut found = Found { types: self, itself: false, parameters: Vec::new() };
+        found.fold_type(field.clone());
+        let Found { itself, parameters, .. } = found;
+        if itself {
+            parameters.into_iter().for_each(|parameter| self.bound(Type::Path(parameter), "Traced"));
+        } else if !parameters.is_empty() {
+            self.bound(field.clone(), "Part");
+        }
+    }
+
+    fn bound(&mut self, ty: Type, name: &'static str) {
+        if !self.bounds.iter().any(|bound| bound.ty == ty && bound.name == name) {
+            self.bounds.push(Bound { ty, name });
+        }
+    }
+
+    /// `Tree<T>`, `crate::tree::Tree<T>`, `Self`.
+    fn is_itself(&self, path: &syn::Path) -> bool {
+        let here = |ident: &Ident| ident == "crate" || ident == "self" || ident == "super";
+        match (path.segments.first(), path.segments.last()) {
+            (Some(first), Some(last)) => {
+                first.ident == "Self" || last.ident == self.name && (path.segments.len() == 1 || here(&first.ident))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What one field's type mentions.
+struct Found<'a> {
+    types: &'a Types,
+    /// The type that derives.
+    itself: bool,
+    /// Type parameters, and paths that begin with one.
+    parameters: Vec<TypePath>,
+}
+
+impl Fold for Found<'_> {
+    fn fold_type(&mut self, ty: Type) -> Type {
+        if let Type::Path(path) = &ty {
+            if path.qself.is_none() && self.types.is_itself(&path.path) {
+                self.itself = true;
+                return ty;
+            }
+            let first = path.path.segments.first();
+            if path.qself.is_none() && first.is_some_and(|first| self.types.parameters.contains(&first.ident)) {
+                self.parameters.push(path.clone());
+            }
+        }
+        fold_type(self, ty)
+    }
+}

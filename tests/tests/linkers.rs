@@ -1,0 +1,68 @@
+//! The list of annotated functions with linkers other than the compiler's own choice, and with their
+//! collection of sections that nothing refers to: a list in sections is what that could drop.
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+use bitnet_trace_tests::package::{ON, Package};
+use bitnet_trace_tests::succeed;
+
+const LIBRARY: &str = "
+use bitnet_trace::traced;
+use candle_core::Tensor;
+
+#[traced]
+pub fn called(x: &Tensor) -> Tensor {
+    x.clone()
+}
+
+#[traced]
+pub fn not_called(x: &Tensor) -> Tensor {
+    x.clone()
+}
+
+#[traced]
+pub fn not_instantiated<T>(x: &Tensor, _: T) -> Tensor {
+    x.clone()
+}
+";
+
+const MAIN: &str = "
+fn main() {
+    let x = candle_core::Tensor::new(1f32, &candle_core::Device::Cpu).expect(\"a tensor\");
+    drop(bitnet_trace_tests_linkers::called(&x));
+    let functions: Vec<_> = bitnet_trace::sites().iter().map(|site| site.function).collect();
+    println!(\"{}\", functions.join(\" \"));
+}
+";
+
+/// Linkers as `-fuse-ld` names them, and their programs.
+const LINKERS: [(&str, &str); 3] = [("bfd", "ld.bfd"), ("lld", "ld.lld"), ("mold", "mold")];
+
+#[test]
+fn every_linker_keeps_the_list_of_annotated_functions() {
+    let package = Package::new(env!("CARGO_TARGET_TMPDIR"), "bitnet_trace_tests_linkers", "2024");
+    package.write("lib.rs", LIBRARY);
+    package.write("main.rs", MAIN);
+    for (linker, program) in LINKERS {
+        if Command::new(program).arg("--version").output().is_err() {
+            assert!(std::env::var_os("REQUIRE_LINKERS").is_none(), "{program} is not installed");
+            println!("SKIPPED: {program} is not installed");
+            continue;
+        }
+        // As in a user's `.cargo/config.toml`; rustc knows of neither and adds no flags for them.
+        let arguments = [format!("link-arg=-fuse-ld={linker}"), "link-arg=-Wl,-z,start-stop-gc".to_owned()];
+        let program = package.directory().join(linker);
+        let mut build = package.cargo("rustc");
+        build.args(["--bin", package.name()]).args(ON).arg("--");
+        build.args(arguments.iter().flat_map(|argument| ["-C", argument]));
+        let _ = succeed(build.arg("-o").arg(&program));
+        let output = succeed(&mut Command::new(&program));
+        let found = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(found.trim(), "called not_called not_instantiated", "{linker}");
+        // It was this linker.
+        let comment = succeed(Command::new("readelf").args(["-p", ".comment"]).arg(&program));
+        let comment = String::from_utf8_lossy(&comment.stdout).to_lowercase();
+        assert!(linker == "bfd" || comment.contains(linker), "{linker}: {comment}");
+    }
+}
