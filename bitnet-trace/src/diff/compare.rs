@@ -37,7 +37,8 @@ pub(crate) fn compare<'a>(
     agree_on_steps(&mut reference, &mut trace);
     let apart = by_token(&mut reference, &mut trace);
     let aligned = align(&reference, &trace);
-    let mut problems: Vec<String> = reference.problems.iter().chain(&trace.problems).map(ToString::to_string).collect();
+    let mut problems: Vec<String> =
+        reference.problems.iter().chain(&trace.problems).map(crate::error::Error::full).collect();
     let mut walk = Walk {
         reference: &reference,
         trace: &trace,
@@ -188,7 +189,7 @@ impl Walk<'_> {
         let mut details = empty();
         match from.record(entry) {
             Ok(record) => describe(&mut details, &record, side),
-            Err(problem) => self.problem(problem.to_string()),
+            Err(problem) => self.problem(problem.full()),
         }
         details.cause = (side == 0).then_some(Cause::MissingStage);
         details
@@ -207,7 +208,7 @@ impl Walk<'_> {
             (Ok(left), Ok(right)) => (left, right),
             (left, right) => {
                 for problem in [left.err(), right.err()].into_iter().flatten() {
-                    self.problem(problem.to_string());
+                    self.problem(problem.full());
                 }
                 let note = Some("the record could not be read again".to_owned());
                 return (Verdict::Diverged, Some(Details { note, ..empty() }));

@@ -90,7 +90,7 @@ pub fn diff_paths(
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {
-                Some(problem) => problem.to_string(),
+                Some(problem) => problem.full(),
                 None => format!("the map leaves none of the {} records of {}", side.ignored, path.display()),
             }));
         }
