@@ -110,8 +110,8 @@ pub use trace_session::{FinishError, TraceSession, TraceSessionBuilder};
 
 #[cfg(not(feature = "trace"))]
 pub use off::{
-    ContextGuard, TraceContext, TracedModule, annotate_run, dump_trace, dump_trace_with_context, flush, record_weights,
-    sites, tap,
+    ContextGuard, Instrumented, TraceContext, TracedModule, annotate_run, dump_trace, dump_trace_with_context, flush,
+    record_weights, sites, tap,
 };
 
 #[cfg(feature = "cli")]
