@@ -7,7 +7,7 @@ pub use crate::site::Site;
 use crate::context::TraceContext;
 use crate::future::TracedFuture;
 pub use crate::observe::Observe;
-use crate::recorder::record_input;
+use crate::recorder::{reach, record_input};
 use crate::session::may_record;
 use crate::traced::Traced;
 
@@ -62,6 +62,10 @@ impl Call {
     #[must_use]
     pub fn when(mut self, when: bool) -> Self {
         self.when = when;
+        // Called it is all the same.
+        if !when && may_record() {
+            reach(self.site);
+        }
         self
     }
 

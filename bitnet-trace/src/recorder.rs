@@ -1,7 +1,5 @@
 //! From a tensor in a context to a record in a run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use candle_core::{DeviceLocation, Tensor};
 
 use crate::config::Config;
@@ -9,6 +7,7 @@ use crate::context::TraceContext;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, Subject};
 use crate::fingerprint::{Fingerprint, Wanted, fingerprint};
+use crate::losses::guarded;
 use crate::name::record_name;
 use crate::record::TraceRecord;
 use crate::session::{self, Session};
@@ -43,6 +42,15 @@ pub(crate) fn record_value(stage: &str, site: Option<&'static Site>, value: &dyn
     };
     let outputs = site.map_or(&[][..], |site| site.outputs);
     value.visit_tensors(&mut TensorVisitor::new(&mut visit).with_names(outputs));
+}
+
+/// Notes that an annotated function was called, where its call is not to be recorded.
+#[cold]
+#[inline(never)]
+pub(crate) fn reach(site: &'static Site) {
+    if let Some(run) = session::active().and_then(|session| session.run.clone()) {
+        run.reach(site);
+    }
 }
 
 /// Records every tensor of an argument, before the function's body runs.
@@ -110,9 +118,7 @@ impl Draft<'_> {
         let wanted = Wanted { sketch: kept && wants(&capture.sketch), rows: kept && wants(&capture.rows) };
         let values = wants(&capture.values);
 
-        // A bug in reading a tensor must not take the model down.
-        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, wanted)))
-            .unwrap_or_else(|_| Err(Error::NotRecordable(format!("{:?}", tensor.dtype()))))?;
+        let found = guarded("reading the tensor", || fingerprint(tensor, wanted))?;
         let mut record = self.record_of(tensor, &found);
         let outcome = if kept { session.keep(&mut record, values.then_some(tensor)) } else { Ok(()) };
         if printed {
