@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use crate::error::Error;
 use crate::filter::{self, Filter};
+use crate::losses::warn;
+use crate::paths::digits;
 
 /// Non-empty: record into this directory.
 const DIRECTORY: &str = "BITNET_TRACE_DIR";
@@ -13,6 +16,12 @@ const FORMAT: &str = "BITNET_TRACE_FORMAT";
 const CAPTURE: &str = "BITNET_TRACE_CAPTURE";
 const PRINT: &str = "BITNET_TRACE_PRINT";
 const STRICT: &str = "BITNET_TRACE_STRICT";
+
+/// What the names of all variables begin with.
+const PREFIX: &str = "BITNET_TRACE_";
+const KNOWN: [&str; 6] = [DIRECTORY, FILTER, FORMAT, CAPTURE, PRINT, STRICT];
+/// Of later versions.
+const LATER: [&str; 2] = ["BITNET_TRACE_REFERENCE", "BITNET_TRACE_SUBSTITUTE"];
 
 /// Where a launcher says which of several processes this is, in the order in which they are asked.
 const RANKS: [&str; 3] = ["RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"];
@@ -88,6 +97,39 @@ pub(crate) fn strict() -> Result<bool, Error> {
     }
 }
 
+/// Warns once of every variable that begins as ours do and means nothing: a name that is mistyped must
+/// not pass for a setting.
+pub(crate) fn warn_of_unknown() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (name, _) in std::env::vars_os().filter(|(_, value)| !value.is_empty()) {
+            let name = name.to_string_lossy();
+            if let Some(warning) = unknown(&name) {
+                warn(warning);
+            }
+        }
+    });
+}
+
+/// What there is to say of a variable's name.
+fn unknown(name: &str) -> Option<String> {
+    if !name.starts_with(PREFIX) || KNOWN.contains(&name) {
+        return None;
+    }
+    if LATER.contains(&name) {
+        return Some(format!("{name} is not supported by this version; it is ignored"));
+    }
+    let nearest = KNOWN.into_iter().max_by(|a, b| similar(name, a).total_cmp(&similar(name, b)))?;
+    let all = KNOWN.join(", ");
+    Some(format!("unknown variable {name}, did you mean {nearest}? It is ignored; the variables are {all}"))
+}
+
+/// From 0 to 1, without the beginning that all share. A measure that cares most for how names begin:
+/// `DIRECTORY` is `DIR`.
+fn similar(name: &str, known: &str) -> f64 {
+    strsim::jaro_winkler(&name[PREFIX.len()..], &known[PREFIX.len()..])
+}
+
 /// A variable's text; none if it is unset or empty.
 fn variable(name: &'static str) -> Result<Option<String>, Error> {
     let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
@@ -111,7 +153,7 @@ pub(crate) fn expand(directory: PathBuf) -> PathBuf {
         expanded.push_str(before);
         let (filled, taken) = match after.as_bytes().first() {
             Some(b'p') => (std::process::id().to_string(), 1),
-            Some(b'r') => (rank(), 1),
+            Some(b'r') => (rank().unwrap_or(0).to_string(), 1),
             Some(b'%') => ("%".to_owned(), 1),
             _ => ("%".to_owned(), 0),
         };
@@ -122,11 +164,9 @@ pub(crate) fn expand(directory: PathBuf) -> PathBuf {
     expanded.into()
 }
 
-/// 0 where no launcher says anything. Only digits: it becomes part of a path.
-fn rank() -> String {
-    let ranks = RANKS.iter().filter_map(|name| std::env::var(name).ok());
-    let mut numbers = ranks.filter(|rank| !rank.is_empty() && rank.bytes().all(|byte| byte.is_ascii_digit()));
-    numbers.next().unwrap_or_else(|| "0".to_owned())
+/// Which of several processes this is; `None` where no launcher says so.
+pub(crate) fn rank() -> Option<u64> {
+    RANKS.iter().find_map(|name| digits(&std::env::var(name).ok()?))
 }
 
 /// A filter, named in errors by the variable or method it was given to.
@@ -238,6 +278,23 @@ mod tests {
             assert!(message.contains("BITNET_TRACE_CAPTURE") && message.contains("expected"), "{message}");
         }
         assert!(Format::parse("x", "JSONL").is_err());
+    }
+
+    #[test]
+    fn variables_that_mean_nothing() {
+        for (name, part) in [
+            ("BITNET_TRACE_DIRR", "did you mean BITNET_TRACE_DIR?"),
+            ("BITNET_TRACE_DIRECTORY", "did you mean BITNET_TRACE_DIR?"),
+            ("BITNET_TRACE_FITLER", "did you mean BITNET_TRACE_FILTER?"),
+            ("BITNET_TRACE_FORMATS", "did you mean BITNET_TRACE_FORMAT?"),
+            ("BITNET_TRACE_REFERENCE", "not supported by this version"),
+        ] {
+            let warning = super::unknown(name).expect(name);
+            assert!(warning.contains(part) && warning.contains(name), "{warning}");
+        }
+        for name in super::KNOWN.into_iter().chain(["BITNET_TRACED", "PATH"]) {
+            assert_eq!(super::unknown(name), None);
+        }
     }
 
     #[test]

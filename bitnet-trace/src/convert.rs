@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::captured::{CapturedFile, open_captured};
 use crate::error::Error;
 use crate::name::file_stem;
-use crate::paths::{JSONL, MANIFEST};
-use crate::pieces::{is_record, manifest_of, places};
+use crate::paths::{JSONL, MANIFEST, is_record};
+use crate::pieces::{Place, manifest_of, places};
 use crate::read::Trace;
 use crate::record::TraceRecord;
 use crate::table;
@@ -56,7 +56,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
             write_run(source.parent().unwrap_or(Path::new("")), &trace, destination, format)?;
         }
         TraceFormat::Files | TraceFormat::Jsonl => {
-            for place in places(source)? {
+            for Place { path: place, .. } in places(source)? {
                 let run = whole(Trace::read_directory(&place), &place)?;
                 if !run.records().is_empty() || place.join(MANIFEST).exists() {
                     // Each process counts its own order and has its own run.json.
@@ -72,7 +72,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
 /// Half a trace under a new name would be taken for a whole one.
 fn whole(trace: Trace, source: &Path) -> Result<Trace, Error> {
     match trace.problems().first() {
-        Some(problem) => Err(Error::Damaged { path: source.to_owned(), reason: problem.to_string() }),
+        Some(problem) => Err(Error::Damaged { path: source.to_owned(), reason: problem.full() }),
         None => Ok(trace),
     }
 }

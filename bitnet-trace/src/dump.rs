@@ -50,7 +50,7 @@ pub fn dump_trace_with_context(
     let draft = Draft { name: name.to_owned(), stage, output: None, io: OUT, site: None, context: &context };
     draft.record(tensor, &session).map_err(|error| {
         session.lose(&error);
-        candle_core::Error::wrap(error)
+        candle_core::Error::msg(error.full())
     })
 }
 
@@ -99,7 +99,8 @@ pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(weights: impl IntoIterat
     }
 }
 
-/// Puts a fact about the run into `run.json`: the checkpoint's digest, the prompt, the token ids.
+/// Puts a fact about the run into `run.json`, at once: the checkpoint's digest, the prompt, the token
+/// ids.
 ///
 /// A key given again replaces the value. Without an active session nothing happens.
 pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
@@ -113,6 +114,6 @@ pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
 /// Makes everything recorded so far readable by others. A process that ends cleanly needs no call.
 pub fn flush() {
     if let Err(error) = run::flush_all() {
-        warn(&error);
+        warn(error.full());
     }
 }

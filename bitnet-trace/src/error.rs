@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file or directory could not be created, written or read.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried, as a verb: `create`, `write`, `read`.
         action: &'static str,
@@ -74,14 +74,48 @@ pub enum Error {
     #[error("nothing to compare: {0}")]
     NothingToCompare(String),
     /// A tensor could not be read.
-    #[error("cannot read the tensor: {0}")]
+    #[error("cannot read the tensor")]
     Tensor(#[from] candle_core::Error),
     /// The tensor's type has no conversion to f32.
     #[error("a tensor of type {0} is not recordable: candle has no conversion to f32 for it")]
     NotRecordable(String),
+    /// Records of a session are gone from its directory.
+    #[error("{missing} of {of} records are not in {}", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// How many are not there.
+        missing: u64,
+        /// How many were written.
+        of: u64,
+    },
+    /// A bug in this crate or below it, which did not reach the model.
+    #[error("{action} panicked: {message}")]
+    Panicked {
+        /// What was done: `reading the tensor`.
+        action: &'static str,
+        /// What the panic said.
+        message: String,
+    },
 }
 
 impl Error {
+    /// The whole message on one line: what failed, then why, down to the system's reason.
+    ///
+    /// `Display` gives the first part alone, as [`source`](std::error::Error::source) gives the others
+    /// to whoever prints a chain.
+    #[must_use]
+    pub fn full(&self) -> String {
+        let mut text = self.to_string();
+        let mut reason = std::error::Error::source(self);
+        while let Some(error) = reason {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            reason = error.source();
+        }
+        text
+    }
+
     #[cfg_attr(not(feature = "trace"), allow(dead_code))]
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
@@ -93,7 +127,7 @@ impl Error {
     pub(crate) fn cause(&self) -> String {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {}", source.kind()),
-            Self::Tensor(_) => "cannot read the tensor".to_owned(),
+            Self::Panicked { action, .. } => format!("{action} panicked"),
             other => other.to_string(),
         }
     }

@@ -6,7 +6,12 @@ use wildmatch::WildMatch;
 
 /// What is allowed, for messages.
 pub(crate) const SYNTAX: &str = "`all`, or conditions such as `stage=attn_*,layer=0-3;stage=logits`: `,` is and, `;` is or, `!=` is not; \
-     keys stage, name, io (in, out, weight), layer, seq, request; globs for texts, ranges and `none` for numbers, `|` between alternatives";
+     keys stage, name, io (in, out, let, weight, grad), layer, seq, request; globs for texts, ranges and `none` for numbers, `|` between alternatives";
+
+const KEYS: [&str; 6] = ["stage", "name", "io", "layer", "seq", "request"];
+
+/// All that `io` may be; a record that says nothing is `out`.
+const IOS: [&str; 5] = ["in", "out", "let", "weight", "grad"];
 
 /// Conditions on a record. The default takes every record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -174,11 +179,17 @@ fn condition(text: &str) -> Result<Condition, String> {
     let condition = match key {
         "stage" => texts(TextKey::Stage),
         "name" => texts(TextKey::Name),
-        "io" => texts(TextKey::Io),
+        "io" => {
+            let fits = |glob: &&str| IOS.iter().any(|io| WildMatch::new(glob.trim()).matches(io));
+            if let Some(unknown) = value.split('|').find(|glob| !fits(glob)) {
+                return Err(format!("unknown io `{}`, expected one of: {}", unknown.trim(), IOS.join(", ")));
+            }
+            texts(TextKey::Io)
+        }
         "layer" => all_numbers(NumberKey::Layer)?,
         "seq" => all_numbers(NumberKey::Seq)?,
         "request" => all_numbers(NumberKey::Request)?,
-        _ => return Err(format!("{key:?} is no key")),
+        _ => return Err(format!("unknown key `{key}`, expected one of: {}", KEYS.join(", "))),
     };
     Ok(Condition { test: condition, negated })
 }
@@ -223,6 +234,7 @@ mod tests {
             (" stage != logits , seq = 1 ", "x", None, 1, true),
             ("io=out", "x", None, 0, true),
             ("io=in", "x", None, 0, false),
+            ("io=o*|weight", "x", None, 0, true),
             ("name=t1/*", "x", None, 0, true),
             ("request=0-9", "x", None, 0, false),
         ] {
@@ -247,7 +259,9 @@ mod tests {
         for (filter, part) in [
             ("stage", "\"stage\" has no `=`"),
             ("stage=", "has no value"),
-            ("stag=x", "\"stag\" is no key"),
+            ("stag=x", "unknown key `stag`, expected one of: stage, name, io"),
+            ("io=input", "unknown io `input`, expected one of: in, out, let, weight, grad"),
+            ("io=in|x*", "unknown io `x*`"),
             ("layer=one", "\"one\" is no number"),
             ("layer=3-1", "ends before it begins"),
             ("stage=x,", "has no `=`"),

@@ -34,6 +34,10 @@ mod name;
 #[cfg(feature = "trace")]
 mod observe;
 #[cfg(feature = "trace")]
+mod own;
+#[cfg(feature = "trace")]
+mod place;
+#[cfg(feature = "trace")]
 #[doc(hidden)]
 pub mod private;
 #[cfg(feature = "trace")]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -38,7 +40,7 @@ impl Losses {
             loss.count += 1;
             return false;
         }
-        losses.push(Loss { cause, count: 1, first: error.to_string() });
+        losses.push(Loss { cause, count: 1, first: error.full() });
         true
     }
 
@@ -47,7 +49,44 @@ impl Losses {
     }
 }
 
-/// One line on standard error; a closed standard error is no reason to stop the model.
+/// Losses whose `run.json` is written at once.
+const AT_ONCE: u32 = 64;
+/// After these, at most this share of the time goes into it: one part in so many.
+const SHARE: u32 = 20;
+
+/// How often losses are put on disk: all of the first few, and of a flood as many as cost little.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    kept: u32,
+    /// Not before this moment.
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// Calls `keep`, unless that was just done.
+    pub(crate) fn keep(&mut self, keep: impl FnOnce()) {
+        let now = Instant::now();
+        if self.kept >= AT_ONCE && self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        keep();
+        self.kept = self.kept.saturating_add(1);
+        let end = Instant::now();
+        self.next = Some(end + (end - now) * SHARE);
+    }
+}
+
+/// One line on standard error, in one write: several processes may share it. If it is closed, the
+/// model goes on.
 pub(crate) fn warn(message: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "bitnet-trace: warning: {message}");
+    let _ = io::stderr().write_all(format!("bitnet-trace: warning: {message}\n").as_bytes());
+}
+
+/// Calls what reads or writes a tensor: a bug there is an error, and does not reach the model.
+pub(crate) fn guarded<T>(action: &'static str, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+        Err(Error::Panicked { action, message: message.to_owned() })
+    })
 }

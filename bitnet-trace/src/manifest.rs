@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use candle_core::utils;
 use serde::Serialize;
 
 use crate::annotation::Annotation;
-use crate::config::Config;
+use crate::config;
+use crate::directory::identity;
 use crate::error::Error;
 use crate::losses::Loss;
 use crate::paths::{MANIFEST, SCHEMA};
+use crate::place::Directory;
 use crate::site::Site;
 
 /// The file's contents.
@@ -22,11 +26,21 @@ pub(crate) struct Manifest {
     program: Option<String>,
     arguments: Vec<String>,
     process: u32,
+    /// Tells the process from all others of its number, where the system has `/proc`.
+    process_identity: Option<String>,
+    /// Which of several processes, where a launcher says so.
+    rank: Option<u64>,
+    /// Tells the run from every other one.
+    run: String,
     host: Option<String>,
     system: String,
-    features: &'static [&'static str],
+    /// Of this crate, and of candle's those that change how sums are computed.
+    features: Vec<&'static str>,
+    /// What candle computes with.
     threads: usize,
     format: &'static str,
+    /// All formats that records were written in: several sessions may share a run.
+    formats: Vec<&'static str>,
     filter: String,
     capture: String,
     started: String,
@@ -78,7 +92,8 @@ pub(crate) struct Progress {
 
 impl Manifest {
     /// Of this process.
-    pub(crate) fn new(config: &Config, progress: Progress) -> Self {
+    pub(crate) fn new(directory: &Directory, progress: Progress) -> Self {
+        let config = &directory.config;
         let Progress { started, finished, records, losses, annotations, coverage } = progress;
         Self {
             schema: SCHEMA,
@@ -88,9 +103,13 @@ impl Manifest {
             process: std::process::id(),
             host: hostname::get().map(|name| name.to_string_lossy().into_owned()).ok(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            features: &["trace"],
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            process_identity: identity(&directory.path),
+            rank: config::rank(),
+            run: directory.id.clone(),
+            features: features(),
+            threads: *THREADS.get_or_init(utils::get_num_threads),
             format: config.format.name(),
+            formats: directory.formats(),
             filter: config.filter.to_string(),
             capture: config.capture.to_string(),
             started: rfc3339(started),
@@ -115,6 +134,22 @@ impl Manifest {
             .and_then(|()| fs::rename(&unfinished, &path))
             .map_err(Error::io("write", &path))
     }
+}
+
+/// Asked once: candle looks at the environment and at the processors.
+static THREADS: OnceLock<usize> = OnceLock::new();
+
+fn features() -> Vec<&'static str> {
+    let features = [
+        ("trace", cfg!(feature = "trace")),
+        ("read", cfg!(feature = "read")),
+        ("cli", cfg!(feature = "cli")),
+        ("candle-core/accelerate", utils::has_accelerate()),
+        ("candle-core/cuda", utils::cuda_is_available()),
+        ("candle-core/metal", utils::metal_is_available()),
+        ("candle-core/mkl", utils::has_mkl()),
+    ];
+    features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect()
 }
 
 fn rfc3339(time: SystemTime) -> String {

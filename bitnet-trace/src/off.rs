@@ -196,3 +196,19 @@ impl<M> Deref for TracedModule<M> {
 pub fn sites() -> Vec<&'static Site> {
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Instrumented, TraceContext};
+
+    /// As a task type of a program that is built in both states.
+    struct Task<F> {
+        future: Instrumented<F>,
+    }
+
+    #[test]
+    fn an_instrumented_future_has_a_name_in_both_states() {
+        let task = Task { future: TraceContext::layer(1).instrument(std::future::ready(3)) };
+        assert_eq!(task.future.into_inner(), 3);
+    }
+}

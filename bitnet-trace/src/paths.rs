@@ -15,11 +15,30 @@ pub(crate) const MANIFEST: &str = "run.json";
 /// Version of the record and directory format.
 pub(crate) const SCHEMA: &str = "bitnet-trace/1";
 
-/// `p123`, where a second process records.
+/// What the schema of every run of ours begins with.
+pub(crate) const OURS: &str = "bitnet-trace/";
+
+/// `.trace` files are records.
+pub(crate) fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "trace")
+}
+
+/// Whether this is `p123`, where a second process records, or `p123-2`, where a second one of that
+/// number does.
 pub(crate) fn is_process_directory(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let digits = name.and_then(|name| name.strip_prefix('p'));
-    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())) && path.is_dir()
+    process_number(path).is_some() && path.is_dir()
+}
+
+/// The numbers in the name of a process's directory.
+pub(crate) fn process_number(path: &Path) -> Option<(u64, u64)> {
+    let name = path.file_name()?.to_str()?.strip_prefix('p')?;
+    let (process, number) = name.split_once('-').unwrap_or((name, "0"));
+    Some((digits(process)?, digits(number)?))
+}
+
+/// A number without a sign.
+pub(crate) fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// The paths inside, in the order of their names.

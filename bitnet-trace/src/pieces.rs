@@ -1,14 +1,21 @@
 //! The files of a trace, piece by piece: a piece is what one record is written in.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+#[cfg(feature = "trace")]
+use std::io::{Seek, SeekFrom};
+#[cfg(feature = "trace")]
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::paths::{JSONL, MANIFEST, SCHEMA, entries, is_process_directory};
+use crate::paths::{JSONL, MANIFEST, OURS, SCHEMA, digits, entries, is_process_directory, is_record, process_number};
+#[cfg(feature = "trace")]
+use crate::record::TraceRecord;
 
 /// Largest record file, and longest line, that is read; a record takes about a kilobyte.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -71,7 +78,14 @@ fn files(directory: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Re
     if jsonl.exists() { lines(&jsonl, each) } else { Ok(()) }
 }
 
-fn whole(path: &Path) -> Result<Vec<u8>, Error> {
+/// The record of a `.trace` file.
+#[cfg(feature = "trace")]
+pub(crate) fn whole_record(path: &Path) -> Result<TraceRecord, Error> {
+    Piece { path, line: None, offset: 0, bytes: &whole(path)? }.parse()
+}
+
+/// All bytes of a record file.
+pub(crate) fn whole(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     open(path)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     if bytes.len() as u64 > LARGEST {
@@ -80,9 +94,29 @@ fn whole(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The lines that are not empty. Lines of any length take bounded memory.
+/// The lines that are not empty.
 fn lines(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
-    let mut reader = BufReader::with_capacity(BUFFER, open(path)?);
+    lines_of(BufReader::with_capacity(BUFFER, open(path)?), path, each)
+}
+
+/// The lines between two places of a file, numbered from the first of them.
+#[cfg(feature = "trace")]
+pub(crate) fn lines_within(path: &Path, bytes: Range<u64>, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
+    let read = open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(bytes.start)).map_err(Error::io("read", path))?;
+        lines_of(BufReader::new(file.take(bytes.end - bytes.start)), path, each)
+    });
+    if let Err(problem) = read {
+        each(Err(problem));
+    }
+}
+
+/// Lines of any length take bounded memory.
+fn lines_of(
+    mut reader: impl BufRead,
+    path: &Path,
+    each: &mut dyn FnMut(Result<Piece<'_>, Error>),
+) -> Result<(), Error> {
     let mut bytes = Vec::new();
     let mut offset = 0;
     for line in 1.. {
@@ -136,26 +170,55 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
+/// A directory with the records of one process.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// What this process's records are compared with on the other side: those of the same number.
+    pub(crate) process: usize,
+}
+
 /// Where the records of a trace lie: the directory itself, those of further processes in it, and, if
 /// it holds no records itself, those of ranks, which are called by their numbers.
-pub(crate) fn places(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+///
+/// Where every process says its rank, that is its number; else they are numbered by the numbers of
+/// their directories.
+pub(crate) fn places(directory: &Path) -> Result<Vec<Place>, Error> {
     let inside = entries(directory)?;
-    let is_rank = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) && path.is_dir()
-    };
+    let rank_of = |path: &Path| path.file_name().and_then(|name| digits(name.to_str()?));
     let holds_records = inside.iter().any(|path| is_record(path)) || directory.join(JSONL).exists();
-    let mut places = vec![directory.to_owned()];
-    places.extend(inside.iter().filter(|path| is_process_directory(path)).cloned());
+    let mut processes: Vec<_> = inside.iter().filter(|path| is_process_directory(path)).cloned().collect();
+    processes.sort_by_key(|path| process_number(path));
+    let mut paths = vec![directory.to_owned()];
+    paths.append(&mut processes);
     if !holds_records {
-        let mut ranks: Vec<_> = inside.into_iter().filter(is_rank).collect();
-        ranks.sort_by_key(|path| {
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok())
-        });
-        places.extend(ranks);
+        let mut ranks: Vec<_> = inside.into_iter().filter(|path| rank_of(path).is_some() && path.is_dir()).collect();
+        ranks.sort_by_key(|path| rank_of(path));
+        paths.append(&mut ranks);
     }
-    places.iter().try_for_each(|place| check_schema(place))?;
-    Ok(places)
+    paths.iter().try_for_each(|place| check_schema(place))?;
+    Ok(numbered(paths, holds_records))
+}
+
+fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<Place> {
+    // The directory around those of the ranks has none itself.
+    let is_empty = |path: &PathBuf| *path == paths[0] && !holds_records && !path.join(MANIFEST).exists();
+    let ranks: Option<Vec<u64>> =
+        paths.iter().filter(|path| !is_empty(path)).map(|path| manifest_of(path)["rank"].as_u64()).collect();
+    let distinct = |ranks: &Vec<u64>| ranks.len() > 1 && ranks.iter().collect::<BTreeSet<_>>().len() == ranks.len();
+    let Some(mut ranks) = ranks.filter(distinct) else {
+        return paths.into_iter().enumerate().map(|(process, path)| Place { path, process }).collect();
+    };
+    if ranks.len() < paths.len() {
+        // Whatever it holds by the time that it is read is no rank's.
+        ranks.insert(0, u64::MAX);
+    }
+    let mut places: Vec<_> = paths
+        .into_iter()
+        .zip(ranks)
+        .map(|(path, rank)| Place { path, process: usize::try_from(rank).unwrap_or(usize::MAX) })
+        .collect();
+    places.sort_by_key(|place| place.process);
+    places
 }
 
 /// What `run.json` of a trace says; null where there is none, or it is no JSON.
@@ -168,12 +231,8 @@ pub fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
     read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default()
 }
 
-/// `.trace` files are records.
-pub(crate) fn is_record(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "trace")
-}
-
-/// A run of a later format is not read as if it were of this one.
+/// A run of a later format is not read as if it were of this one. A `run.json` of something else says
+/// nothing about the records beside it.
 fn check_schema(directory: &Path) -> Result<(), Error> {
     #[derive(serde::Deserialize)]
     struct Schema {
@@ -184,7 +243,9 @@ fn check_schema(directory: &Path) -> Result<(), Error> {
     let mut json = Vec::new();
     file.take(LARGEST).read_to_end(&mut json).map_err(Error::io("read", &path))?;
     match serde_json::from_slice::<Schema>(&json) {
-        Ok(Schema { schema: Some(found) }) if found != SCHEMA => Err(Error::Schema { path, found }),
+        Ok(Schema { schema: Some(found) }) if found != SCHEMA && found.starts_with(OURS) => {
+            Err(Error::Schema { path, found })
+        }
         // A damaged run.json takes no records with it.
         _ => Ok(()),
     }

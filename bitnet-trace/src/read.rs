@@ -9,17 +9,17 @@ use crate::captured::{Captured, captured, captured_values};
 use crate::diff::parts_of;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, SYNTAX, Subject};
-use crate::pieces::{MOST_PROBLEMS, open, pieces, places};
-use crate::record::TraceRecord;
 #[cfg(feature = "trace")]
-use crate::session::Orders;
+use crate::own::Own;
+use crate::pieces::{MOST_PROBLEMS, Place, open, pieces, places};
+use crate::record::TraceRecord;
 
 /// The records of a run, in execution order.
 #[derive(Debug, Default)]
 pub struct Trace {
     records: Vec<TraceRecord>,
-    /// Where the records of each further process begin.
-    processes: Vec<usize>,
+    /// Where the records of each process begin, and its number.
+    processes: Vec<(usize, usize)>,
     values: Values,
     problems: Vec<Error>,
 }
@@ -56,15 +56,16 @@ impl Trace {
             let trace = Self::read(path, path.parent().unwrap_or(Path::new("")));
             return if trace.is_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
         }
-        let places = places(path)?;
-        let mut trace = Self::read_directory(path);
-        for place in places.iter().skip(1) {
-            trace.processes.push(trace.records.len());
-            let mut other = Self::read_directory(place);
-            // Values are named from where the records lie.
-            let name = place.file_name().unwrap_or_default().to_string_lossy();
-            for record in &mut other.records {
-                record.values = record.values.take().map(|values| format!("{name}/{values}"));
+        let mut trace = Self { values: Values::Directory(path.to_owned()), ..Self::default() };
+        for Place { path: place, process } in places(path)? {
+            trace.processes.push((trace.records.len(), process));
+            let mut other = Self::read_directory(&place);
+            if place != path {
+                // Values are named from where the records lie.
+                let name = place.file_name().unwrap_or_default().to_string_lossy();
+                for record in &mut other.records {
+                    record.values = record.values.take().map(|values| format!("{name}/{values}"));
+                }
             }
             trace.records.append(&mut other.records);
             other.problems.into_iter().for_each(|problem| trace.problem(problem));
@@ -75,8 +76,8 @@ impl Trace {
         Ok(trace)
     }
 
-    /// The records, in execution order, process by process. Those of the earlier tracer know none and
-    /// come last, by file name.
+    /// The records, in execution order, process by process: by rank where every process says its own,
+    /// else by process id. Those of the earlier tracer know no order and come last, by file name.
     #[must_use]
     pub fn records(&self) -> &[TraceRecord] {
         &self.records
@@ -150,9 +151,10 @@ impl Trace {
         }
     }
 
-    /// The process of the record at an index, by the order of the processes' directories.
+    /// The number of the process that made the record at an index.
     pub(crate) fn process_of(&self, index: usize) -> usize {
-        self.processes.partition_point(|first| *first <= index)
+        let begun = self.processes.partition_point(|(first, _)| *first <= index);
+        begun.checked_sub(1).map_or(0, |last| self.processes[last].1)
     }
 
     fn is_nothing(&self) -> bool {
@@ -182,14 +184,19 @@ impl Trace {
 
 #[cfg(feature = "trace")]
 impl Trace {
-    /// The records with these orders of the run in `directory`.
-    /// Others may be writing: what is damaged counts only if one of these is missing.
-    pub(crate) fn of_run(directory: &Path, orders: &Orders) -> Self {
-        let mut trace = Self::read_directory(directory);
-        trace.records.retain(|record| record.order.is_some_and(|order| orders.contains(order)));
-        if trace.records.len() as u64 == orders.len() {
-            trace.problems.clear();
+    /// The records of one session, read back from where it wrote them in `directory`: nothing else
+    /// there is looked at.
+    pub(crate) fn of_session(directory: &Path, own: &Own) -> Self {
+        let mut trace = Self { values: Values::Directory(directory.to_owned()), ..Self::default() };
+        own.read(directory, &mut |read| match read {
+            Ok(record) => trace.records.push(record),
+            Err(problem) => trace.problem(problem),
+        });
+        let missing = own.len().saturating_sub(trace.records.len() as u64);
+        if missing > 0 {
+            trace.problems.insert(0, Error::Missing { path: directory.to_owned(), missing, of: own.len() });
         }
+        trace.sort();
         trace
     }
 

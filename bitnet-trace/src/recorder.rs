@@ -1,7 +1,5 @@
 //! From a tensor in a context to a record in a run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use candle_core::{DeviceLocation, Tensor};
 
 use crate::config::Config;
@@ -9,6 +7,7 @@ use crate::context::TraceContext;
 use crate::error::Error;
 use crate::filter::{Filter, Rest, Subject};
 use crate::fingerprint::{Fingerprint, Wanted, fingerprint};
+use crate::losses::guarded;
 use crate::name::record_name;
 use crate::record::TraceRecord;
 use crate::session::{self, Session};
@@ -116,9 +115,7 @@ impl Draft<'_> {
         let wanted = Wanted { sketch: kept && wants(&capture.sketch), rows: kept && wants(&capture.rows) };
         let values = wants(&capture.values);
 
-        // A bug in reading a tensor must not take the model down.
-        let found = catch_unwind(AssertUnwindSafe(|| fingerprint(tensor, wanted)))
-            .unwrap_or_else(|_| Err(Error::NotRecordable(format!("{:?}", tensor.dtype()))))?;
+        let found = guarded("reading the tensor", || fingerprint(tensor, wanted))?;
         let mut record = self.record_of(tensor, &found);
         let outcome = if kept { session.keep(&mut record, values.then_some(tensor)) } else { Ok(()) };
         if printed {

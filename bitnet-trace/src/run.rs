@@ -1,8 +1,9 @@
 //! One run: everything that one process records into one place, from its first record to its exit.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +17,14 @@ use crate::config::{Config, Format};
 use crate::directory::{Claim, claim};
 use crate::error::Error;
 use crate::exit;
-use crate::losses::{Losses, warn};
+use crate::losses::{Losses, Pace, warn};
 use crate::manifest::{Coverage, Manifest, Progress};
+use crate::own::Written;
 use crate::paths::MANIFEST;
+use crate::place::Directory;
 use crate::record::TraceRecord;
 use crate::registry::sites;
-use crate::sink::{Alike, Jsonl, Memory, files, values};
+use crate::sink::Memory;
 use crate::site::Site;
 
 /// What every writer to one place shares: the execution order, the repeat numbers, the losses.
@@ -30,12 +33,18 @@ pub(crate) struct Run {
     calls: Mutex<Calls>,
     written: AtomicU64,
     losses: Losses,
+    /// How often losses bring `run.json` up to date.
+    pace: Mutex<Pace>,
     annotations: Mutex<BTreeMap<String, Annotation>>,
+    /// That annotations could not be written was said.
+    warned: AtomicBool,
     started: SystemTime,
     /// Tells the runs of a process apart, from 1.
     number: u64,
     /// The annotated functions that were called, by address.
     reached: Mutex<HashSet<usize>>,
+    /// Held while `run.json` is written.
+    writing: Mutex<()>,
     /// Whether a `TraceSession` records here now.
     pub(crate) in_session: AtomicBool,
 }
@@ -46,75 +55,98 @@ enum Place {
     Memory(Memory),
 }
 
-struct Directory {
-    path: PathBuf,
-    claim: Mutex<Claim>,
-    /// Opened by the first record of that format.
-    jsonl: Mutex<Option<Arc<Jsonl>>>,
-    alike: Alike,
-    /// The settings of whoever began the run, for `run.json`.
-    config: Config,
-    /// Held while `run.json` is written.
-    writing: Mutex<()>,
+/// Keeps a run's files open as long as it lives.
+pub(crate) struct Hold(Arc<Run>);
+
+impl Hold {
+    pub(crate) fn run(&self) -> &Arc<Run> {
+        &self.0
+    }
+
+    /// One more of it.
+    pub(crate) fn again(&self) -> Self {
+        if let Place::Directory(directory) = &self.0.place {
+            directory.join_others();
+        }
+        Self(Arc::clone(&self.0))
+    }
 }
 
-/// The runs of this process by the directory that was asked for, the one that goes on last.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Place::Directory(directory) = &self.0.place {
+            directory.leave();
+        }
+    }
+}
+
+/// The runs of this process by the directory that was asked for, the one that goes on last. They stay
+/// until it exits, so that whoever comes back to a directory counts on.
 static RUNS: Mutex<Option<HashMap<PathBuf, Vec<Arc<Run>>>>> = Mutex::new(None);
 
 fn address(site: &Site) -> usize {
     std::ptr::from_ref(site).addr()
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Run {
     /// The run of this process in `directory`, begun if there is none. The directory is created
     /// with its parents, also when it was deleted since.
-    pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Arc<Self>, Error> {
+    pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Hold, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
         let mut runs = locked(&RUNS);
         let runs = runs.get_or_insert_default().entry(key.clone()).or_default();
-        if let Some(run) = runs.last() {
-            if run.holds() {
-                run.restore_manifest()?;
-                return Ok(Arc::clone(run));
+        if let Some(run) = runs.last()
+            && let Place::Directory(directory) = &run.place
+        {
+            if directory.join() {
+                let hold = Hold(Arc::clone(run));
+                if !directory.path.join(MANIFEST).exists() {
+                    run.write_manifest(None)?;
+                }
+                return Ok(hold);
             }
-            // Its directory is gone, or somebody else's by now: what comes goes where there is room.
-            let claim = claim(&key)?;
-            if run.directory() == Some(&claim.directory) {
-                run.resume(claim)?;
-                return Ok(Arc::clone(run));
+            if directory.join_again(&key)? {
+                return Ok(Hold(Arc::clone(run)));
             }
-            return Self::begin(claim, config, runs);
         }
-        Self::begin(claim(&key)?, config, runs)
+        // There was none; or its directory is gone, or somebody else's by now.
+        claim(&key, |claim| {
+            if let Some(run) = runs.last()
+                && let Place::Directory(directory) = &run.place
+                && directory.path == claim.directory
+            {
+                directory.join_anew(claim);
+                let hold = Hold(Arc::clone(run));
+                run.write_manifest(None)?;
+                return Ok(hold);
+            }
+            let hold = Self::begin(claim, config)?;
+            runs.push(Arc::clone(&hold.0));
+            Ok(hold)
+        })
     }
 
-    fn begin(claim: Claim, config: &Config, runs: &mut Vec<Arc<Self>>) -> Result<Arc<Self>, Error> {
-        let directory = Directory {
-            path: claim.directory.clone(),
-            claim: Mutex::new(claim),
-            jsonl: Mutex::default(),
-            alike: Alike::default(),
-            config: config.clone(),
-            writing: Mutex::default(),
-        };
-        let run = Arc::new(Self::new(Place::Directory(Box::new(directory))));
-        run.write_manifest(None)?;
-        runs.push(Arc::clone(&run));
+    fn begin(claim: Claim, config: &Config) -> Result<Hold, Error> {
+        let now = SystemTime::now();
+        let id = RandomState::new().hash_one((std::process::id(), now));
+        let directory = Directory::new(claim, format!("{id:016x}"), config.clone());
+        let hold = Hold(Arc::new(Self::new(Place::Directory(Box::new(directory)), now)));
+        hold.0.write_manifest(None)?;
         exit::at_exit(finish_all);
-        Ok(run)
+        Ok(hold)
     }
 
     /// A run that leaves nothing behind.
-    pub(crate) fn in_memory() -> Arc<Self> {
-        Arc::new(Self::new(Place::Memory(Memory::default())))
+    pub(crate) fn in_memory() -> Hold {
+        Hold(Arc::new(Self::new(Place::Memory(Memory::default()), SystemTime::now())))
     }
 
-    fn new(place: Place) -> Self {
+    fn new(place: Place, started: SystemTime) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         Self {
             place,
@@ -123,35 +155,13 @@ impl Run {
             calls: Mutex::default(),
             written: AtomicU64::new(0),
             losses: Losses::default(),
+            pace: Mutex::default(),
             annotations: Mutex::default(),
-            started: SystemTime::now(),
+            warned: AtomicBool::new(false),
+            started,
+            writing: Mutex::default(),
             in_session: AtomicBool::new(false),
         }
-    }
-
-    /// Whether the directory is still this run's.
-    fn holds(&self) -> bool {
-        match &self.place {
-            Place::Directory(directory) => locked(&directory.claim).holds(),
-            Place::Memory(_) => true,
-        }
-    }
-
-    /// Writes `run.json` again if somebody deleted it.
-    fn restore_manifest(&self) -> Result<(), Error> {
-        match self.directory() {
-            Some(directory) if !directory.join(MANIFEST).exists() => self.write_manifest(None),
-            _ => Ok(()),
-        }
-    }
-
-    /// Goes on in a directory that was deleted and is claimed again.
-    fn resume(&self, claim: Claim) -> Result<(), Error> {
-        if let Place::Directory(directory) = &self.place {
-            *locked(&directory.claim) = claim;
-            locked(&directory.jsonl).take();
-        }
-        self.write_manifest(None)
     }
 
     /// Where the records lie: the directory asked for, or one inside it. None in memory.
@@ -178,23 +188,33 @@ impl Run {
         record: &mut TraceRecord,
         values: Option<&Tensor>,
         format: Format,
-    ) -> Result<Option<Error>, Error> {
+    ) -> Result<(Written, Option<Error>), Error> {
         let (call, order) = locked(&self.calls).next(record);
         (record.call, record.order) = (call, Some(order));
         if call > 0 {
             record.name = format!("{}#{call}", record.name);
         }
-        let lost_values = match &self.place {
-            Place::Memory(memory) => memory.write(record, values).map(|()| None)?,
-            Place::Directory(directory) => directory.write(record, values, format)?,
+        let written = match &self.place {
+            Place::Memory(memory) => (Written::Memory, memory.write(record, values)),
+            Place::Directory(directory) => {
+                if directory.begins(format) {
+                    // `run.json` says so before there is such a file. Without it the file is still read.
+                    let _ = self.write_manifest(None);
+                }
+                directory.write(record, values, format)?
+            }
         };
         self.written.fetch_add(1, Ordering::Relaxed);
-        Ok(lost_values)
+        Ok(written)
     }
 
-    /// Counts a record that could not be kept. True if it is the first of its cause.
+    /// Counts a record that could not be kept, and puts it into `run.json`. True if it is the first of
+    /// its cause.
     pub(crate) fn lose(&self, error: &Error) -> bool {
-        self.losses.add(error)
+        let first = self.losses.add(error);
+        // Where `run.json` cannot be written, the losses are said at the end.
+        locked(&self.pace).keep(|| drop(self.write_manifest(None)));
+        first
     }
 
     /// An annotated function was called.
@@ -214,14 +234,21 @@ impl Run {
         }
     }
 
+    /// Puts a fact into `run.json`, at once.
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
         locked(&self.annotations).insert(key.to_owned(), value);
+        if let Err(error) = self.write_manifest(None)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            warn(format_args!("{}; what annotate_run said is not there yet", error.full()));
+        }
     }
 
     /// Writes `run.json`: with a time when the run ended cleanly, without while it goes on.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
         let Place::Directory(directory) = &self.place else { return Ok(()) };
-        let _writing = locked(&directory.writing);
+        let _writing = locked(&self.writing);
+        directory.check_manifest()?;
         let progress = Progress {
             started: self.started,
             finished,
@@ -230,55 +257,31 @@ impl Run {
             annotations: locked(&self.annotations).clone(),
             coverage: self.coverage(),
         };
-        Manifest::new(&directory.config, progress).write(&directory.path)
-    }
-}
-
-impl Directory {
-    fn write(&self, record: &mut TraceRecord, values: Option<&Tensor>, format: Format) -> Result<Option<Error>, Error> {
-        // An open file tells by itself that it was deleted; names may be somebody else's by now.
-        if (format == Format::Files || values.is_some()) && !locked(&self.claim).holds() {
-            return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
-        }
-        // Values first: a record never names a file that is not there.
-        let mut lost_values = None;
-        match values.map(|tensor| values::write(&self.path, record, tensor, &self.alike)) {
-            Some(Ok(file)) => record.values = Some(file),
-            Some(Err(error)) => lost_values = Some(error),
-            None => {}
-        }
-        match format {
-            Format::Files => files::write(&self.path, record, &self.alike)?,
-            Format::Jsonl => self.jsonl()?.write(record)?,
-        }
-        Ok(lost_values)
-    }
-
-    fn jsonl(&self) -> Result<Arc<Jsonl>, Error> {
-        let mut opened = locked(&self.jsonl);
-        match &*opened {
-            Some(jsonl) => Ok(Arc::clone(jsonl)),
-            None => Ok(Arc::clone(opened.insert(Arc::new(Jsonl::open(&self.path)?)))),
-        }
+        Manifest::new(directory, progress).write(&directory.path)
     }
 }
 
 /// Makes what was recorded so far readable by others: records already are, `run.json` is brought up
-/// to date. Goes through all runs, and gives the first error.
+/// to date. Goes through all runs that somebody records into, and gives the first error.
 pub(crate) fn flush_all() -> Result<(), Error> {
-    let outcomes: Vec<_> = all().iter().filter(|run| run.holds()).map(|run| run.write_manifest(None)).collect();
+    let goes_on = |run: &&Arc<Run>| match &run.place {
+        Place::Directory(directory) => directory.is_open() && directory.is_ours(),
+        Place::Memory(_) => false,
+    };
+    let outcomes: Vec<_> = all().iter().filter(goes_on).map(|run| run.write_manifest(None)).collect();
     outcomes.into_iter().collect()
 }
 
 /// At the process's end. `clean`: main returned, or `process::exit` was called.
 fn finish_all(clean: bool) {
     for run in all() {
-        let Some(directory) = run.directory() else { continue };
+        let Place::Directory(directory) = &run.place else { continue };
         // A directory that was deleted is not made again.
-        let told = run.holds() && run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(&error)).is_ok();
+        let told = directory.is_ours()
+            && run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(error.full())).is_ok();
         if !told {
             for loss in run.losses.list() {
-                warn(format_args!("lost in {}: {loss}", directory.display()));
+                warn(format_args!("lost in {}: {loss}", directory.path.display()));
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Who records now: the session of the scope, or the one that the environment asks for.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use candle_core::Tensor;
 
@@ -14,31 +13,9 @@ use crate::context;
 use crate::error::Error;
 use crate::filter::Subject;
 use crate::losses::{Losses, warn};
+use crate::own::Own;
 use crate::record::TraceRecord;
-use crate::run::Run;
-
-/// Places in the order of a run, as ranges: one that records alone needs a single one.
-#[derive(Debug, Default)]
-pub(crate) struct Orders(BTreeMap<u64, u64>);
-
-impl Orders {
-    fn insert(&mut self, order: u64) {
-        match self.0.range_mut(..=order).next_back() {
-            Some((_, end)) if *end == order => *end = order + 1,
-            _ => {
-                self.0.insert(order, order + 1);
-            }
-        }
-    }
-
-    pub(crate) fn contains(&self, order: u64) -> bool {
-        self.0.range(..=order).next_back().is_some_and(|(_, end)| order < *end)
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.0.iter().map(|(start, end)| end - start).sum()
-    }
-}
+use crate::run::{Hold, Run, locked};
 
 /// Something that records: a destination, and what is recorded there.
 pub(crate) struct Session {
@@ -47,21 +24,48 @@ pub(crate) struct Session {
     pub(crate) config: Config,
     /// Tells the sessions of a process apart, from 1.
     pub(crate) number: u64,
-    /// Orders of the records made through this session, where somebody will ask for them.
-    pub(crate) orders: Option<Mutex<Orders>>,
+    /// The records made through this session, where somebody will ask for them.
+    pub(crate) own: Option<Mutex<Own>>,
     pub(crate) losses: Losses,
+    /// Keeps the run's files open.
+    hold: Mutex<Option<Hold>>,
+    /// Whether it goes on. Read while a record is written, so that the end waits for it.
+    goes_on: RwLock<bool>,
 }
 
 impl Session {
-    pub(crate) fn new(run: Option<Arc<Run>>, config: Config) -> Self {
+    pub(crate) fn new(hold: Option<Hold>, config: Config) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self { run, config, number, orders: None, losses: Losses::default() }
+        Self {
+            run: hold.as_ref().map(|hold| Arc::clone(hold.run())),
+            config,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            own: None,
+            losses: Losses::default(),
+            hold: Mutex::new(hold),
+            goes_on: RwLock::new(true),
+        }
     }
 
     /// A session that remembers which records are its own.
-    pub(crate) fn remembering(run: Arc<Run>, config: Config) -> Self {
-        Self { orders: Some(Mutex::default()), ..Self::new(Some(run), config) }
+    pub(crate) fn remembering(hold: Hold, config: Config) -> Self {
+        Self { own: Some(Mutex::default()), ..Self::new(Some(hold), config) }
+    }
+
+    fn goes_on(&self) -> RwLockReadGuard<'_, bool> {
+        self.goes_on.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is recorded any more, also by contexts that were carried out of the session. Waits for
+    /// the records that are being written.
+    pub(crate) fn stop(&self) {
+        *self.goes_on.write().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    /// Lets go of the run's files.
+    pub(crate) fn close(&self) {
+        self.stop();
+        drop(locked(&self.hold).take());
     }
 
     /// Whether a record is wanted at all; none if that depends on what is not known yet.
@@ -78,9 +82,13 @@ impl Session {
     /// Writes the record; `values` is its tensor, where values were asked for.
     pub(crate) fn keep(&self, record: &mut TraceRecord, values: Option<&Tensor>) -> Result<(), Error> {
         let Some(run) = &self.run else { return Ok(()) };
-        let lost_values = run.write(record, values, self.config.format)?;
-        if let (Some(orders), Some(order)) = (&self.orders, record.order) {
-            orders.lock().unwrap_or_else(PoisonError::into_inner).insert(order);
+        let goes_on = self.goes_on();
+        if !*goes_on {
+            return Ok(());
+        }
+        let (written, lost_values) = run.write(record, values, self.config.format)?;
+        if let (Some(own), Some(order)) = (&self.own, record.order) {
+            locked(own).add(order, written);
         }
         if let Some(error) = lost_values {
             self.lose(&error);
@@ -90,18 +98,19 @@ impl Session {
 
     /// Counts a loss, here and in the run; warns if it is the first of its cause.
     pub(crate) fn lose(&self, error: &Error) {
+        let first = self.losses.add(error);
+        let first = self.run.as_ref().map_or(first, |run| run.lose(error));
         if self.config.strict {
             abort(error);
         }
-        let first = self.losses.add(error);
-        let first = self.run.as_ref().map_or(first, |run| run.lose(error));
         if first {
-            warn(format_args!("{error}; it is lost to the trace, the model goes on"));
+            warn(format_args!("{}; the trace is without it, the model goes on", error.full()));
         }
     }
 
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
-        if let Some(run) = &self.run {
+        let goes_on = self.goes_on();
+        if let Some(run) = self.run.as_ref().filter(|_| *goes_on) {
             run.annotate(key, value);
         }
     }
@@ -109,7 +118,7 @@ impl Session {
 
 /// What `BITNET_TRACE_STRICT` asks for: nothing of the run can be trusted any more.
 pub(crate) fn abort(error: &Error) -> ! {
-    warn(format_args!("{error}; aborting, as BITNET_TRACE_STRICT asks"));
+    warn(format_args!("{}; aborting, as BITNET_TRACE_STRICT asks", error.full()));
     std::process::abort()
 }
 
@@ -138,30 +147,40 @@ pub(crate) fn may_record() -> bool {
     STATE.load(Ordering::Relaxed) != OFF
 }
 
-/// The session that records what this thread does now.
+/// The session that records what this thread does now. In the scope of one that finished, none does.
 pub(crate) fn active() -> Option<Arc<Session>> {
-    context::current_session().or_else(|| {
-        let session = ENVIRONMENT.get_or_init(from_environment).clone();
-        set_state();
-        session
-    })
+    match context::current_session() {
+        Some(session) => Some(session).filter(|session| *session.goes_on()),
+        None => of_environment(),
+    }
+}
+
+fn of_environment() -> Option<Arc<Session>> {
+    // Without a lock: this is asked for every record.
+    if let Some(session) = ENVIRONMENT.get() {
+        return session.clone();
+    }
+    let session = ENVIRONMENT.get_or_init(from_environment).clone();
+    set_state();
+    session
 }
 
 fn from_environment() -> Option<Arc<Session>> {
+    config::warn_of_unknown();
     let directory = config::directory();
     if directory.is_none() && !config::prints() {
         return None;
     }
     let config = settings().ok()?.clone();
-    let run = match directory.map(|directory| Run::in_directory(&directory, &config)).transpose() {
-        Ok(run) => run,
+    let hold = match directory.map(|directory| Run::in_directory(&directory, &config)).transpose() {
+        Ok(hold) => hold,
         Err(error) if config.strict => abort(&error),
         Err(error) => {
-            warn(format_args!("{error}; tracing is off"));
+            warn(format_args!("{}; tracing is off", error.full()));
             return None;
         }
     };
-    Some(Arc::new(Session::new(run, config)))
+    Some(Arc::new(Session::new(hold, config)))
 }
 
 /// What the variables say, the directory excepted: read once. A wrong value is told once.
@@ -172,7 +191,7 @@ fn settings() -> Result<&'static Config, &'static Error> {
             if config::strict().unwrap_or(false) {
                 abort(error);
             }
-            warn(format_args!("{error}; tracing is off"));
+            warn(format_args!("{}; tracing is off", error.full()));
         })
     });
     settings.as_ref()
@@ -180,14 +199,23 @@ fn settings() -> Result<&'static Config, &'static Error> {
 
 /// What `dump_trace` records through: the environment's settings in the directory of this moment.
 pub(crate) fn in_directory(directory: &Path) -> candle_core::Result<Arc<Session>> {
-    let config = settings().map_err(|error| candle_core::Error::msg(error.to_string()))?;
-    let run = Run::in_directory(directory, config).map_err(|error| {
+    /// The directory stays open until another one takes its place.
+    static LAST: Mutex<Option<Hold>> = Mutex::new(None);
+
+    config::warn_of_unknown();
+    let config = settings().map_err(|error| candle_core::Error::msg(error.full()))?;
+    let hold = Run::in_directory(directory, config).map_err(|error| {
         if config.strict {
             abort(&error);
         }
-        candle_core::Error::wrap(error)
+        candle_core::Error::msg(error.full())
     })?;
-    Ok(Arc::new(Session::new(Some(run), config.clone())))
+    let mut last = locked(&LAST);
+    if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last.run(), hold.run())) {
+        *last = Some(hold.again());
+    }
+    drop(last);
+    Ok(Arc::new(Session::new(Some(hold), config.clone())))
 }
 
 /// A `TraceSession` began.

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use crate::config::{self, Capture, Config, Format, parse_filter};
 use crate::context::TraceContext;
 use crate::error::Error;
 use crate::losses::Loss;
 use crate::read::Trace;
-use crate::run::Run;
+use crate::run::{Run, locked};
 use crate::session::{self, Session, abort};
 
 /// Records what runs inside [`in_scope`](Self::in_scope), whatever the environment says: two
@@ -71,13 +71,15 @@ impl TraceSession {
         self.session.run.as_ref()?.directory()
     }
 
-    /// Ends the session and gives what it recorded, in execution order.
+    /// Ends the session and gives what it recorded, in execution order, read back from where it lies.
+    /// No file stays open. What contexts carried out of the session do later is not recorded.
     ///
     /// # Errors
     ///
-    /// [`FinishError`] if anything was lost or cannot be read back; it lists what, and holds the
-    /// rest.
+    /// [`FinishError`] if anything was lost, is no longer in the directory, or cannot be read back; it
+    /// lists what, and holds the rest.
     pub fn finish(self) -> Result<Trace, FinishError> {
+        self.session.stop();
         let mut problems = Vec::new();
         let mut trace = self.recorded(&mut problems);
         problems.append(&mut trace.take_problems());
@@ -90,11 +92,10 @@ impl TraceSession {
     }
 
     fn recorded(&self, problems: &mut Vec<Error>) -> Trace {
-        let Session { run: Some(run), orders: Some(orders), .. } = &*self.session else { return Trace::default() };
+        let Session { run: Some(run), own: Some(own), .. } = &*self.session else { return Trace::default() };
         let Some(directory) = run.directory() else { return Trace::in_memory(run.take_memory()) };
         problems.extend(run.write_manifest(None).err());
-        let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
-        Trace::of_run(directory, &orders)
+        Trace::of_session(directory, &locked(own))
     }
 }
 
@@ -103,6 +104,7 @@ impl Drop for TraceSession {
         if let Some(run) = &self.session.run {
             run.in_session.store(false, Ordering::Release);
         }
+        self.session.close();
         session::went();
     }
 }
@@ -169,6 +171,7 @@ impl TraceSessionBuilder {
     ///
     /// If a variable has a value that is not allowed.
     pub fn environment(self) -> Result<Self, Error> {
+        config::warn_of_unknown();
         let config = Config::from_environment().inspect_err(|error| {
             if config::strict().unwrap_or(false) {
                 abort(error);
@@ -197,7 +200,7 @@ impl TraceSessionBuilder {
         if let Some(text) = &self.print {
             config.print = Some(parse_filter("print", text)?);
         }
-        let run = match &self.destination {
+        let hold = match &self.destination {
             Destination::None => return Err(Error::NoDestination),
             Destination::Memory => Run::in_memory(),
             Destination::Directory(directory) => Run::in_directory(directory, &config).inspect_err(|error| {
@@ -206,10 +209,11 @@ impl TraceSessionBuilder {
                 }
             })?,
         };
+        let run = hold.run();
         if run.in_session.swap(true, Ordering::AcqRel) {
             return Err(Error::InUse(run.directory().unwrap_or(Path::new("")).to_owned()));
         }
-        Ok(TraceSession::live(Session::remembering(run, config)))
+        Ok(TraceSession::live(Session::remembering(hold, config)))
     }
 }
 
@@ -258,7 +262,7 @@ impl fmt::Display for FinishError {
             write!(f, "; {loss}")?;
         }
         for problem in self.problems() {
-            write!(f, "; {problem}")?;
+            write!(f, "; {}", problem.full())?;
         }
         Ok(())
     }

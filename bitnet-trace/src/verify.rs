@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::fingerprint::{Wanted, fingerprint};
-use crate::paths::JSONL;
-use crate::pieces::{is_record, manifest_of, places};
+use crate::paths::{JSONL, is_record};
+use crate::pieces::{Place, manifest_of, places};
 use crate::read::Trace;
 use crate::record::TraceRecord;
 
@@ -48,7 +48,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
         }
         return Ok(found);
     }
-    for place in places(path)? {
+    for Place { path: place, .. } in places(path)? {
         let trace = Trace::read_directory(&place);
         if trace.records().is_empty() && trace.problems().is_empty() && !place.join("run.json").exists() {
             continue;
@@ -97,7 +97,7 @@ fn check_run(place: &Path, there: u64, found: &mut Verification) {
 
 /// Checks each record by itself, and that no order is there twice; gives the orders.
 fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize, usize)) -> BTreeSet<u64> {
-    found.findings.extend(trace.problems().iter().map(ToString::to_string));
+    found.findings.extend(trace.problems().iter().map(Error::full));
     let all = trace.records().len();
     found.records += all;
     let mut orders = BTreeSet::new();
@@ -125,7 +125,7 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
                 found.findings.push(format!("{}: its values are not there", record.name));
             }
             Ok(None) => {}
-            Err(problem) => found.findings.push(problem.to_string()),
+            Err(problem) => found.findings.push(problem.full()),
         }
         progress(done + 1, all);
     }
@@ -149,7 +149,7 @@ fn wrong(record: &TraceRecord, tensor: &Tensor) -> Option<String> {
     let wanted = Wanted { sketch: record.sketch.is_some(), rows: record.rows.is_some() };
     let again = match fingerprint(tensor, wanted) {
         Ok(again) => again,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Some(error.full()),
     };
     let differs = |field: &str, found: &dyn Display, says: &dyn Display| {
         Some(format!("its values have {field} {found}, the record says {says}"))

@@ -139,3 +139,96 @@ fn a_run_says_which_were_never_reached() {
     assert_eq!(run(&|| drop(inner::unreached(&x()))).0, ["generic"]);
     assert_eq!(run(&|| ()).0, ["generic"]);
 }
+
+#[test]
+fn repeats_are_counted_over_any_number_of_steps() {
+    const STEPS: usize = 1500;
+    let session = TraceSession::builder().in_memory().start().expect("a session");
+    // Two prompts of one run; in the second every step comes twice.
+    session.in_scope(|| {
+        for step in (0..STEPS).chain((0..STEPS).flat_map(|step| [step; 2])) {
+            let _step = TraceContext::seq(step).enter();
+            drop(reached(&x()));
+        }
+    });
+    let trace = session.finish().expect("nothing lost");
+    let found: Vec<_> = trace.records().iter().map(|record| (record.name.clone(), record.call)).collect();
+    let expected = (0..STEPS)
+        .map(|step| (format!("t{step}/reached"), 0))
+        .chain((0..STEPS).flat_map(|step| [1, 2].map(|call| (format!("t{step}/reached#{call}"), call))));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn finish_says_what_is_no_longer_in_the_directory() {
+    for (format, gone, text) in [
+        ("files", "reached#1.trace", "1 of 3 records are not in"),
+        ("jsonl", "trace.jsonl", "3 of 3 records are not in"),
+    ] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let session = TraceSession::builder().dir(dir.path()).format(format).start().expect("a session");
+        session.in_scope(|| (0..3).for_each(|_| drop(reached(&x()))));
+        std::fs::remove_file(dir.path().join(gone)).expect("it was there");
+        let error = session.finish().expect_err("records are gone");
+        assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(error.trace().records().len(), if format == "files" { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn finish_reads_the_session_s_own_records_alone() {
+    for format in ["files", "jsonl"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for number in 0..3 {
+            let session = TraceSession::builder().dir(dir.path()).format(format).start().expect("a session");
+            session.in_scope(|| (0..=number).for_each(|_| drop(reached(&x()))));
+            // What others leave there: damaged, and slow to read.
+            std::fs::write(dir.path().join(format!("other{number}.trace")), "{").expect("written");
+            let trace = session.finish().expect("its own are whole");
+            assert_eq!(trace.records().len(), number + 1, "{format}");
+            assert!(trace.problems().is_empty(), "{:?}", trace.problems());
+        }
+    }
+}
+
+#[test]
+fn a_context_carried_out_of_a_finished_session_records_nothing() {
+    let session = TraceSession::builder().in_memory().start().expect("a session");
+    let context = session.in_scope(|| {
+        drop(reached(&x()));
+        TraceContext::current()
+    });
+    assert_eq!(session.finish().expect("nothing lost").records().len(), 1);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let finished = TraceSession::builder().dir(dir.path()).start().expect("a session");
+    let of_directory = finished.in_scope(TraceContext::current);
+    finished.finish().expect("nothing lost");
+    // Whether or not another one lives.
+    let other = TraceSession::builder().in_memory().start().expect("a session");
+    for context in [context, of_directory] {
+        context.in_scope(|| drop(reached(&x())));
+    }
+    assert!(other.finish().expect("nothing lost").records().is_empty());
+    let records = std::fs::read_dir(dir.path()).expect("the directory").filter(|entry| {
+        entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "trace"))
+    });
+    assert_eq!(records.count(), 0);
+}
+
+#[test]
+fn a_panic_in_reading_a_tensor_is_reported_as_what_it_is() {
+    use candle_core::{CpuStorage, Storage, op::BackpropOp};
+
+    // Whoever reads this one panics: there is less in it than it says.
+    let tensor = Tensor::from_storage(Storage::Cpu(CpuStorage::F32(vec![1.0])), 2, BackpropOp::none(), false);
+    let session = TraceSession::builder().in_memory().start().expect("a session");
+    session.in_scope(|| {
+        drop(reached(&tensor));
+        drop(reached(&x()));
+    });
+    let error = session.finish().expect_err("a record is lost");
+    let [loss] = error.losses() else { panic!("{error}") };
+    assert_eq!((loss.cause.as_str(), loss.count), ("reading the tensor panicked", 1));
+    assert!(loss.first.contains("out of range"), "{}", loss.first);
+    assert_eq!(error.trace().records().len(), 1);
+}

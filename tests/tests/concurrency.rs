@@ -1,7 +1,10 @@
 //! Threads, processes, and processes that are killed.
+//!
+//! `STARTS=50x2000,5x20000 cargo test --workspace --features trace --test concurrency at_once_into -- --nocapture`
+//! starts processes into that many older runs of that many records; by default into a few smaller ones.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -120,5 +123,171 @@ fn processes_that_start_at_once_all_find_a_place_that_is_read() {
             drop(child.stdin.take());
             assert!(child.wait().expect("it ends").success());
         }
+    }
+}
+
+/// Starts four processes that come to their first record at the same moment, and waits until all have
+/// made theirs. Each makes `EACH` records before and after.
+fn start_at_once(directory: &Path, format: &str) {
+    const EACH: usize = 10;
+    let start = |rank: usize| {
+        let mut command = scenario(directory, format, "wait");
+        let many = [0, 1].map(|part| format!("dump-many {EACH} r{rank}-{part}"));
+        command.args([many[0].as_str(), "wait", &many[1]]).env("RANK", rank.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let mut children: Vec<_> = (0..4).map(start).collect();
+    for _ in 0..2 {
+        for child in &mut children {
+            // Byte by byte: what comes after the line is for the next turn.
+            let mut said = [0; 6];
+            child.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
+            assert_eq!(&said, b"ready\n");
+        }
+        for child in &mut children {
+            child.stdin.as_mut().expect("piped").write_all(b"\n").expect("it reads");
+        }
+    }
+    for mut child in children {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let trace = Trace::open(directory).expect("a trace");
+    assert!(trace.problems().is_empty(), "{:?}", trace.problems());
+    let found: Vec<_> = trace.records().iter().map(|record| record.name.clone()).collect();
+    let expected =
+        (0..4).flat_map(|rank| (0..2 * EACH).map(move |number| format!("r{rank}-{}/{}", number / EACH, number % EACH)));
+    // By rank, as every process has one.
+    assert_eq!(found, expected.collect::<Vec<_>>(), "{format}");
+}
+
+#[test]
+fn processes_that_start_at_once_into_an_older_run_lose_nothing() {
+    let starts = std::env::var("STARTS").unwrap_or_else(|_| "6x300,2x2000".to_owned());
+    for start in starts.split(',') {
+        let (rounds, records) = start.split_once('x').expect("rounds x records");
+        let (rounds, records): (usize, usize) = (rounds.parse().expect("rounds"), records.parse().expect("records"));
+        let begun = Instant::now();
+        for round in 0..rounds {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            // Every other one was written as lines.
+            let mut older = scenario(dir.path(), FORMATS[round % 2], &format!("dump-many {records} older"));
+            assert!(older.status().expect("it starts").success());
+            start_at_once(dir.path(), FORMATS[round / 2 % 2]);
+            let previous = Trace::open(dir.path().join(".previous")).expect("the older run");
+            assert_eq!((previous.records().len(), previous.problems().len()), (records, 0), "round {round}");
+        }
+        println!("{rounds} times 4 processes at once into {records} records of an older run: {:.1?}", begun.elapsed());
+    }
+}
+
+/// A library that, loaded before the C library, makes it say that a file system has no locks.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn without_locks(directory: &Path) -> std::path::PathBuf {
+    let (source, library) = (directory.join("no_locks.rs"), directory.join("no_locks.so"));
+    let code = r#"
+        unsafe extern "C" { fn __errno_location() -> *mut i32; }
+        #[unsafe(no_mangle)]
+        pub extern "C" fn flock(_: i32, _: i32) -> i32 {
+            unsafe { *__errno_location() = 37 }; // ENOLCK
+            -1
+        }
+    "#;
+    std::fs::write(&source, code).expect("written");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library).arg(&source);
+    let _ = bitnet_trace_tests::succeed(&mut rustc);
+    library
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_file_system_without_locks() {
+    let built = tempfile::tempdir().expect("a temporary directory");
+    let library = without_locks(built.path());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let command = |steps: &[&str]| {
+        let mut command = scenario(dir.path(), "files", steps[0]);
+        command.args(&steps[1..]).env("LD_PRELOAD", &library);
+        command
+    };
+    let mut first =
+        command(&["dump a", "wait"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut said = [0; 6];
+    first.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
+    // The process id in `run.json` says that it lives.
+    let output = bitnet_trace_tests::succeed(&mut command(&["dump b"]));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
+    first.kill().expect("killed");
+    first.wait().expect("dead");
+    let trace = Trace::open(dir.path()).expect("both processes");
+    assert_eq!(trace.records().iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    // And that it does not.
+    let output = bitnet_trace_tests::succeed(&mut command(&["dump c"]));
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert_eq!(bitnet_trace_tests::names(dir.path()), ["c"]);
+    assert_eq!(bitnet_trace_tests::names(&dir.path().join(".previous")), ["a"]);
+    let left = std::fs::read_dir(dir.path()).expect("the directory").flatten().map(|entry| entry.file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".claim")));
+}
+
+#[test]
+fn ranks_are_paired_whichever_came_first() {
+    // Of the second trace rank 1 comes first, and has the directory itself.
+    let traces = [[0, 1, 2], [1, 2, 0]].map(|ranks| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let children: Vec<_> = ranks
+            .into_iter()
+            .map(|rank: usize| {
+                let mut command = scenario(dir.path(), "files", "dump-rank x");
+                command.arg("wait").env("RANK", rank.to_string()).stderr(Stdio::null());
+                let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+                let mut said = [0; 6];
+                child.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
+                child
+            })
+            .collect();
+        for mut child in children {
+            drop(child.stdin.take());
+            assert!(child.wait().expect("it ends").success());
+        }
+        dir
+    });
+    let [a, b] = traces.each_ref().map(tempfile::TempDir::path);
+    assert_eq!((manifest(a)["rank"].as_u64(), manifest(b)["rank"].as_u64()), (Some(0), Some(1)));
+    let options = bitnet_trace::DiffOptions::default();
+    bitnet_trace::diff_paths(a, b, &options, &mut |_, _| ()).expect("comparable").assert_match();
+    let [left, right] = [a, b].map(|path| Trace::open(path).expect("a trace"));
+    bitnet_trace::diff(&left, &right, &bitnet_trace::Tolerance::default()).assert_match();
+}
+
+/// Two processes with one number: in two containers, on two machines.
+#[cfg(target_os = "linux")]
+#[test]
+fn processes_of_one_number_get_a_directory_each() {
+    let possible = Command::new("unshare").args(["-rpf", "true"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("REQUIRE_MOUNTS").is_none(), "no process namespaces here, and they are required");
+        println!("SKIPPED: no process namespaces for this user here");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let children: Vec<_> = ["a", "b", "c"]
+        .into_iter()
+        .map(|name| {
+            let mut command = Command::new("unshare");
+            command.args(["-rpf", env!("CARGO_BIN_EXE_scenario"), &format!("dump {name}"), "wait"]);
+            command.env("BITNET_TRACE_DIR", dir.path()).stderr(Stdio::null());
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+            let mut said = [0; 6];
+            child.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
+            child
+        })
+        .collect();
+    let trace = Trace::open(dir.path()).expect("a trace");
+    assert_eq!(trace.records().iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert!(dir.path().join("p1-2/run.json").exists());
+    for mut child in children {
+        drop(child.stdin.take());
+        assert!(child.wait().expect("it ends").success());
     }
 }

@@ -348,3 +348,90 @@ fn a_reader_is_not_held_up_by_what_it_finds() {
     let said = trace.problems().iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("\n");
     assert!(said.contains("pipe.trace") && said.contains("not a regular file") && said.contains("line 1:"), "{said}");
 }
+
+#[test]
+fn annotations_and_losses_survive_a_kill() {
+    for format in ["files", "jsonl"] {
+        let dir = directory();
+        let steps = ["traced 5", "unrecordable", "annotate model tiny", "unrecordable", "unrecordable", "wait"];
+        let mut command = command(dir.path(), &steps);
+        command.env("BITNET_TRACE_FORMAT", format).stderr(Stdio::null());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        let run = manifest(dir.path());
+        assert_eq!(run["annotations"]["model"], "tiny", "{format}: {run}");
+        assert_eq!((run["lost"].as_u64(), run["losses"][0]["count"].as_u64()), (Some(3), Some(3)), "{format}: {run}");
+        assert_eq!((run["records"].as_u64(), run["complete"].as_bool()), (Some(5), Some(false)), "{format}: {run}");
+        assert_eq!(Trace::open(dir.path()).expect("a trace").records().len(), 5, "{format}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sessions_that_finished_hold_no_file_open() {
+    let dir = directory();
+    let mut command = command(dir.path(), &[&format!("sessions-many 2000 {}", dir.path().display())]);
+    let output = succeed(command.env_remove("BITNET_TRACE_DIR"));
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let (before, after) = said.trim().split_once(' ').expect("two numbers");
+    assert_eq!(before, after);
+    for number in [0, 1, 1998, 1999] {
+        let run = manifest(&dir.path().join(number.to_string()));
+        assert_eq!((run["records"].as_u64(), run["complete"].as_bool()), (Some(1), Some(true)), "{number}");
+    }
+}
+
+#[test]
+fn a_process_that_comes_back_goes_on_with_its_run() {
+    for format in ["files", "jsonl"] {
+        let dir = directory();
+        let session = format!("session {}", dir.path().display());
+        let mut command = command(dir.path(), &[&session, &session, "wait", &session]);
+        // `session` says a line of its own, before `wait` does.
+        command.env_remove("BITNET_TRACE_DIR").env("BITNET_TRACE_FORMAT", format);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
+        // No session, no lock; but the process lives, and its run is not over.
+        let said = run(dir.path(), &["dump other"]);
+        assert!(said.contains("in use"), "{format}: {said}");
+        finish(child);
+        let trace = Trace::open(dir.path()).expect("both processes");
+        let found: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(found, ["double", "double#1", "double#2", "other"], "{format}");
+        // It is over now.
+        run(dir.path(), &["dump later"]);
+        assert_eq!(names(dir.path()), ["later"]);
+    }
+}
+
+#[test]
+fn a_run_that_was_moved_or_copied_is_not_in_use() {
+    let dir = directory();
+    let (traces, copy) = (dir.path().join("traces"), dir.path().join("copy"));
+    let session = format!("session {}", traces.display());
+    let mut command = command(dir.path(), &[&session, "wait"]);
+    command.env_remove("BITNET_TRACE_DIR");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
+    let _ = succeed(Command::new("cp").arg("-r").arg(&traces).arg(&copy));
+    assert_eq!(run(&copy, &["dump x"]), "");
+    assert_eq!((names(&copy), names(&copy.join(".previous"))), (vec!["x".to_owned()], vec!["double".to_owned()]));
+    finish(child);
+}
+
+#[test]
+fn a_function_whose_condition_was_false_was_called() {
+    let unreached = |steps: &[&str]| {
+        let dir = directory();
+        run(dir.path(), steps);
+        let unreached = manifest(dir.path())["unreached"].as_array().expect("a list").clone();
+        unreached.iter().any(|site| site["stage"] == "seldom")
+    };
+    assert!(unreached(&["traced 1"]));
+    assert!(!unreached(&["traced 1", "seldom"]));
+}

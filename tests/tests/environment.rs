@@ -173,7 +173,8 @@ fn the_directory_takes_process_and_rank() {
 fn a_wrong_value_is_told_once_and_turns_tracing_off() {
     for (variable, value, allowed) in [
         ("BITNET_TRACE_FORMAT", "xml", "`files` or `jsonl`"),
-        ("BITNET_TRACE_FILTER", "stag=x", "\"stag\" is no key"),
+        ("BITNET_TRACE_FILTER", "stag=x", "unknown key `stag`, expected one of: stage,"),
+        ("BITNET_TRACE_FILTER", "io=input", "unknown io `input`, expected one of: in, out, let, weight, grad"),
         ("BITNET_TRACE_CAPTURE", "everything", "`sketch`, `rows`, `values`"),
         ("BITNET_TRACE_PRINT", "layer=x", "\"x\" is no number"),
         ("BITNET_TRACE_STRICT", "yes", "0 or 1"),
@@ -221,4 +222,58 @@ fn a_line_that_is_none_is_named_and_the_rest_read() {
     assert_eq!(trace.records().len(), 2);
     let problem = trace.problems()[0].to_string();
     assert!(problem.contains("trace.jsonl: not a record: line 2"), "{problem}");
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_told_once_with_the_nearest_name() {
+    for (variable, part) in [
+        ("BITNET_TRACE_FILTR", "did you mean BITNET_TRACE_FILTER?"),
+        ("BITNET_TRACE_REFERENCE", "not supported by this version"),
+        ("BITNET_TRACE_SUBSTITUTE", "not supported by this version"),
+    ] {
+        let dir = directory();
+        let output = run(dir.path(), &[(variable, "x")], &["traced 2", "dump y", "traced 1"]);
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(said.lines().count() == 1 && said.contains(variable) && said.contains(part), "{said}");
+        assert_eq!(records(dir.path()).len(), 4, "everything else goes on");
+    }
+    // Most of all where it is the directory, so that nothing at all is recorded.
+    let output = succeed(&mut scenario(&[("BITNET_TRACE_DIRECTORY", "x")], &["traced 2", "sum"]));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.lines().count() == 1 && said.contains("did you mean BITNET_TRACE_DIR?"), "{said}");
+}
+
+#[test]
+fn run_json_says_what_decides_about_the_numbers() {
+    let dir = directory();
+    run(dir.path(), &[("RAYON_NUM_THREADS", "3"), ("OMPI_COMM_WORLD_RANK", "2")], &["traced 1"]);
+    let run = manifest(dir.path());
+    // candle's own count, not the number of processors.
+    assert_eq!((run["threads"].as_u64(), run["rank"].as_u64()), (Some(3), Some(2)), "{run}");
+    let features = run["features"].as_array().expect("a list");
+    assert!(features.contains(&"trace".into()) && features.contains(&"read".into()), "{run}");
+    let alone = directory();
+    assert!(self::run(alone.path(), &[], &["traced 1"]).stderr.is_empty());
+    assert!(manifest(alone.path())["rank"].is_null());
+}
+
+#[test]
+fn printed_lines_of_several_processes_do_not_mix() {
+    const EACH: usize = 300;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            let to = std::fs::File::options().append(true).open(file.path()).expect("the file");
+            let mut command = scenario(&[("BITNET_TRACE_PRINT", "all")], &[&format!("traced {EACH}")]);
+            command.stderr(to).spawn().expect("it starts")
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let said = std::fs::read_to_string(file.path()).expect("the lines");
+    let whole = |line: &&str| {
+        line.starts_with("double [3] F32 rms=") && line.ends_with(" double") && line.matches("rms=").count() == 1
+    };
+    assert_eq!(said.lines().filter(whole).count(), 4 * EACH, "{said}");
 }

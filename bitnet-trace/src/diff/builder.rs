@@ -47,7 +47,7 @@ impl<'m> Builder<'m> {
 
     pub(crate) fn problem(&mut self, problem: &Error) {
         if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(problem.to_string());
+            self.problems.push(problem.full());
         }
     }
 

@@ -40,7 +40,7 @@ impl<'s> Captures<'s> {
         }
         // Two tensors of one side need not be in memory at once.
         self.last[side] = None;
-        let captured = self.sides[side].captured(entry, record).map_err(|error| error.to_string())?;
+        let captured = self.sides[side].captured(entry, record).map_err(|error| error.full())?;
         let Some(captured) = captured.map(Rc::new) else { return Ok(None) };
         self.reads[side] += 1;
         self.last[side] = Some((place, Rc::clone(&captured)));

@@ -196,7 +196,7 @@ impl Walk<'_> {
         let mut details = Details::default();
         match from.record(entry) {
             Ok(record) => describe(&mut details, &record, side),
-            Err(problem) => self.problem(problem.to_string()),
+            Err(problem) => self.problem(problem.full()),
         }
         details.cause = (side == 0).then_some(Cause::MissingStage);
         let verdict = [Verdict::OnlyReference, Verdict::OnlyTrace][side];
@@ -219,7 +219,7 @@ impl Walk<'_> {
             (Ok(left), Ok(right)) => (left, right),
             (left, right) => {
                 for problem in [left.err(), right.err()].into_iter().flatten() {
-                    self.problem(problem.to_string());
+                    self.problem(problem.full());
                 }
                 let reason = "the record could not be read again".to_owned();
                 return Outcome::not_compared(Details::default(), reason);

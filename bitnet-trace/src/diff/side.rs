@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::captured::{Captured, captured_values};
 use crate::error::Error;
-use crate::pieces::{Piece, open, pieces, places};
+use crate::pieces::{self, Piece, open, pieces, places};
 use crate::read::Trace;
 use crate::record::TraceRecord;
 
@@ -88,10 +88,11 @@ impl Side<'static> {
     pub(crate) fn open(path: &Path, map: &NameMap) -> Result<Self, Error> {
         let mut builder = Builder::new(map);
         let mut files = Files::default();
-        let places = if path.is_file() { vec![path.to_owned()] } else { places(path)? };
-        for (process, place) in places.iter().enumerate() {
-            let process = number(process);
-            pieces(place, &mut |piece| {
+        let places =
+            if path.is_file() { vec![pieces::Place { path: path.to_owned(), process: 0 }] } else { places(path)? };
+        for place in &places {
+            let process = number(place.process);
+            pieces(&place.path, &mut |piece| {
                 let piece = match piece {
                     Ok(piece) => piece,
                     Err(problem) => return builder.problem(&problem),

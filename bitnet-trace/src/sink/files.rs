@@ -8,12 +8,14 @@ use super::{Alike, create_new};
 use crate::error::Error;
 use crate::record::TraceRecord;
 
-/// Writes `{file stem}.trace`. A file that could not be written whole is taken away again.
-pub(crate) fn write(directory: &Path, record: &TraceRecord, alike: &Alike) -> Result<(), Error> {
+/// Writes `{file stem}.trace` and gives the file's name. A file that could not be written whole is
+/// taken away again.
+pub(crate) fn write(directory: &Path, record: &TraceRecord, alike: &Alike) -> Result<Box<str>, Error> {
     let (mut file, path) = create_new(directory, &record.name, "trace", alike)?;
     let json = serde_json::to_vec_pretty(record).map_err(io::Error::from);
     json.and_then(|json| file.write_all(&json)).map_err(|error| {
         let _ = fs::remove_file(&path);
         Error::io("write", &path)(error)
-    })
+    })?;
+    Ok(path.file_name().unwrap_or_default().to_string_lossy().into())
 }

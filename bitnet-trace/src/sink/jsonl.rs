@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +18,8 @@ pub(crate) struct Jsonl {
 }
 
 struct State {
-    file: File,
+    /// `None` while nobody records.
+    file: Option<File>,
     /// Bytes of whole lines.
     length: u64,
     /// A line could neither be written whole nor taken away again: the next one begins after it.
@@ -27,18 +29,30 @@ struct State {
 }
 
 impl Jsonl {
-    /// Opens the file, or makes it.
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    /// Makes the file. One that somebody else put there is not written to.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(JSONL);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("create", &path))?;
-        let length = file.metadata().map_err(Error::io("read", &path))?.len();
-        Ok(Self { path, state: Mutex::new(State { file, length, torn: false, line: Vec::new() }) })
+        let file = create_new(&path)?;
+        Ok(Self { path, state: Mutex::new(State { file: Some(file), length: 0, torn: false, line: Vec::new() }) })
     }
 
-    /// One line in one write. What could only be written in part is taken away again.
-    pub(crate) fn write(&self, record: &TraceRecord) -> Result<(), Error> {
+    /// Closes the file until the next line.
+    pub(crate) fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).file = None;
+    }
+
+    /// One line in one write; gives the bytes of the file that it takes. What could only be written in
+    /// part is taken away again.
+    pub(crate) fn write(&self, record: &TraceRecord) -> Result<Range<u64>, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { file, length, torn, line } = &mut *state;
+        let file = if let Some(file) = file {
+            file
+        } else {
+            let again = open_again(&self.path)?;
+            *length = again.metadata().map_err(Error::io("read", &self.path))?.len();
+            file.insert(again)
+        };
         if deleted(file) {
             return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
         }
@@ -56,7 +70,8 @@ impl Jsonl {
                     *length + line.len() as u64
                 };
                 *torn = false;
-                Ok(())
+                // From the line's end: a line break may stand before it.
+                Ok(length.saturating_sub(line.len() as u64)..*length)
             }
             Err(error) => {
                 // Only what this call wrote: the rest may be another process's.
@@ -66,6 +81,17 @@ impl Jsonl {
                 Err(Error::io("write", &self.path)(error))
             }
         }
+    }
+}
+
+fn create_new(path: &Path) -> Result<File, Error> {
+    OpenOptions::new().create_new(true).append(true).open(path).map_err(Error::io("create", path))
+}
+
+fn open_again(path: &Path) -> Result<File, Error> {
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create_new(path),
+        opened => opened.map_err(Error::io("open", path)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::Tensor;
 
 use crate::error::Error;
+use crate::losses::guarded;
 use crate::record::TraceRecord;
 
 /// Records in the order in which they were written, with their tensors where values were asked for.
@@ -14,11 +15,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Copies the values: candle's tensors share their storage with operations in place.
-    pub(crate) fn write(&self, record: &TraceRecord, values: Option<&Tensor>) -> Result<(), Error> {
-        let values = values.map(Tensor::copy).transpose()?;
+    /// Copies the values: candle's tensors share their storage with operations in place. Gives the
+    /// reason if they cannot be copied; the record is kept without them.
+    pub(crate) fn write(&self, record: &TraceRecord, values: Option<&Tensor>) -> Option<Error> {
+        let copied = values.map(|values| guarded("copying the values", || Ok(values.copy()?))).transpose();
+        let (values, lost) = copied.map_or_else(|error| (None, Some(error)), |values| (values, None));
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push((record.clone(), values));
-        Ok(())
+        lost
     }
 
     /// Everything written so far, which is then forgotten.

@@ -5,9 +5,10 @@ use std::io::{self, Write as _};
 
 use crate::record::TraceRecord;
 
-/// Prints the record. A closed standard error is no reason to stop the model.
+/// Prints the record, in one write: several processes may share standard error. If it is closed, the
+/// model goes on.
 pub(crate) fn print(record: &TraceRecord) {
-    let _ = writeln!(io::stderr(), "{}", Line(record));
+    let _ = io::stderr().write_all(format!("{}\n", Line(record)).as_bytes());
 }
 
 /// Name, shape, type, statistics, beginning of the hash, place in the source.

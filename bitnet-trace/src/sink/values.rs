@@ -9,6 +9,7 @@ use candle_core::{DType, Storage, Tensor};
 use super::{Alike, create_new};
 use crate::error::Error;
 use crate::fingerprint::{on_host, visit_bytes};
+use crate::losses::guarded;
 use crate::record::TraceRecord;
 
 /// Directory of the files, inside the trace directory.
@@ -24,7 +25,7 @@ pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor, ali
         _ => {}
     }
     let (file, path) = create_new(&values, &record.name, "safetensors", alike)?;
-    stream(file, &path, record, tensor).inspect_err(|_| {
+    guarded("writing the values", || stream(file, &path, record, tensor)).inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -23,7 +23,10 @@ fn one_trace_file_is_one_record() {
     let (code, out, err) = said(&["verify", &reference]);
     assert_eq!((code, out.as_str()), (Some(0), "1 records, the values of 1 checked\n"), "{err}");
     let (code, out, err) = said(&["diff", &reference, &other]);
-    assert!(code == Some(1) && out.contains("t0/blk1/q_proj") && out.contains("reference -12, trace -18"), "{out}{err}");
+    assert!(
+        code == Some(1) && out.contains("t0/blk1/q_proj") && out.contains("reference -12, trace -18"),
+        "{out}{err}"
+    );
     let copy = traces.path("copy");
     assert_eq!(said(&["convert", &reference, &copy, "--format", "jsonl"]).0, Some(0));
     assert_eq!(Trace::open(&copy).expect("readable").records(), trace.records());

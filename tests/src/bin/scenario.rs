@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use bitnet_trace::{TraceContext, TraceSession, dump_trace, dump_trace_with_context, flush, tap, traced};
+use bitnet_trace::{TraceContext, TraceSession, annotate_run, dump_trace, dump_trace_with_context, flush, tap, traced};
 use candle_core::{DType, Device, Result, Tensor};
 
 #[traced(stage = "double")]
@@ -16,6 +16,11 @@ fn double(x: &Tensor) -> Result<Tensor> {
 #[traced]
 fn q_proj(x: &Tensor) -> Result<Tensor> {
     x * 3.0
+}
+
+#[traced(stage = "seldom", when = when)]
+fn seldom(x: &Tensor, when: bool) -> Result<Tensor> {
+    x * 5.0
 }
 
 #[traced]
@@ -47,22 +52,8 @@ fn model() -> bitnet_models::Result<()> {
 fn run(verb: &str, rest: &str) -> Result<()> {
     let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
     match verb {
-        // dump NAME
-        "dump" => dump_trace(rest, &x)?,
-        // dump-in-context NAME: an open scope must not fill what is None
-        "dump-in-context" => {
-            let _scope = TraceContext::seq(7).with_layer(8).with_request(9).enter();
-            dump_trace_with_context(rest, &x, Some(1), None, Some("stage"))?;
-        }
-        "dump-nan" => dump_trace("nan", &Tensor::new(&[f32::NAN, 1.0], &Device::Cpu)?)?,
-        "dump-shapes" => {
-            for dtype in [DType::F32, DType::F64] {
-                for shape in [vec![6], vec![2, 3], vec![1, 2, 3], vec![1, 2, 3, 1]] {
-                    let name = format!("{dtype:?}-{}", shape.len());
-                    dump_trace(&name, &Tensor::arange(0f32, 6.0, &Device::Cpu)?.to_dtype(dtype)?.reshape(shape)?)?;
-                }
-            }
-        }
+        dump if dump.starts_with("dump") => return dumps(verb, rest),
+        "seldom" => drop(seldom(&x, false)?),
         // model: the embedded model, a prefill and three steps
         "model" => model().map_err(candle_core::Error::wrap)?,
         // traced N: the annotated function, N times
@@ -152,6 +143,43 @@ fn run(verb: &str, rest: &str) -> Result<()> {
     Ok(())
 }
 
+/// The earlier tracer's functions.
+fn dumps(verb: &str, rest: &str) -> Result<()> {
+    let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
+    match verb {
+        // dump NAME
+        "dump" => dump_trace(rest, &x)?,
+        // dump-in-context NAME: an open scope must not fill what is None
+        "dump-in-context" => {
+            let _scope = TraceContext::seq(7).with_layer(8).with_request(9).enter();
+            dump_trace_with_context(rest, &x, Some(1), None, Some("stage"))?;
+        }
+        // dump-many N NAME: N records NAME/0, NAME/1, ...
+        "dump-many" => {
+            let (count, name) = rest.split_once(' ').unwrap_or((rest, "x"));
+            for number in 0..count.parse().unwrap_or(1) {
+                dump_trace(&format!("{name}/{number}"), &x)?;
+            }
+        }
+        // dump-rank NAME: another tensor in every rank
+        "dump-rank" => {
+            let rank: f64 = std::env::var("RANK").ok().and_then(|rank| rank.parse().ok()).unwrap_or(0.0);
+            dump_trace(rest, &(&x * (rank + 1.0))?)?;
+        }
+        "dump-nan" => dump_trace("nan", &Tensor::new(&[f32::NAN, 1.0], &Device::Cpu)?)?,
+        "dump-shapes" => {
+            for dtype in [DType::F32, DType::F64] {
+                for shape in [vec![6], vec![2, 3], vec![1, 2, 3], vec![1, 2, 3, 1]] {
+                    let name = format!("{dtype:?}-{}", shape.len());
+                    dump_trace(&name, &Tensor::arange(0f32, 6.0, &Device::Cpu)?.to_dtype(dtype)?.reshape(shape)?)?;
+                }
+            }
+        }
+        other => candle_core::bail!("unknown step {other}"),
+    }
+    Ok(())
+}
+
 /// Steps that record nothing by themselves: sessions, files, the end of the process.
 fn surroundings(verb: &str, rest: &str) -> Result<()> {
     let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
@@ -169,6 +197,25 @@ fn surroundings(verb: &str, rest: &str) -> Result<()> {
             let second = TraceSession::builder().dir(rest).start();
             say(&second.err().map_or_else(|| "two live sessions".to_owned(), |error| error.to_string()));
             first.finish().map_err(candle_core::Error::wrap)?;
+        }
+        // sessions-many N DIR: N sessions, one after another, in directories of their own; then says how
+        // many files were open before and after
+        "sessions-many" => {
+            let (count, directory) = rest.split_once(' ').unwrap_or((rest, "."));
+            let before = open_files()?;
+            for number in 0..count.parse().unwrap_or(1) {
+                let builder = TraceSession::builder().dir(format!("{directory}/{number}")).capture("values");
+                let builder = builder.format(if number % 2 == 0 { "files" } else { "jsonl" });
+                let session = builder.start().map_err(candle_core::Error::wrap)?;
+                session.in_scope(|| double(&x))?;
+                session.finish().map_err(candle_core::Error::wrap)?;
+            }
+            say(&format!("{before} {}", open_files()?));
+        }
+        // annotate KEY VALUE
+        "annotate" => {
+            let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            annotate_run(key, value);
         }
         "remove" => std::fs::remove_dir_all(rest)?,
         "flush" => flush(),
@@ -197,6 +244,10 @@ fn surroundings(verb: &str, rest: &str) -> Result<()> {
         other => candle_core::bail!("unknown step {other}"),
     }
     Ok(())
+}
+
+fn open_files() -> Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/fd")?.count())
 }
 
 fn say(line: &str) {

@@ -33,7 +33,7 @@ mod on {
             Self(super::wanted(argument).map(|directory| {
                 let started = TraceSession::builder().dir(directory).environment().and_then(TraceSessionBuilder::start);
                 started.unwrap_or_else(|error| {
-                    warn(format_args!("{error}; running without a trace"));
+                    warn(format_args!("{}; running without a trace", error.full()));
                     // Not the environment's, which may be another directory than the argument.
                     TraceSession::disabled()
                 })
@@ -46,6 +46,11 @@ mod on {
                 // What the environment asks for without a directory: printing.
                 None => f(),
             }
+        }
+
+        /// Whether there is a `run.json` that facts about the run go into.
+        pub(crate) fn records(&self) -> bool {
+            self.0.as_ref().is_some_and(|session| session.directory().is_some())
         }
 
         pub(crate) fn end(self) -> Option<Summary> {

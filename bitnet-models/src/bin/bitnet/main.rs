@@ -30,10 +30,22 @@ fn main() -> ExitCode {
         // Whoever reads has what they wanted: `bitnet run ... | head` is no failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", with_reasons(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The message, then why, down to the system's reason.
+fn with_reasons(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut reason = error.source();
+    while let Some(error) = reason {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        reason = error.source();
+    }
+    text
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

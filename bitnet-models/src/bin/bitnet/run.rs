@@ -45,8 +45,7 @@ pub(crate) struct Run {
     #[arg(long)]
     ignore_eos: bool,
 
-    /// Record every tensor into this directory; the same as the variable `BITNET_TRACE_DIR`, before
-    /// which it goes
+    /// Record every tensor into this directory; takes precedence over the variable `BITNET_TRACE_DIR`
     #[arg(long, value_name = "DIR")]
     trace_dir: Option<PathBuf>,
 
@@ -66,7 +65,7 @@ struct Answer {
 impl Run {
     pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
         let capture = Capture::begin(self.trace_dir.clone());
-        let answer = capture.in_scope(|| self.answer());
+        let answer = capture.in_scope(|| self.answer(&capture));
         let trace = capture.end();
 
         let answer = answer?;
@@ -97,12 +96,16 @@ impl Run {
         Ok(())
     }
 
-    fn answer(&self) -> bitnet_models::Result<Answer> {
+    #[cfg_attr(not(feature = "trace"), allow(unused_variables))] // without a trace there is nothing to annotate
+    fn answer(&self, capture: &Capture) -> bitnet_models::Result<Answer> {
         let checkpoint =
             if self.model.as_os_str() == EMBEDDED { tiny::checkpoint()? } else { Checkpoint::open(&self.model)? };
         annotate_run("model", self.model.display().to_string());
+        // Hashing gigabytes of weights takes seconds: not for a run that nobody records.
         #[cfg(feature = "trace")]
-        annotate_run("checkpoint_blake3", checkpoint.digest());
+        if capture.records() {
+            annotate_run("checkpoint_blake3", checkpoint.digest());
+        }
 
         let tokenizer = self.tokenizer(&checkpoint)?;
         let prompt = match (&self.prompt, &tokenizer, &self.tokens) {

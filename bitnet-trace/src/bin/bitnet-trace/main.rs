@@ -69,13 +69,25 @@ fn main() -> ExitCode {
         // Whoever reads has what they wanted: `bitnet-trace ls ... | head` is no failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = error.to_string();
+            let message = with_reasons(&*error);
             // Messages about TOML point at the place, on lines of their own.
             let lines: Vec<_> = message.lines().map(printable).collect();
             let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The message, then why, down to the system's reason.
+fn with_reasons(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut reason = error.source();
+    while let Some(error) = reason {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        reason = error.source();
+    }
+    text
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -98,8 +110,8 @@ fn progress(what: &'static str) -> ProgressBar {
 }
 
 /// Problems of reading, on standard error: what was read is shown all the same.
-fn warn_of(problems: impl IntoIterator<Item = impl std::fmt::Display>) {
+fn warn_of<'a>(problems: impl IntoIterator<Item = &'a bitnet_trace::Error>) {
     for problem in problems {
-        let _ = writeln!(io::stderr(), "warning: {}", printable(&problem.to_string()));
+        let _ = writeln!(io::stderr(), "warning: {}", printable(&problem.full()));
     }
 }

@@ -76,7 +76,7 @@ impl Show {
         let values = match trace.values(record) {
             Ok(values) => values,
             Err(problem) => {
-                warn_of([problem]);
+                warn_of([&problem]);
                 None
             }
         };

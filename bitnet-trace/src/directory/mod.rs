@@ -1,0 +1,168 @@
+//! Which directory a run writes into: its own, never another process's, never somebody else's.
+//!
+//! Whoever begins a run first takes its turn: one process at a time looks at a directory, moves an
+//! older run aside and writes its own `run.json`. Whether the process of a run still lives is told by
+//! an advisory lock on `.lock`, which the system releases even after `kill -9`; where there is no lock
+//! to ask (file systems without locks, runs between two sessions), by the process id in `run.json`.
+
+mod lock;
+mod owned;
+mod previous;
+mod process;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::losses::warn;
+use crate::paths::{JSONL, MANIFEST, OURS, entries, is_process_directory, is_record};
+use crate::pieces::manifest_of;
+
+use lock::{Lock, Probe, Turn};
+pub(crate) use process::identity;
+use process::{Life, life};
+
+/// Held by the process that records here.
+const LOCK: &str = ".lock";
+
+const IN_USE: &str = "is in use by a running process";
+
+/// A directory that this process may write a run into.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) directory: PathBuf,
+    lock: Lock,
+}
+
+impl Claim {
+    /// Whether the directory is still this process's: it may have been deleted, and even made again
+    /// by another one.
+    pub(crate) fn holds(&self) -> bool {
+        self.lock.is_file(&self.directory.join(LOCK))
+    }
+}
+
+/// Takes `requested` (created with its parents if need be) or a directory inside it, and calls
+/// `begin`, which writes `run.json`, before any other process may look:
+///
+/// * an older run of ours is moved into `.previous`,
+/// * beside records or a `run.json` of something else, `run-<pid>` is taken,
+/// * beside a run of a live process, `p<pid>` is taken.
+pub(crate) fn claim<T>(requested: &Path, begin: impl FnOnce(Claim) -> Result<T, Error>) -> Result<T, Error> {
+    fs::create_dir_all(requested).map_err(Error::io("create", requested))?;
+    let Some(_turn) = Turn::take(requested)? else {
+        return begin(claim_inside(requested, "p", "is being prepared by another process, which does not finish")?);
+    };
+    let claim = match occupant(requested)? {
+        Occupant::Live => claim_inside(requested, "p", IN_USE)?,
+        Occupant::Foreign(why) => claim_inside(requested, "run-", why)?,
+        Occupant::Older => {
+            previous::replace(requested)?;
+            claim_here(requested)?
+        }
+        Occupant::Nobody => claim_here(requested)?,
+    };
+    begin(claim)
+}
+
+/// Takes up the run with this id again, which this process left in `directory`. `None` if it is not
+/// there any more.
+pub(crate) fn reclaim(requested: &Path, directory: &Path, id: &str) -> Result<Option<Claim>, Error> {
+    let Some(_turn) = Turn::take(requested)? else { return Ok(None) };
+    if !holds_run(directory, id) {
+        return Ok(None);
+    }
+    let lock = Lock::take(&directory.join(LOCK))?;
+    Ok(lock.map(|lock| Claim { directory: directory.to_owned(), lock }))
+}
+
+/// Whether the `run.json` of a directory is that of the run with this id.
+pub(crate) fn holds_run(directory: &Path, id: &str) -> bool {
+    manifest_of(directory)["run"] == id
+}
+
+/// Who has a directory.
+enum Occupant {
+    Nobody,
+    /// A run of ours whose process is gone, as are those of the directories inside.
+    Older,
+    Live,
+    /// Not a run of ours; says what is there.
+    Foreign(&'static str),
+}
+
+fn occupant(directory: &Path) -> Result<Occupant, Error> {
+    if lives(directory)? {
+        return Ok(Occupant::Live);
+    }
+    previous::finish(directory)?;
+    if is_ours(directory) {
+        for path in entries(directory)? {
+            if is_process_directory(&path) && lives(&path)? {
+                return Ok(Occupant::Live);
+            }
+        }
+        return Ok(Occupant::Older);
+    }
+    if directory.join(MANIFEST).symlink_metadata().is_ok() {
+        return Ok(Occupant::Foreign("holds a run.json of something else"));
+    }
+    let holds_records = entries(directory)?.iter().any(|path| is_record(path) && path.is_file());
+    if holds_records || directory.join(JSONL).symlink_metadata().is_ok() {
+        return Ok(Occupant::Foreign("holds records of something else"));
+    }
+    Ok(Occupant::Nobody)
+}
+
+/// Whether the directory holds a run of ours, by its `run.json`.
+fn is_ours(directory: &Path) -> bool {
+    manifest_of(directory)["schema"].as_str().is_some_and(|schema| schema.starts_with(OURS))
+}
+
+/// Whether the process of the run in a directory goes on.
+fn lives(directory: &Path) -> Result<bool, Error> {
+    let lock = Lock::probe(&directory.join(LOCK))?;
+    if lock == Probe::Taken {
+        return Ok(true);
+    }
+    if !is_ours(directory) {
+        return Ok(false);
+    }
+    Ok(match life(&manifest_of(directory), directory) {
+        Life::Goes => true,
+        Life::Ended => false,
+        // Of another machine: without a lock to ask, it is left alone.
+        Life::Unknown => lock == Probe::Unsupported,
+    })
+}
+
+fn claim_here(directory: &Path) -> Result<Claim, Error> {
+    // What is left after the older run was moved: the name of our own file is taken.
+    if directory.join(JSONL).symlink_metadata().is_ok() {
+        return claim_inside(directory, "run-", "holds records of something else");
+    }
+    match Lock::take(&directory.join(LOCK))? {
+        Some(lock) => Ok(Claim { directory: directory.to_owned(), lock }),
+        None => claim_inside(directory, "p", IN_USE),
+    }
+}
+
+/// Takes a directory inside that was not there before: of two processes with one id (on two machines,
+/// in two containers) the second gets `p<pid>-2`.
+fn claim_inside(directory: &Path, prefix: &str, why: &str) -> Result<Claim, Error> {
+    let id = std::process::id();
+    for number in 1.. {
+        let name = if number == 1 { format!("{prefix}{id}") } else { format!("{prefix}{id}-{number}") };
+        let inside = directory.join(name);
+        match fs::create_dir(&inside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(Error::io("create", &inside)(error)),
+            Ok(()) => {}
+        }
+        let Some(lock) = Lock::take(&inside.join(LOCK))? else { continue };
+        warn(format_args!("{} {why}; this process records into {}", directory.display(), inside.display()));
+        return Ok(Claim { directory: inside, lock });
+    }
+    unreachable!("there are more numbers than directories")
+}

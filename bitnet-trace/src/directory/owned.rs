@@ -1,0 +1,202 @@
+//! Which files of a directory the run in it wrote. Only these are ever moved or removed.
+//!
+//! A name proves nothing: what a file holds does. A `.trace` file is the run's if it holds a record
+//! with a place in the order under the name that the run would give its file; `trace.jsonl` if it
+//! begins with such a record; captured values if one of these records names them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::is_ours;
+use crate::error::Error;
+use crate::name::file_stem;
+use crate::paths::{JSONL, MANIFEST, entries, is_process_directory, is_record};
+use crate::pieces::{manifest_of, open, pieces, whole};
+use crate::record::TraceRecord;
+use crate::sink::values;
+
+/// What proves a record, and what it names.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "order")]
+    _order: u64,
+    values: Option<String>,
+}
+
+/// The files of the run in `directory` and in the directories of its processes, relative to it, in
+/// the order in which they may be moved: a `run.json` comes after everything that it proves.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for path in entries(directory)? {
+        if is_process_directory(&path) && is_ours(&path) {
+            let name = path.file_name().unwrap_or_default();
+            files.extend(of_one_process(&path)?.into_iter().map(|file| Path::new(name).join(file)));
+        }
+    }
+    files.append(&mut of_one_process(directory)?);
+    Ok(files)
+}
+
+fn of_one_process(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let run = Run::read(directory);
+    let mut records = Vec::new();
+    let mut values = BTreeSet::new();
+    for path in entries(directory)? {
+        if run.wrote("files") && is_record(&path) && is_file(&path).is_some() && run.owns_record(&path, &mut values)? {
+            records.push(PathBuf::from(path.file_name().unwrap_or_default()));
+        }
+    }
+    let lines = directory.join(JSONL);
+    if run.wrote("jsonl") && is_file(&lines).is_some() && run.owns_lines(&lines)? {
+        if directory.join(values::DIRECTORY).is_dir() {
+            name_values(&lines, &mut values);
+        }
+        records.push(PathBuf::from(JSONL));
+    }
+    let mut files: Vec<_> = values.into_iter().filter(|file| is_file(&directory.join(file)).is_some()).collect();
+    files.append(&mut records);
+    files.push(PathBuf::from(MANIFEST));
+    Ok(files)
+}
+
+/// What `run.json` says of the run.
+struct Run {
+    manifest: Value,
+    started: Option<SystemTime>,
+}
+
+impl Run {
+    fn read(directory: &Path) -> Self {
+        let manifest = manifest_of(directory);
+        let started = manifest["started"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
+        Self { manifest, started }
+    }
+
+    /// Whether it wrote records in a format. Runs of the first version do not say.
+    fn wrote(&self, format: &str) -> bool {
+        self.manifest["formats"].as_array().is_none_or(|formats| formats.iter().any(|written| written == format))
+    }
+
+    fn owns_record(&self, path: &Path, values: &mut BTreeSet<PathBuf>) -> Result<bool, Error> {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let Some(json) = contents(path)? else { return Ok(false) };
+        let Ok(record) = serde_json::from_slice::<TraceRecord>(&json) else {
+            return Ok(self.tore(path, &json, stem));
+        };
+        if record.order.is_none() || !is_stem_of(stem, &record.name) {
+            return Ok(false);
+        }
+        values.extend(record.values.as_deref().and_then(inside_values));
+        Ok(true)
+    }
+
+    fn owns_lines(&self, path: &Path) -> Result<bool, Error> {
+        let mut first = Vec::new();
+        let mut file = BufReader::new(open(path)?).take(FIRST_LINE);
+        file.read_until(b'\n', &mut first).map_err(Error::io("read", path))?;
+        let is_record = serde_json::from_slice::<TraceRecord>(&first).is_ok_and(|record| record.order.is_some());
+        // Made, and killed before the first line was whole.
+        let is_torn = first.is_empty() || first.starts_with(b"{\"name\":") && !first.ends_with(b"\n");
+        Ok(is_record || is_torn && self.was_made_by(path))
+    }
+
+    /// Whether a file that is no record is the one that the run's process was making when it was
+    /// killed: empty, or the beginning of a record.
+    fn tore(&self, path: &Path, json: &[u8], stem: &str) -> bool {
+        let named = || {
+            let text = String::from_utf8_lossy(json);
+            let name = text.strip_prefix("{\n  \"name\": ")?;
+            serde_json::Deserializer::from_str(name).into_iter::<String>().next()?.ok()
+        };
+        self.was_made_by(path) && (json.is_empty() || named().is_some_and(|name| is_stem_of(stem, &name)))
+    }
+
+    /// Whether the run did not end, and the file was written while it went on.
+    fn was_made_by(&self, path: &Path) -> bool {
+        let written = is_file(path).and_then(|file| file.modified().ok());
+        let (Some(started), Some(written)) = (self.started, written) else { return false };
+        self.manifest["complete"] != true && written + CLOCK >= started
+    }
+}
+
+/// Longest first line of `trace.jsonl` that is looked at.
+const FIRST_LINE: u64 = 64 * 1024 * 1024;
+
+/// File systems keep times in steps of up to two seconds (FAT).
+const CLOCK: Duration = Duration::from_secs(2);
+
+/// The bytes of a file; `None` for one that is too large for a record, or was removed meanwhile.
+fn contents(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match whole(path) {
+        Ok(json) => Ok(Some(json)),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A regular file, not a link to one: a run makes no links.
+fn is_file(path: &Path) -> Option<Metadata> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file)
+}
+
+/// Whether the run would call a file so for a record of this name: `q`, or `q~2` where `q` was taken.
+fn is_stem_of(stem: &str, name: &str) -> bool {
+    let first = file_stem(name);
+    stem == first
+        || stem
+            .strip_prefix(first.as_str())
+            .and_then(|rest| rest.strip_prefix('~'))
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The values that the lines name.
+fn name_values(lines: &Path, values: &mut BTreeSet<PathBuf>) {
+    pieces(lines, &mut |piece| {
+        if let Ok(named) = piece.and_then(|piece| piece.parse::<Named>()) {
+            values.extend(named.values.as_deref().and_then(inside_values));
+        }
+    });
+}
+
+/// A path as the run gives them: a file of `values/`.
+fn inside_values(named: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(named);
+    let mut parts = path.components();
+    let directory = parts.next()? == Component::Normal(values::DIRECTORY.as_ref());
+    let file = matches!(parts.next()?, Component::Normal(_));
+    (directory && file && parts.next().is_none()).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{inside_values, is_stem_of};
+
+    #[test]
+    fn names_of_files() {
+        for (stem, name, expected) in [
+            ("t0_q", "t0/q", true),
+            ("t0_q~2", "t0/q", true),
+            ("t0_q~", "t0/q", false),
+            ("t0_q~x", "t0/q", false),
+            ("golden", "t0/q", false),
+        ] {
+            assert_eq!(is_stem_of(stem, name), expected, "{stem} {name}");
+        }
+        for (named, expected) in [
+            ("values/q.safetensors", true),
+            ("values/../q", false),
+            ("/values/q", false),
+            ("q", false),
+            ("values/a/q", false),
+        ] {
+            assert_eq!(inside_values(named).is_some(), expected, "{named}");
+        }
+    }
+}

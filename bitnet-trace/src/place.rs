@@ -1,0 +1,219 @@
+//! A run's directory: what is open in it, and how a record gets there.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use std::io;
+
+use candle_core::Tensor;
+
+use crate::config::{Config, Format};
+use crate::directory::{Claim, holds_run, reclaim};
+use crate::error::Error;
+use crate::own::Written;
+use crate::paths::MANIFEST;
+use crate::record::TraceRecord;
+use crate::run::locked;
+use crate::sink::{Alike, Jsonl, files, values};
+
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    /// Tells the run from every other one, in `run.json`.
+    pub(crate) id: String,
+    /// The settings of whoever began the run, for `run.json`.
+    pub(crate) config: Config,
+    grip: Mutex<Grip>,
+    /// Made by the first record of that format.
+    jsonl: Mutex<Option<Arc<Jsonl>>>,
+    alike: Alike,
+    /// A bit for each format that records were written in.
+    formats: AtomicU8,
+}
+
+/// The claim, as long as somebody records: sessions that finished hold no file open.
+struct Grip {
+    users: usize,
+    claim: Option<Claim>,
+}
+
+impl Directory {
+    pub(crate) fn new(claim: Claim, id: String, config: Config) -> Self {
+        Self {
+            path: claim.directory.clone(),
+            id,
+            formats: AtomicU8::new(bit(config.format)),
+            config,
+            grip: Mutex::new(Grip { users: 1, claim: Some(claim) }),
+            jsonl: Mutex::default(),
+            alike: Alike::default(),
+        }
+    }
+
+    /// One more who records. False if the directory is not open, or no longer this run's.
+    pub(crate) fn join(&self) -> bool {
+        let mut grip = locked(&self.grip);
+        let holds = grip.claim.as_ref().is_some_and(Claim::holds);
+        grip.users += usize::from(holds);
+        holds
+    }
+
+    /// One more who records, of those that are there already.
+    pub(crate) fn join_others(&self) {
+        locked(&self.grip).users += 1;
+    }
+
+    /// Takes up the run that this process left here. False if it is not there any more.
+    pub(crate) fn join_again(&self, requested: &Path) -> Result<bool, Error> {
+        let claim = reclaim(requested, &self.path, &self.id)?;
+        Ok(claim.map(|claim| self.resume(claim)).is_some())
+    }
+
+    /// Goes on in a directory that was deleted and is claimed again.
+    pub(crate) fn join_anew(&self, claim: Claim) {
+        *locked(&self.jsonl) = None;
+        self.resume(claim);
+    }
+
+    fn resume(&self, claim: Claim) {
+        let mut grip = locked(&self.grip);
+        grip.claim = Some(claim);
+        grip.users += 1;
+    }
+
+    /// One who records no more. After the last of them no file is open.
+    pub(crate) fn leave(&self) {
+        let mut grip = locked(&self.grip);
+        grip.users = grip.users.saturating_sub(1);
+        if grip.users == 0 {
+            grip.claim = None;
+            if let Some(jsonl) = &*locked(&self.jsonl) {
+                jsonl.close();
+            }
+        }
+    }
+
+    /// Whether somebody records.
+    pub(crate) fn is_open(&self) -> bool {
+        locked(&self.grip).claim.is_some()
+    }
+
+    /// Whether the directory is still this run's.
+    pub(crate) fn is_ours(&self) -> bool {
+        match &locked(&self.grip).claim {
+            Some(claim) => claim.holds(),
+            None => holds_run(&self.path, &self.id),
+        }
+    }
+
+    /// Refuses to write a `run.json` where the directory, or the file, is not this run's any more.
+    pub(crate) fn check_manifest(&self) -> Result<(), Error> {
+        let path = self.path.join(MANIFEST);
+        if !self.is_ours() {
+            return Err(Error::io("write", &path)(io::ErrorKind::NotFound.into()));
+        }
+        if path.symlink_metadata().is_ok() && !holds_run(&self.path, &self.id) {
+            return Err(Error::io("write", &path)(io::Error::other("another program wrote one there")));
+        }
+        Ok(())
+    }
+
+    /// Notes that a record of this format is written. True for the first.
+    pub(crate) fn begins(&self, format: Format) -> bool {
+        self.formats.load(Ordering::Relaxed) & bit(format) == 0
+            && self.formats.fetch_or(bit(format), Ordering::Relaxed) & bit(format) == 0
+    }
+
+    /// The formats that records were written in.
+    pub(crate) fn formats(&self) -> Vec<&'static str> {
+        let formats = self.formats.load(Ordering::Relaxed);
+        [Format::Files, Format::Jsonl]
+            .into_iter()
+            .filter(|format| formats & bit(*format) != 0)
+            .map(Format::name)
+            .collect()
+    }
+
+    /// Writes a record, and its values before it: a record never names a file that is not there.
+    /// Values that cannot be kept do not take the record with them: the error comes back beside it.
+    pub(crate) fn write(
+        &self,
+        record: &mut TraceRecord,
+        values: Option<&Tensor>,
+        format: Format,
+    ) -> Result<(Written, Option<Error>), Error> {
+        // An open file tells by itself that it was deleted; names may be somebody else's by now.
+        let by_name = format == Format::Files || values.is_some();
+        if by_name && !locked(&self.grip).claim.as_ref().is_some_and(Claim::holds) {
+            return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
+        }
+        let lost_values = match values.map(|tensor| values::write(&self.path, record, tensor, &self.alike)) {
+            Some(Ok(file)) => {
+                record.values = Some(file);
+                None
+            }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let written = match format {
+            Format::Files => files::write(&self.path, record, &self.alike).map(Written::File),
+            Format::Jsonl => self.jsonl().and_then(|jsonl| jsonl.write(record)).map(Written::Line),
+        };
+        if let (Err(_), Some(file)) = (&written, &record.values) {
+            // Nobody would know whose they are.
+            let _ = std::fs::remove_file(self.path.join(file));
+        }
+        Ok((written?, lost_values))
+    }
+
+    fn jsonl(&self) -> Result<Arc<Jsonl>, Error> {
+        let mut made = locked(&self.jsonl);
+        match &*made {
+            Some(jsonl) => Ok(Arc::clone(jsonl)),
+            None => Ok(Arc::clone(made.insert(Arc::new(Jsonl::create(&self.path)?)))),
+        }
+    }
+}
+
+fn bit(format: Format) -> u8 {
+    match format {
+        Format::Files => 1,
+        Format::Jsonl => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::op::BackpropOp;
+    use candle_core::{CpuStorage, Storage, Tensor};
+
+    use crate::config::{Config, Format};
+    use crate::error::Error;
+    use crate::record::TraceRecord;
+    use crate::run::Run;
+
+    /// A tensor that panics whoever reads it: there is less in it than it says.
+    fn broken() -> Tensor {
+        Tensor::from_storage(Storage::Cpu(CpuStorage::F32(vec![1.0])), 2, BackpropOp::none(), false)
+    }
+
+    fn record() -> TraceRecord {
+        let json = r#"{"name":"x","shape":[2],"dtype":"F32","blake3":"00","rms":1,"num_elements":2}"#;
+        serde_json::from_str(json).expect("a record")
+    }
+
+    #[test]
+    fn a_panic_in_writing_values_keeps_the_record_and_the_model() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for format in [Format::Files, Format::Jsonl] {
+            let directory = dir.path().join(format.name());
+            let hold = Run::in_directory(&directory, &Config::default()).expect("a run");
+            let mut record = record();
+            let (_, lost) = hold.run().write(&mut record, Some(&broken()), format).expect("the record is kept");
+            assert!(matches!(&lost, Some(Error::Panicked { .. })), "{lost:?}");
+            assert_eq!((record.values, record.order), (None, Some(0)));
+            let left: Vec<_> = std::fs::read_dir(directory.join("values")).into_iter().flatten().collect();
+            assert!(left.is_empty(), "half a file of values: {left:?}");
+        }
+    }
+}

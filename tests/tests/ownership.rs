@@ -1,0 +1,222 @@
+//! What is somebody else's in a trace directory stays where it is, byte for byte, however many runs
+//! come; and what an older run wrote is moved and removed whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bitnet_trace::Trace;
+use bitnet_trace_tests::{manifest, succeed};
+
+fn run(directory: &Path, format: &str, steps: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
+    command.args(steps).env("BITNET_TRACE_DIR", directory).env("BITNET_TRACE_FORMAT", format);
+    let output = succeed(command.env("BITNET_TRACE_CAPTURE", "values"));
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+/// Every file below, with its bytes.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.append(&mut self::files(&path));
+        } else {
+            files.insert(path.clone(), fs::read(&path).expect("a file"));
+        }
+    }
+    files
+}
+
+fn write(directory: &Path, file: &str, contents: impl AsRef<[u8]>) {
+    let path = directory.join(file);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+    fs::write(path, contents).expect("written");
+}
+
+fn assert_kept(foreign: &BTreeMap<PathBuf, Vec<u8>>, directory: &Path, when: &str) {
+    let now = files(directory);
+    for (path, bytes) in foreign {
+        let found = now.get(path).unwrap_or_else(|| panic!("{when}: {} is gone", path.display()));
+        assert!(found == bytes, "{when}: {} was changed", path.display());
+    }
+}
+
+/// A record as another program of ours would write it, order and all.
+fn record(name: &str) -> String {
+    format!(
+        r#"{{"name":"{name}","shape":[1],"dtype":"F32","blake3":"{}","rms":1.0,"num_elements":1,"order":0}}"#,
+        "0".repeat(64)
+    )
+}
+
+const FORMATS: [&str; 2] = ["files", "jsonl"];
+
+#[test]
+fn a_directory_full_of_foreign_files() {
+    for format in FORMATS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write(dir.path(), "run.json", r#"{"_wandb": {"runtime": 3}, "schema": 2}"#);
+        write(dir.path(), "double.trace", r#"{"traceEvents": []}"#);
+        write(dir.path(), "golden.trace", record("double"));
+        write(dir.path(), "trace.jsonl", "{\"event\": 1}\n");
+        write(dir.path(), "values/double.safetensors", "weights");
+        write(dir.path(), "values/mine.safetensors", "weights");
+        write(dir.path(), "p123/run.json", "{}");
+        write(dir.path(), "p123/x.trace", record("x"));
+        write(dir.path(), ".previous/run.json", "{}");
+        write(dir.path(), ".previous/x.trace", record("x"));
+        let foreign = files(dir.path());
+        for number in 1..=3 {
+            let said = run(dir.path(), format, &["traced 2"]);
+            assert!(said.contains("something else") && said.contains("run-"), "{said}");
+            assert_kept(&foreign, dir.path(), &format!("{format}, run {number}"));
+        }
+        let own: Vec<_> = fs::read_dir(dir.path())
+            .expect("the directory")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-")))
+            .collect();
+        assert_eq!(own.len(), 3, "{own:?}");
+        for own in &own {
+            assert_eq!(Trace::open(own).expect("a trace").records().len(), 2);
+        }
+        // Nothing else was added.
+        assert!(
+            files(dir.path())
+                .keys()
+                .all(|path| foreign.contains_key(path) || own.iter().any(|own| path.starts_with(own)))
+        );
+    }
+}
+
+#[test]
+fn each_foreign_file_alone_makes_room_for_none_of_ours() {
+    for (file, contents) in [
+        ("run.json", "{}".to_owned()),
+        ("run.json", r#"{"schema": "mlflow/1"}"#.to_owned()),
+        ("run.json", "not JSON".to_owned()),
+        ("x.trace", record("x")),
+        ("trace.jsonl", record("x")),
+    ] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write(dir.path(), file, &contents);
+        let foreign = files(dir.path());
+        for format in ["files", "jsonl", "files"] {
+            let said = run(dir.path(), format, &["traced 1"]);
+            assert!(said.contains("run-"), "{file}: {said}");
+            assert_kept(&foreign, dir.path(), file);
+        }
+    }
+}
+
+#[test]
+fn foreign_files_beside_a_run_of_ours() {
+    for format in FORMATS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // A user's values, from before the first run: nothing stands in its way.
+        write(dir.path(), "values/double.safetensors", "weights");
+        write(dir.path(), "p124/notes.txt", "mine");
+        let mut foreign = files(dir.path());
+        assert_eq!(run(dir.path(), format, &["traced 2"]), "");
+        write(dir.path(), "notes.trace", r#"{"name": "notes"}"#);
+        write(dir.path(), "golden.trace", record("double"));
+        // A name that the run gives, and a record of the earlier tracer in it.
+        write(dir.path(), "logits.trace", record("logits").replace(r#","order":0"#, ""));
+        write(dir.path(), "values/mine.safetensors", "weights");
+        write(dir.path(), "p123/run.json", "{}");
+        write(dir.path(), "p123/x.trace", record("x"));
+        write(dir.path(), "p125/run.json", r#"{"schema": "bitnet-trace/1", "process": 125}"#);
+        write(dir.path(), "p125/double.trace", record("double"));
+        write(dir.path(), "p125/mine.txt", "mine");
+        if format == "files" {
+            write(dir.path(), "trace.jsonl", record("double"));
+        }
+        let ours = files(&dir.path().join("p125"));
+        for (path, bytes) in files(dir.path()) {
+            let name = path.strip_prefix(dir.path()).expect("inside").to_string_lossy().into_owned();
+            let is_foreign = ["notes", "golden", "logits", "mine", "p123"].iter().any(|part| name.contains(part))
+                || format == "files" && name == "trace.jsonl";
+            if is_foreign {
+                foreign.insert(path, bytes);
+            }
+        }
+        assert_eq!(ours.len(), 3);
+        for number in 2..=4 {
+            let said = run(dir.path(), "files", &[&format!("dump run{number}"), "traced 1"]);
+            let when = format!("{format}, run {number}: {said}");
+            assert_kept(&foreign, dir.path(), &when);
+            let previous = dir.path().join(".previous");
+            if number == 2 {
+                // In the previous run, too: these stay when it is removed.
+                for file in ["keep.txt", "keep.trace", "values/keep.safetensors", "p9/keep.txt"] {
+                    write(&previous, file, "{}");
+                    foreign.insert(previous.join(file), b"{}".to_vec());
+                }
+            }
+            if format == "jsonl" || number == 2 {
+                let of_process = previous.join("p125/double.trace");
+                assert_eq!(of_process.exists(), number == 2, "{when}");
+            }
+        }
+        // A foreign `trace.jsonl` takes the name that ours would have: then a directory inside is used.
+        if format == "jsonl" {
+            let previous = dir.path().join(".previous");
+            assert_eq!(manifest(&previous)["records"], 2);
+            assert!(previous.join("run3.trace").exists() && !previous.join("run2.trace").exists());
+            assert!(previous.join("values/run3.safetensors").exists());
+            assert!(dir.path().join("run4.trace").exists() && !dir.path().join("run3.trace").exists());
+            assert!(!dir.path().join(".previous.moving").exists());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_killed_run_began_goes_with_it() {
+    for (file, torn) in [
+        ("torn.trace", ""),
+        ("torn.trace", "{\n  \"name\": \"torn\",\n  \"sha"),
+        ("trace.jsonl", ""),
+        ("trace.jsonl", "{\"name\":\"to"),
+    ] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let format = if file == "trace.jsonl" { "jsonl" } else { "files" };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
+        // Killed after its `run.json`, before its first record was whole.
+        let kill = format!("sh printf '%s' '{torn}' > {}; kill -9 $PPID", dir.path().join(file).display());
+        command.args(["annotate a b", &kill]).env("BITNET_TRACE_DIR", dir.path()).env("BITNET_TRACE_FORMAT", format);
+        assert!(!command.stderr(Stdio::null()).status().expect("it starts").success());
+        assert_eq!(manifest(dir.path())["complete"], false);
+        assert_eq!(run(dir.path(), format, &["traced 1"]), "", "{file} {torn:?}");
+        let trace = Trace::open(dir.path()).expect("a trace");
+        assert_eq!((trace.records().len(), trace.problems().len()), (1, 0), "{file} {torn:?}: {:?}", trace.problems());
+    }
+}
+
+#[test]
+fn a_foreign_run_json_that_comes_during_the_run_is_not_overwritten() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("run.json");
+    let foreign = format!("sh echo '{{\"of\": \"another tool\"}}' > {}", path.display());
+    let said = run(dir.path(), "files", &["traced 1", &foreign, "annotate a b", "unrecordable", "traced 1"]);
+    assert_eq!(fs::read_to_string(&path).expect("there"), "{\"of\": \"another tool\"}\n");
+    assert!(said.contains("another program wrote one there") && said.contains("lost in"), "{said}");
+    assert_eq!(Trace::open(dir.path()).expect("a trace").records().len(), 2);
+}
+
+#[test]
+fn lines_are_not_added_to_somebody_else_s_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("trace.jsonl");
+    let foreign = format!("sh echo mine > {}", path.display());
+    let session = format!("session {}", dir.path().display());
+    // The run writes lines for the first time when somebody else's are there already.
+    let said = run(dir.path(), "jsonl", &["annotate a b", &foreign, "traced 2"]);
+    assert_eq!(fs::read_to_string(&path).expect("there"), "mine\n");
+    assert!(said.contains("cannot create") && said.contains("exists"), "{said}");
+    assert_eq!(manifest(dir.path())["lost"], 2);
+    let said = run(dir.path(), "files", &[&session]);
+    assert!(said.contains("run-"), "{said}");
+}
