@@ -102,6 +102,14 @@ impl Trace {
         captured(directory, record)
     }
 
+    /// Whether the tensor of a record was captured.
+    pub(crate) fn has_values(&self, record: &TraceRecord) -> bool {
+        match &self.values {
+            Values::Memory(values) => record.order.is_some_and(|order| values.contains_key(&order)),
+            Values::Directory(_) => record.values.is_some(),
+        }
+    }
+
     /// The captured elements of a record, of a trace in memory where they are.
     pub(crate) fn captured(&self, record: &TraceRecord) -> Result<Option<Captured>, Error> {
         let directory = match &self.values {

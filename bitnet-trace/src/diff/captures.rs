@@ -48,7 +48,6 @@ impl<'s> Captures<'s> {
     }
 
     /// How many tensors of each side were read so far.
-    #[cfg_attr(not(test), allow(dead_code))] // what tests hold the order of the walk to
     pub(crate) fn reads(&self) -> [usize; 2] {
         self.reads
     }
@@ -65,6 +64,61 @@ mod tests {
 
     /// Tokens of a prefill.
     const TOKENS: usize = 512;
+
+    /// Stages and layers of a model of 30 layers.
+    const STAGES: usize = 361;
+
+    fn safetensors(shape: &[usize], values: &[f32]) -> Vec<u8> {
+        let header = format!(r#"{{"x":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{}]}}}}"#, values.len() * 4);
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        (header.len() as u64).to_le_bytes().into_iter().chain(header.into_bytes()).chain(bytes).collect()
+    }
+
+    /// A prefill against as many decode steps: no tensor is read more than twice, though the pairs are
+    /// walked token by token.
+    #[test]
+    fn a_prefill_of_512_tokens_is_read_once_a_stage() {
+        use std::fmt::Write;
+
+        use crate::diff::{DiffOptions, diff_paths};
+
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let rows: Vec<f32> = (0..TOKENS * 2).map(|i| if i % 2 == 0 { 1.0 } else { 2.0 }).collect();
+        let lines = |tokens: [usize; 2], seq: usize| {
+            let count = tokens[1] - tokens[0];
+            (0..STAGES).fold(String::new(), |mut lines, stage| {
+                let hash = format!("{count:064x}");
+                let order = seq * STAGES + stage;
+                writeln!(
+                    lines,
+                    r#"{{"name":"t{seq}/blk{stage}/x","shape":[1,{count},2],"dtype":"F32","num_elements":{},"rms":1.5,"blake3":"{hash}","seq_index":{seq},"layer_idx":{stage},"stage":"x","order":{order},"tokens":[{},{}],"values":"x.safetensors"}}"#,
+                    count * 2, tokens[0], tokens[1],
+                )
+                .expect("a text");
+                lines
+            })
+        };
+        for (name, count, text) in [
+            ("prefill", TOKENS, lines([0, TOKENS], 0)),
+            ("decode", 1, (0..TOKENS).map(|token| lines([token, token + 1], token)).collect()),
+        ] {
+            let side = directory.path().join(name);
+            fs::create_dir(&side).expect("made");
+            fs::write(side.join("x.safetensors"), safetensors(&[1, count, 2], &rows[..count * 2])).expect("written");
+            fs::write(side.join("trace.jsonl"), text).expect("written");
+        }
+        for (reference, trace) in [("prefill", "decode"), ("decode", "prefill")] {
+            let [left, right] = [reference, trace].map(|name| directory.path().join(name));
+            let comparison = diff_paths(left, right, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
+            assert!(comparison.matches(), "{comparison}");
+            assert_eq!(comparison.compared(), STAGES * TOKENS);
+            let mut reads = comparison.reads;
+            reads.sort_unstable();
+            assert!(reads[0] <= 2 * STAGES && reads[1] <= 2 * STAGES * TOKENS, "{reads:?}");
+            // The pairs are in execution order all the same: every stage of a token before the next token.
+            assert_eq!(comparison.pairs[STAGES].key.token, Some(1));
+        }
+    }
 
     #[test]
     fn a_tensor_that_is_asked_for_once_a_token_is_read_once() {

@@ -38,7 +38,7 @@ pub(crate) fn compare<'a>(
     options: &DiffOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Comparison {
-    let Alignment { pairs: aligned, by_token, problems: unaligned } = align(&mut reference.entries, &mut trace.entries);
+    let Alignment { pairs: aligned, by_token, problems: unaligned, hints } = align(&mut reference, &mut trace);
     let suggestions = probably_the_same(&reference.entries, &trace.entries, &aligned);
     let mut problems: Vec<String> =
         reference.problems.iter().chain(&trace.problems).cloned().chain(unaligned).collect();
@@ -53,7 +53,8 @@ pub(crate) fn compare<'a>(
         captures: Captures::new([&reference, &trace]),
     };
     let mut pairs = walk.measure_all(&aligned, by_token, progress);
-    let Walk { needed, adaptations, problems: found, .. } = walk;
+    let Walk { needed, adaptations, problems: found, captures, .. } = walk;
+    let reads = captures.reads();
     problems.extend(found);
     problems.truncate(MOST_PROBLEMS);
     let mut origins = Origins::of(&pairs);
@@ -72,6 +73,8 @@ pub(crate) fn compare<'a>(
         counts,
         adaptations: adaptations.into_list(),
         suggestions,
+        hints,
+        reads,
         smallest_tolerance: needed.and_then(Needed::rel_l2_alone),
         smallest_limits: needed,
         by_token,
@@ -182,7 +185,7 @@ impl Walk<'_> {
                 let (left, right) = (&reference.entries[left], &trace.entries[right]);
                 let Outcome { verdict, compared, details } = self.both(left, right);
                 let key = align::merged(left, right);
-                for adaptation in align::adaptations(left, right) {
+                for adaptation in align::adaptations(left, right).filter(|_| compared) {
                     self.adaptations.add(adaptation, &key);
                 }
                 each(Pair { key, verdict, compared, details });
@@ -261,8 +264,10 @@ impl Walk<'_> {
         let entry = Entry { kind: Arc::new(Kind { steps, ..(*entries[side].kind).clone() }), ..entries[side].clone() };
         let rows = form::last_row_by_digest(records, side);
         let entries = if side == 0 { [&entry, entries[1]] } else { [entries[0], &entry] };
-        self.adaptations.add(Adaptation::LastRow, &entries[0].key());
         let outcome = self.measure(entries, records, details.clone());
+        if outcome.compared || rows.is_some() {
+            self.adaptations.add(Adaptation::LastRow, &entries[0].key());
+        }
         let Some(equal) = rows.filter(|_| !outcome.compared) else { return outcome };
         let is = if equal { "equal" } else { "not equal" };
         details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
@@ -305,7 +310,10 @@ impl Walk<'_> {
             }
             Some(Ok(Compared::Elements { difference, nonfinite, cause })) => {
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
-                    return Outcome::new(Verdict::Identical, details);
+                    // There may be very many rows.
+                    let is_row = entries.iter().any(|entry| entry.is_row());
+                    let details = Some(details).filter(|_| !is_row).map(Box::new);
+                    return Outcome { verdict: Verdict::Identical, compared: true, details };
                 }
                 if nonfinite > 0 {
                     details.difference = Some(difference);
@@ -322,7 +330,7 @@ impl Walk<'_> {
             }
             None if !as_recorded => {
                 let reason = details.note.take().unwrap_or_else(|| {
-                    "not compared: the sides have to be brought into one form first, which takes the values of both: \
+                    "the sides have to be brought into one form first, which takes the values of both: \
                      BITNET_TRACE_CAPTURE=values"
                         .to_owned()
                 });

@@ -33,6 +33,12 @@ pub struct Comparison {
     /// The relative L2 error that would have had to be allowed for all compared pairs to match; none
     /// where the rules have other limits too, no limit would do, or nothing says.
     pub smallest_tolerance: Option<f64>,
+    /// What would let more be compared.
+    pub hints: Vec<String>,
+    /// How many captured tensors of each side were read.
+    #[serde(skip)]
+    #[cfg_attr(not(test), allow(dead_code))] // held to by a test
+    pub(crate) reads: [usize; 2],
     /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have
     /// matched; none where no limit would do, or nothing says.
     pub smallest_limits: Option<Needed>,

@@ -62,6 +62,14 @@ impl<'a> Side<'a> {
         Self { entries, problems, left_out, source }
     }
 
+    /// Whether the entry's tensor was captured.
+    pub(crate) fn has_values(&self, entry: &Entry) -> bool {
+        match &self.source {
+            Source::Trace(trace) => trace.has_values(&trace.records()[index(entry.place.at)]),
+            Source::Files(files) => files.record(entry.place).is_ok_and(|record| record.values.is_some()),
+        }
+    }
+
     /// The entry's whole record.
     pub(crate) fn record(&self, entry: &Entry) -> Result<Cow<'_, TraceRecord>, Error> {
         match &self.source {

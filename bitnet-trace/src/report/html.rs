@@ -81,6 +81,7 @@ impl Html<'_> {
             "coverage": comparison.coverage.iter().map(coverage).collect::<Vec<_>>(),
             "adaptations": comparison.adaptations.iter().map(adapted).collect::<Vec<_>>(),
             "suggestions": comparison.suggestions,
+            "hints": comparison.hints,
             "compared": comparison.compared(),
             "first": comparison.first,
             "verdicts": Verdict::ALL.map(Verdict::name),

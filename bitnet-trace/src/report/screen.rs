@@ -46,6 +46,9 @@ impl fmt::Display for Screen<'_> {
         self.coverage(f)?;
         writeln!(f)?;
         self.summary(f)?;
+        for hint in &comparison.hints {
+            writeln!(f, "hint       {}", printable(hint))?;
+        }
         for problem in comparison.problems.iter().take(LISTED) {
             writeln!(f, "problem    {}", printable(problem))?;
         }

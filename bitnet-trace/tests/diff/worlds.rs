@@ -259,6 +259,22 @@ fn chunks_of_the_same_positions_are_compared_token_by_token() {
     assert_eq!((shorter.compared(), shorter.count(Verdict::OnlyReference)), (9, 3), "{shorter}");
 }
 
+/// Without values no row can be taken out: that is said, and takes no memory for rows that a record claims.
+#[test]
+fn tokens_without_values_are_a_hint() {
+    let claimed = 1 << 22;
+    let line = |tokens: [usize; 2]| {
+        let count = tokens[1] - tokens[0];
+        line("x", &[count], 1, &format!(r#","tokens":[{},{}],"order":{}"#, tokens[0], tokens[1], tokens[0]))
+    };
+    let comparison = of_lines(&[line([0, claimed])], &[line([0, claimed / 2]), line([claimed / 2, claimed])]);
+    assert_eq!((comparison.pairs.len(), comparison.conclusion()), (3, Conclusion::NothingCompared), "{comparison}");
+    assert!(
+        comparison.to_string().contains("hint       1 records of the reference hold several tokens"),
+        "{comparison}"
+    );
+}
+
 /// Speculative decoding computes a position twice: both are compared, or neither is another's partner.
 #[test]
 fn steps_that_cover_a_position_twice_are_pairs_of_their_own() {

@@ -22,6 +22,9 @@ use super::key::{Key, Label, Position};
 
 pub(crate) use rename::probably_the_same;
 
+use super::side::Side;
+use tokens::IsCaptured;
+
 /// Indices into the two sides, or into the one that has the record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Aligned {
@@ -38,15 +41,26 @@ pub(crate) struct Alignment {
     pub(crate) by_token: bool,
     /// What stood in the way of an alignment.
     pub(crate) problems: Vec<String>,
+    /// What would make an alignment possible.
+    pub(crate) hints: Vec<String>,
 }
 
-/// Aligns two sides; records may be taken apart into tokens.
-pub(crate) fn align(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>) -> Alignment {
+/// Aligns two sides; records whose values were captured may be taken apart into tokens.
+pub(crate) fn align(reference: &mut Side<'_>, trace: &mut Side<'_>) -> Alignment {
+    let mut entries = [std::mem::take(&mut reference.entries), std::mem::take(&mut trace.entries)];
+    let [left, right] = &mut entries;
+    let is_captured: [IsCaptured<'_>; 2] = [&|entry| reference.has_values(entry), &|entry| trace.has_values(entry)];
+    let alignment = align_entries(left, right, is_captured);
+    [reference.entries, trace.entries] = entries;
+    alignment
+}
+
+fn align_entries(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>, is_captured: [IsCaptured<'_>; 2]) -> Alignment {
     layers::from_trailing_numbers(reference, trace);
-    let tokens::Outcome { by_token, problems } = tokens::align_positions(reference, trace);
+    let tokens::Outcome { by_token, problems, hints } = tokens::align_positions(reference, trace, is_captured);
     let mut partners = exact(reference, trace);
     steps::pair_in_order(reference, trace, &mut partners);
-    Alignment { pairs: in_order(&partners), by_token, problems }
+    Alignment { pairs: in_order(&partners), by_token, problems, hints }
 }
 
 /// Who belongs to whom, by index.

@@ -8,8 +8,9 @@ use super::super::key::Label;
 use super::super::measure::{is_float, squeezed};
 use super::Aligned;
 
-/// Stages of the reference and of the trace that always stand between the same partners, alone with
-/// their shape, and never have a partner themselves: a rule of a map can make them one.
+/// Stages of the reference and of the trace that always stand between the same partners, alone or with
+/// equal elements, with one shape, and never have a partner themselves: a rule of a map can make them
+/// one.
 pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[Aligned]) -> Vec<Suggestion> {
     let mut paired: [HashSet<&Label>; 2] = Default::default();
     for pair in pairs {
@@ -67,15 +68,18 @@ impl Vote {
     }
 }
 
-/// Counts the records of a gap that are alone with their shape on both sides.
+/// Counts the two records of a gap that has one on each side, of one shape; or those with equal elements.
 fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     let [left, right] = gap;
     if left.is_empty() || right.is_empty() {
         return;
     }
-    let alike = |a: &Entry, b: &Entry| {
+    let same_form = |a: &Entry, b: &Entry| {
         squeezed(&a.kind.shape) == squeezed(&b.kind.shape) && is_float(&a.kind.dtype) == is_float(&b.kind.dtype)
     };
+    // Among several only equal elements tell which is which.
+    let only_one = left.len() == 1 && right.len() == 1;
+    let alike = |a: &Entry, b: &Entry| same_form(a, b) && (only_one || a.hash.proves_equal(&b.hash));
     for one in left {
         let mut others = right.iter().filter(|other| alike(one, other));
         let (Some(other), None) = (others.next(), others.next()) else { continue };

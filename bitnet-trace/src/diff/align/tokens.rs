@@ -13,12 +13,22 @@ use super::super::measure::{Step, squeezed};
 /// Most rows that a side is taken apart into: what a file claims must not take all memory.
 const MOST_ROWS: usize = 1 << 21;
 
+/// Most rows of few elements: what is kept of a row is larger than such a row itself.
+const MOST_SMALL_ROWS: usize = 1 << 18;
+
+/// Rows of fewer elements are small.
+const SMALL: usize = 64;
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) by_token: bool,
     pub(crate) problems: Vec<String>,
+    pub(crate) hints: Vec<String>,
 }
+
+/// Whether the values of an entry of a side were captured: only they can be taken apart.
+pub(crate) type IsCaptured<'f> = &'f dyn Fn(&Entry) -> bool;
 
 /// Whose positions: a process and a request.
 type Scope = (u32, Option<u64>);
@@ -35,7 +45,11 @@ fn range_of(entry: &Entry) -> Option<Range> {
 }
 
 /// Aligns by positions wherever the sides computed the same positions in other steps.
-pub(crate) fn align_positions(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>) -> Outcome {
+pub(crate) fn align_positions(
+    reference: &mut Vec<Entry>,
+    trace: &mut Vec<Entry>,
+    is_captured: [IsCaptured<'_>; 2],
+) -> Outcome {
     let steps = [steps_of(reference), steps_of(trace)];
     let scopes: HashSet<Scope> = steps[0]
         .iter()
@@ -46,18 +60,35 @@ pub(crate) fn align_positions(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>
         return Outcome::default();
     }
     let forms = Forms::of([reference, trace], &scopes);
-    let mut outcome = Outcome { by_token: true, problems: Vec::new() };
+    let mut outcome = Outcome { by_token: true, ..Outcome::default() };
     for (number, side) in [reference, trace].into_iter().enumerate() {
         let whole = std::mem::take(side);
-        let mut apart = Apart { forms: &forms, side: number, entries: Vec::new(), rows: HashMap::new(), left: 0 };
+        let mut apart = Apart {
+            forms: &forms,
+            side: number,
+            is_captured: is_captured[number],
+            entries: Vec::new(),
+            rows: HashMap::new(),
+            small: 0,
+            left: 0,
+            without_values: 0,
+        };
         for entry in whole {
             if scopes.contains(&scope_of(&entry)) { apart.push(entry) } else { apart.entries.push(entry) }
         }
+        let name = ["reference", "trace"][number];
         if apart.left > 0 {
-            let name = ["reference", "trace"][number];
             outcome.problems.push(format!(
-                "{} records of the {name} were not compared token by token: more than {MOST_ROWS} rows",
+                "{} records of the {name} were not compared token by token: more than {MOST_ROWS} rows, or more than \
+                 {MOST_SMALL_ROWS} of less than {SMALL} elements",
                 apart.left
+            ));
+        }
+        if apart.without_values > 0 {
+            outcome.hints.push(format!(
+                "{} records of the {name} hold several tokens that the other side computed in other steps; to compare \
+                 them token by token, capture their values: BITNET_TRACE_CAPTURE=values",
+                apart.without_values
             ));
         }
         *side = apart.entries;
@@ -262,11 +293,16 @@ fn without(dims: &[usize], dim: usize) -> Vec<usize> {
 struct Apart<'f> {
     forms: &'f Forms,
     side: usize,
+    is_captured: IsCaptured<'f>,
     entries: Vec<Entry>,
     /// What rows share, by the kind that they are of and index.
     rows: HashMap<(*const Kind, usize), Arc<Kind>>,
+    /// Rows of few elements so far.
+    small: usize,
     /// Records that were left whole, as there are too many rows.
     left: usize,
+    /// Records that were left whole, as only values can be taken apart.
+    without_values: usize,
 }
 
 impl Apart<'_> {
@@ -291,8 +327,12 @@ impl Apart<'_> {
                 let position = at(end - 1);
                 self.entries.push(Entry { position, ..entry });
             }
+            Some(Form::LastOf(_) | Form::Rows(_)) if !(self.is_captured)(&entry) => {
+                self.without_values += 1;
+                self.entries.push(entry);
+            }
             Some(Form::LastOf(dim)) => self.row(&entry, dim, end - start - 1, at(end - 1)),
-            Some(Form::Rows(dim)) if self.entries.len() + (end - start) <= MOST_ROWS => {
+            Some(Form::Rows(dim)) if self.has_room(&entry, dim) => {
                 for token in start..end {
                     self.row(&entry, dim, token - start, at(token));
                 }
@@ -302,6 +342,18 @@ impl Apart<'_> {
                 self.entries.push(entry);
             }
         }
+    }
+
+    /// Whether the rows of another record may be kept.
+    fn has_room(&mut self, entry: &Entry, dim: usize) -> bool {
+        let rows = entry.kind.shape[dim];
+        let elements = without(&entry.kind.shape, dim).into_iter().fold(1, usize::saturating_mul);
+        let small = if elements < SMALL { rows } else { 0 };
+        if self.entries.len().saturating_add(rows) > MOST_ROWS || self.small.saturating_add(small) > MOST_SMALL_ROWS {
+            return false;
+        }
+        self.small += small;
+        true
     }
 
     fn row(&mut self, entry: &Entry, dim: usize, index: usize, position: Position) {
