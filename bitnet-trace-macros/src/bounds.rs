@@ -34,7 +34,9 @@ impl Types {
         found.fold_type(field.clone());
         let Found { itself, parameters, .. } = found;
         if itself {
-            parameters.into_iter().for_each(|parameter| self.bound(Type::Path(parameter), "Traced"));
+            for parameter in parameters {
+                self.bound(Type::Path(parameter), "Traced");
+            }
         } else if !parameters.is_empty() {
             self.bound(field.clone(), "Part");
         }

@@ -77,7 +77,7 @@ fn repeat(calls: usize, kind: &str) -> Result<()> {
         "annotated" => each(&|x, _| keep(opaque(annotated as fn(&Tensor) -> Result<Tensor>)(x))),
         "plain, layer" => each(&|x, layer| keep(opaque(plain_layer as fn(&Tensor, usize) -> Result<Tensor>)(x, layer))),
         "annotated, layer" => {
-            each(&|x, layer| keep(opaque(annotated_layer as fn(&Tensor, usize) -> Result<Tensor>)(x, layer)))
+            each(&|x, layer| keep(opaque(annotated_layer as fn(&Tensor, usize) -> Result<Tensor>)(x, layer)));
         }
         "plain async" => each(&|x, _| keep(ready(plain_async(x)))),
         "async" => each(&|x, _| keep(ready(annotated_async(x)))),

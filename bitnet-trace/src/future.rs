@@ -84,6 +84,7 @@ pub(crate) struct Followed {
 
 impl Followed {
     /// Takes this thread's context as it is now.
+    #[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
     pub(crate) fn here(site: Option<&'static Site>) -> Box<Self> {
         Box::new(Self { site, context: TraceContext::current() })
     }

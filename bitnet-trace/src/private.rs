@@ -137,6 +137,7 @@ fn recorded_in<R: Observe>(
 
 #[cold]
 #[inline(never)]
+#[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
 fn followed(site: &'static Site, seq: Option<usize>, layer: Option<usize>, when: bool) -> Box<Followed> {
     reach(site);
     let _scope = enter(seq, layer);

@@ -44,6 +44,8 @@ fn every_linker_keeps_the_list_of_annotated_functions() {
     let package = Package::new(env!("CARGO_TARGET_TMPDIR"), "bitnet_trace_tests_linkers", "2024");
     package.write("lib.rs", LIBRARY);
     package.write("main.rs", MAIN);
+    let target = package.directory().ancestors().nth(2).expect("the target directory");
+    let binary = target.join("debug").join(package.name());
     for (linker, program) in LINKERS {
         if Command::new(program).arg("--version").output().is_err() {
             assert!(std::env::var_os("REQUIRE_LINKERS").is_none(), "{program} is not installed");
@@ -52,16 +54,15 @@ fn every_linker_keeps_the_list_of_annotated_functions() {
         }
         // As in a user's `.cargo/config.toml`; rustc knows of neither and adds no flags for them.
         let arguments = [format!("link-arg=-fuse-ld={linker}"), "link-arg=-Wl,-z,start-stop-gc".to_owned()];
-        let program = package.directory().join(linker);
         let mut build = package.cargo("rustc");
         build.args(["--bin", package.name()]).args(ON).arg("--");
         build.args(arguments.iter().flat_map(|argument| ["-C", argument]));
-        let _ = succeed(build.arg("-o").arg(&program));
-        let output = succeed(&mut Command::new(&program));
+        let _ = succeed(&mut build);
+        let output = succeed(&mut Command::new(&binary));
         let found = String::from_utf8(output.stdout).expect("UTF-8");
         assert_eq!(found.trim(), "called not_called not_instantiated", "{linker}");
         // It was this linker.
-        let comment = succeed(Command::new("readelf").args(["-p", ".comment"]).arg(&program));
+        let comment = succeed(Command::new("readelf").args(["-p", ".comment"]).arg(&binary));
         let comment = String::from_utf8_lossy(&comment.stdout).to_lowercase();
         assert!(linker == "bfd" || comment.contains(linker), "{linker}: {comment}");
     }
