@@ -73,6 +73,7 @@ impl<'m> Builder<'m> {
             raw: head.raw_hash(),
             place,
             layer_from_name: false,
+            alone: false,
         };
         if self.map.is_empty() || head.is_weight() {
             self.entries.push(entry);

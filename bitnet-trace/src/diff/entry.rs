@@ -18,6 +18,9 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// The layer was taken from the trailing number of the name.
     pub(crate) layer_from_name: bool,
+    /// No record of the other side is its partner: that one computed these tokens in other steps, and
+    /// this one cannot be taken apart.
+    pub(crate) alone: bool,
 }
 
 /// What the records of one tensor have in common in every layer and step.

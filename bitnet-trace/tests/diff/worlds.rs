@@ -1,6 +1,6 @@
 //! Traces of programs that name, number and shape their records in their own ways.
 
-use bitnet_trace::{Adaptation, Comparison, Conclusion, Trace, TraceContext, Verdict, Where, tap};
+use bitnet_trace::{Adaptation, Comparison, Conclusion, Html, Trace, TraceContext, Verdict, Where, tap};
 use candle_core::{Device, Tensor};
 
 use crate::{Directory, compare, noise, paths, tensor, trace};
@@ -75,6 +75,17 @@ fn stages_of_one_side_are_coverage_and_not_the_headline() {
     for expected in ["no divergence in 60 pairs, but 30 records have no partner", "ffn_out  reference only  30 layers"]
     {
         assert!(screen.contains(expected), "{expected}\n{screen}");
+    }
+    // The report has the same.
+    let null = serde_json::Value::Null;
+    let page = Html { comparison: &same, names: ["a", "b"], manifests: [&null, &null] }.to_string();
+    for expected in [
+        r#""conclusion":"missing""#,
+        r#""onlyCommon":false"#,
+        r#""coverage":[{"layers":"30 layers","note":null,"records":30,"side":"reference","stage":"ffn_out"}]"#,
+        r#""adaptations":[]"#,
+    ] {
+        assert!(page.contains(expected), "{expected}");
     }
     // The headline is where two records differ, though a record without a partner comes before it.
     let differs = of_lines(&reference, &side(&[("attn_norm", 1), ("l_out", 4)]));
@@ -273,6 +284,20 @@ fn tokens_without_values_are_a_hint() {
         comparison.to_string().contains("hint       1 records of the reference hold several tokens"),
         "{comparison}"
     );
+}
+
+/// Steps of one number that computed other positions are no partners, whether or not they can be taken apart.
+#[test]
+fn chunks_without_values_are_not_compared_by_their_steps() {
+    let line = |seq: usize, tokens: [usize; 2]| {
+        let count = tokens[1] - tokens[0];
+        let more = format!(r#","seq":{seq},"stage":"x","tokens":[{},{}],"order":{seq}"#, tokens[0], tokens[1]);
+        line(&format!("t{seq}/x"), &[count, 16], u8::try_from(count).expect("few"), &more)
+    };
+    let comparison =
+        of_lines(&[line(0, [0, 8]), line(1, [8, 9])], &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])]);
+    assert_eq!((comparison.first, comparison.compared(), comparison.pairs.len()), (None, 1, 4), "{comparison}");
+    assert_eq!(comparison.conclusion(), Conclusion::Missing);
 }
 
 /// Speculative decoding computes a position twice: both are compared, or neither is another's partner.

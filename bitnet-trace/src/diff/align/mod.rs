@@ -83,13 +83,14 @@ fn exact(reference: &[Entry], trace: &[Entry]) -> Partners {
     let mut partners = Partners { of_reference: vec![None; reference.len()], of_trace: vec![None; trace.len()] };
     // As a rule the sides begin alike; keys are unique within a side.
     let both = reference.iter().zip(trace);
-    let alike = both.take_while(|(left, right)| left.identity() == right.identity()).count();
+    let is_pair = |left: &Entry, right: &Entry| !(left.alone || right.alone) && left.identity() == right.identity();
+    let alike = both.take_while(|(left, right)| is_pair(left, right)).count();
     (0..alike).for_each(|index| partners.pair(index, index));
     let mut by_key: HashMap<(Position, &Label), usize, RandomState> = HashMap::default();
-    for (index, entry) in trace.iter().enumerate().skip(alike) {
+    for (index, entry) in trace.iter().enumerate().skip(alike).filter(|(_, entry)| !entry.alone) {
         by_key.entry(entry.identity()).or_insert(index);
     }
-    for (index, entry) in reference.iter().enumerate().skip(alike) {
+    for (index, entry) in reference.iter().enumerate().skip(alike).filter(|(_, entry)| !entry.alone) {
         if let Some(partner) = by_key.remove(&entry.identity()) {
             partners.pair(index, partner);
         }

@@ -56,7 +56,7 @@ type Group = (Vec<usize>, Vec<usize>);
 
 /// The records that agree in all but what is relaxed, where both sides have some without a partner.
 fn groups(reference: &[Entry], trace: &[Entry], partners: &Partners, relaxed: Relaxed) -> Vec<Group> {
-    let relaxable = |entry: &Entry| !entry.kind.label.is_weight();
+    let relaxable = |entry: &Entry| !(entry.alone || entry.kind.label.is_weight());
     let mut numbers: HashMap<_, usize, RandomState> = HashMap::default();
     let mut groups: Vec<(Group, bool)> = Vec::new();
     for (index, entry) in trace.iter().enumerate().filter(|(_, entry)| relaxable(entry)) {
@@ -67,7 +67,7 @@ fn groups(reference: &[Entry], trace: &[Entry], partners: &Partners, relaxed: Re
             });
         }
     }
-    for (index, entry) in trace.iter().enumerate() {
+    for (index, entry) in trace.iter().enumerate().filter(|(_, entry)| relaxable(entry)) {
         if let Some(number) = numbers.get(&relaxed.group(entry)) {
             groups[*number].0.1.push(index);
         }

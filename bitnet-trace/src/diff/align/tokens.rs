@@ -329,7 +329,7 @@ impl Apart<'_> {
             }
             Some(Form::LastOf(_) | Form::Rows(_)) if !(self.is_captured)(&entry) => {
                 self.without_values += 1;
-                self.entries.push(entry);
+                self.entries.push(Entry { alone: true, ..entry });
             }
             Some(Form::LastOf(dim)) => self.row(&entry, dim, end - start - 1, at(end - 1)),
             Some(Form::Rows(dim)) if self.has_room(&entry, dim) => {
@@ -337,10 +337,12 @@ impl Apart<'_> {
                     self.row(&entry, dim, token - start, at(token));
                 }
             }
-            form => {
-                self.left += usize::from(form.is_some());
-                self.entries.push(entry);
+            Some(_) => {
+                self.left += 1;
+                self.entries.push(Entry { alone: true, ..entry });
             }
+            // Its shape does not tell where its tokens are, or the other side does not have the stage.
+            None => self.entries.push(Entry { alone: true, ..entry }),
         }
     }
 
