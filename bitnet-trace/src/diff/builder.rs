@@ -58,6 +58,7 @@ impl<'m> Builder<'m> {
             request: head.request,
             seq: head.seq_index.or(parts.seq),
             token: None,
+            until: None,
             layer: head.layer_idx.or(parts.layer),
             call: if head.call > 0 { head.call } else { parts.call },
         };
@@ -115,20 +116,25 @@ pub(crate) fn in_order(entries: &mut [Entry]) {
     count_repeats(entries);
 }
 
-/// Gives records of one key, whose repeat numbers are not told apart, the next that is free.
+/// Gives every further record of a key the next repeat number that no record has.
 pub(crate) fn count_repeats(entries: &mut [Entry]) {
     let hasher = RandomState::default();
-    let mut alone = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
-    // Two keys of one hash, which is less likely than a fault of the machine, only cost the count.
-    if entries.iter().all(|entry| alone.insert(hasher.hash_one(entry.identity()))) {
-        return;
-    }
-    let mut next: HashMap<(Position, Label), usize, RandomState> = HashMap::default();
-    for entry in entries {
-        let of = (Position { call: 0, ..entry.position }, entry.kind.label.clone());
-        let next = next.entry(of).or_default();
-        entry.position.call = entry.position.call.max(*next);
-        *next = entry.position.call + 1;
+    // Two keys of one hash, which is less likely than a fault of the machine, only cost a number.
+    let mut taken = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
+    let further: Vec<usize> =
+        (0..entries.len()).filter(|index| !taken.insert(hasher.hash_one(entries[*index].identity()))).collect();
+    let mut next: HashMap<u64, usize, RandomState> = HashMap::default();
+    for index in further {
+        let entry = &mut entries[index];
+        let of = hasher.hash_one((Position { call: 0, ..entry.position }, &entry.kind.label));
+        let next = next.entry(of).or_insert(entry.position.call);
+        loop {
+            *next = next.saturating_add(1);
+            entry.position.call = *next;
+            if taken.insert(hasher.hash_one(entry.identity())) || *next == usize::MAX {
+                break;
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Measures the pairs and gives each its verdict.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(crate) fn compare<'a>(
     options: &DiffOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Comparison {
-    let Alignment { pairs: aligned, by_token, problems: unaligned, hints } = align(&mut reference, &mut trace);
+    let Alignment { pairs: aligned, by_token, problems: unaligned, hints, whole } = align(&mut reference, &mut trace);
     let suggestions = probably_the_same(&reference.entries, &trace.entries, &aligned);
     let mut problems: Vec<String> =
         reference.problems.iter().chain(&trace.problems).cloned().chain(unaligned).collect();
@@ -47,6 +47,7 @@ pub(crate) fn compare<'a>(
         trace: &trace,
         options,
         elsewhere: OnceCell::new(),
+        stages: OnceCell::new(),
         needed: Some(Needed::default()),
         adaptations: Adaptations::default(),
         problems: Vec::new(),
@@ -75,6 +76,7 @@ pub(crate) fn compare<'a>(
         suggestions,
         hints,
         reads,
+        whole,
         smallest_tolerance: needed.and_then(Needed::rel_l2_alone),
         smallest_limits: needed,
         by_token,
@@ -89,13 +91,20 @@ pub(crate) fn compare<'a>(
 /// Where the reference has a tensor, by its hash: to find what was swapped or skipped.
 fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
     let mut elsewhere = Elsewhere::with_capacity_and_hasher(reference.entries.len(), RandomState::default());
-    for entry in reference.entries.iter().filter(|entry| entry.hash.is_digest()) {
+    let whole = |entry: &&Entry| entry.hash.is_digest() && entry.kind.steps.is_empty();
+    for entry in reference.entries.iter().filter(whole) {
         elsewhere.entry(&entry.hash).or_insert(entry);
     }
     elsewhere
 }
 
 type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
+
+type Stages<'s> = HashSet<(Option<usize>, &'s str), RandomState>;
+
+fn stages<'s>(trace: &'s Side<'_>) -> Stages<'s> {
+    trace.entries.iter().map(|entry| (entry.position.layer, &*entry.kind.label.stage)).collect()
+}
 
 /// What comes of two records that belong together.
 struct Outcome {
@@ -122,6 +131,8 @@ struct Walk<'s> {
     trace: &'s Side<'s>,
     options: &'s DiffOptions,
     elsewhere: OnceCell<Elsewhere<'s>>,
+    /// The layers and stages of the trace's records.
+    stages: OnceCell<Stages<'s>>,
     /// The smallest limits that would do for the pairs so far; `None` where none would.
     needed: Option<Needed>,
     adaptations: Adaptations,
@@ -201,9 +212,19 @@ impl Walk<'_> {
             Ok(record) => describe(&mut details, &record, side),
             Err(problem) => self.problem(problem.full()),
         }
-        details.cause = (side == 0).then_some(Cause::MissingStage);
+        if entry.alone {
+            details.note =
+                Some("the other side computed its tokens in other steps, and it cannot be taken apart".to_owned());
+        } else if side == 0 && !self.is_in_trace(entry) {
+            details.cause = Some(Cause::MissingStage);
+        }
         let verdict = [Verdict::OnlyReference, Verdict::OnlyTrace][side];
         Pair { key: entry.key(), verdict, compared: false, details: Some(Box::new(details)) }
+    }
+
+    /// Whether the trace has some record of the stage in this layer.
+    fn is_in_trace(&self, entry: &Entry) -> bool {
+        self.stages.get_or_init(|| stages(self.trace)).contains(&(entry.position.layer, &*entry.kind.label.stage))
     }
 
     fn both(&mut self, reference: &Entry, trace: &Entry) -> Outcome {
@@ -211,11 +232,11 @@ impl Walk<'_> {
         let shapes = [&reference.kind.shape, &trace.kind.shape];
         let same_shape = shapes[0] == shapes[1] || squeezed(shapes[0]) == squeezed(shapes[1]);
         let equal = reference.hash.proves_equal(&trace.hash);
-        let raw = raw_digests_agree(reference, trace);
+        let raw = raw_digests(reference, trace);
         let floats = [is_float(&reference.kind.dtype), is_float(&trace.kind.dtype)];
         // What is done to both alike makes no difference between them.
         let alike = as_recorded && same_shape || reference.kind.steps == trace.kind.steps && shapes[0] == shapes[1];
-        if alike && equal && raw && floats[0] == floats[1] {
+        if alike && equal && raw == Raw::Equal && floats[0] == floats[1] {
             return Outcome { verdict: Verdict::Identical, compared: true, details: None };
         }
         let (left, right) = match (self.reference.record(reference), self.trace.record(trace)) {
@@ -245,10 +266,29 @@ impl Walk<'_> {
         if as_recorded && !same_shape {
             return self.other_shape([reference, trace], [&left, &right], details);
         }
-        if as_recorded && equal && !raw && !floats[0] {
+        if as_recorded && equal && raw == Raw::Different && !floats[0] {
             details.note = Some("the elements are equal as f32, and not in their own type".to_owned());
             self.needed = None;
             return Outcome::new(Verdict::Diverged, details);
+        }
+        let have_values = self.reference.has_values(reference) && self.trace.has_values(trace);
+        if as_recorded && equal && raw == Raw::Unknown && !floats[0] && !have_values {
+            // f32 holds every integer up to this one exactly.
+            let exact = |record: &TraceRecord| {
+                record.min.zip(record.max).is_some_and(|(min, max)| -EXACT <= min && max <= EXACT)
+            };
+            if exact(&left) || exact(&right) {
+                return Outcome { verdict: Verdict::Identical, compared: true, details: None };
+            }
+            let reason = "the elements are equal as f32, which does not tell all integers apart; `raw_blake3` or the \
+                          values of both sides do";
+            return Outcome::not_compared(details, reason.to_owned());
+        }
+        if let Some((left, right)) = reference.tokens.zip(trace.tokens).filter(|(left, right)| left != right)
+            && as_recorded
+            && details.note.is_none()
+        {
+            details.note = Some(format!("the sides say that they hold other positions: {left:?} and {right:?}"));
         }
         self.measure([reference, trace], [&left, &right], details)
     }
@@ -315,6 +355,17 @@ impl Walk<'_> {
                     let details = Some(details).filter(|_| !is_row).map(Box::new);
                     return Outcome { verdict: Verdict::Identical, compared: true, details };
                 }
+                let digests = entries.iter().all(|entry| entry.hash.is_digest());
+                if difference.differing == Some(0)
+                    && nonfinite == 0
+                    && digests
+                    && !entries[0].hash.proves_equal(&entries[1].hash)
+                {
+                    let reason = "the captured values are equal and the digests are not: some values are not those of \
+                                  their record (`bitnet-trace verify` tells which)";
+                    self.problem(format!("{}: {reason}", records[1].name));
+                    return Outcome::not_compared(details, reason.to_owned());
+                }
                 if nonfinite > 0 {
                     details.difference = Some(difference);
                     self.needed = None;
@@ -339,10 +390,21 @@ impl Walk<'_> {
             None => {
                 let (mut difference, cause) = measure::estimate(records[0], records[1]);
                 difference.rows = rows(records);
-                if details.nonfinite[0] != details.nonfinite[1] {
+                let counts = |record: &TraceRecord| (record.nan_count, record.inf_count);
+                if counts(records[0]) != counts(records[1]) || details.nonfinite[0] != details.nonfinite[1] {
                     details.difference = Some(difference);
                     self.needed = None;
                     return Outcome::new(Verdict::Nonfinite, details);
+                }
+                if details.nonfinite != [0, 0] && !exceeds(&difference) {
+                    let reason = "both sides have NaN or infinite elements, whose places and signs only values tell: \
+                                  BITNET_TRACE_CAPTURE=values";
+                    return Outcome::not_compared(details, reason.to_owned());
+                }
+                if entries[0].hash.proves_equal(&entries[1].hash) && difference.rel_l2.is_none_or(|error| error == 0.0)
+                {
+                    // Equal as f32, and f64 that may differ beyond: no more than its rounding.
+                    difference.rel_l2 = Some(f64::from(f32::EPSILON) / 2.0);
                 }
                 details.cause = cause.filter(|_| exceeds(&difference));
                 difference
@@ -415,10 +477,38 @@ impl Walk<'_> {
     }
 }
 
-/// Whether nothing of the elements' own bytes says that they differ.
-fn raw_digests_agree(reference: &Entry, trace: &Entry) -> bool {
-    let digest = |entry: &Entry| entry.raw.clone().filter(|raw| raw.is_digest());
-    digest(reference).zip(digest(trace)).is_none_or(|(left, right)| left == right)
+/// The largest integer up to which f32 holds all of them.
+const EXACT: f64 = 16_777_216.0;
+
+/// What the digests of the elements' own bytes say, of types whose values f32 does not tell apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Raw {
+    /// They are equal, or the type needs none.
+    Equal,
+    Different,
+    /// A side has none, or another type.
+    Unknown,
+}
+
+fn raw_digests(reference: &Entry, trace: &Entry) -> Raw {
+    let needs = |entry: &Entry| matches!(&*entry.kind.dtype, "F64" | "I64" | "U32" | "I32");
+    if !needs(reference) && !needs(trace) {
+        return Raw::Equal;
+    }
+    match (&reference.raw, &trace.raw) {
+        (Some(left), Some(right))
+            if reference.kind.dtype == trace.kind.dtype && left.is_digest() && right.is_digest() =>
+        {
+            if left == right {
+                Raw::Equal
+            } else {
+                Raw::Different
+            }
+        }
+        // Floating-point numbers that are equal as f32 are near enough to be compared as such.
+        _ if is_float(&reference.kind.dtype) && reference.kind.dtype != trace.kind.dtype => Raw::Equal,
+        _ => Raw::Unknown,
+    }
 }
 
 /// Whether a tensor has enough elements, and different ones, for its digest to be its own.

@@ -39,6 +39,9 @@ pub struct Comparison {
     #[serde(skip)]
     #[cfg_attr(not(test), allow(dead_code))] // held to by a test
     pub(crate) reads: [usize; 2],
+    /// Records of several tokens that could not be taken apart.
+    #[serde(skip)]
+    pub(crate) whole: usize,
     /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have
     /// matched; none where no limit would do, or nothing says.
     pub smallest_limits: Option<Needed>,
@@ -163,7 +166,7 @@ impl Comparison {
             Conclusion::NothingCompared
         } else if !self.problems.is_empty() {
             Conclusion::NotAllRead
-        } else if self.not_compared() > 0 {
+        } else if self.not_compared() + self.whole > 0 {
             Conclusion::NotAllCompared
         } else if self.without_partner() > 0 && !self.only_common {
             Conclusion::Missing

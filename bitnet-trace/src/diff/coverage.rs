@@ -19,8 +19,7 @@ pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
             _ => continue,
         };
         let stage = stage_of(&pair.key);
-        let details = pair.details.as_ref().filter(|_| side == Where::Both);
-        let note = details.and_then(|details| details.note.as_deref());
+        let note = pair.details.as_ref().and_then(|details| details.note.as_deref());
         let number = *numbers.entry((stage.clone(), side, note)).or_insert_with(|| {
             let note = note.map(str::to_owned);
             groups.push((Coverage { stage, side, records: 0, layers: Vec::new(), note }, BTreeSet::new()));

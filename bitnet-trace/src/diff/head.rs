@@ -119,7 +119,7 @@ const NIBBLES: [u8; 256] = {
 
 impl Hash {
     pub(crate) fn parse(text: &str) -> Self {
-        let Ok(digits) = <&[u8; 64]>::try_from(text.as_bytes()) else { return Self::Text(text.into()) };
+        let Ok(digits) = <&[u8; 64]>::try_from(text.as_bytes()) else { return Self::NoDigest };
         let mut bytes = [0; 32];
         let mut invalid = 0;
         for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
@@ -127,7 +127,7 @@ impl Hash {
             invalid |= high | low;
             *byte = high << 4 | low;
         }
-        if invalid < 16 { Self::Bytes(bytes) } else { Self::Text(text.into()) }
+        if invalid < 16 { Self::Bytes(bytes) } else { Self::NoDigest }
     }
 
     /// Whether the two show that the tensors are equal: only digests do, not any other text.
@@ -140,9 +140,9 @@ impl Hash {
     }
 }
 
-/// A digest: 64 hex digits, or what stands there instead.
+/// A digest of 64 hex digits, or anything else, which shows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Hash {
     Bytes([u8; 32]),
-    Text(Box<str>),
+    NoDigest,
 }

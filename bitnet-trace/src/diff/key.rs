@@ -39,6 +39,8 @@ pub(crate) struct Position {
     pub(crate) request: Option<u64>,
     pub(crate) seq: Option<usize>,
     pub(crate) token: Option<usize>,
+    /// Where a range of several tokens that is compared whole ends.
+    pub(crate) until: Option<usize>,
     pub(crate) layer: Option<usize>,
     pub(crate) call: usize,
 }
@@ -53,14 +55,14 @@ pub(crate) struct Label {
 
 impl Key {
     pub(crate) fn new(position: Position, label: &Label) -> Self {
-        let Position { process, request, seq, token, layer, call } = position;
+        let Position { process, request, seq, token, layer, call, .. } = position;
         let Label { stage, output, io } = label.clone();
         Self { process, request, seq, token, layer, stage, output, io, call }
     }
 
     pub(crate) fn position(&self) -> Position {
         let Self { process, request, seq, token, layer, call, .. } = *self;
-        Position { process, request, seq, token, layer, call }
+        Position { process, request, seq, token, until: None, layer, call }
     }
 }
 

@@ -17,8 +17,10 @@ const JUMP: f64 = 10.0;
 const QUANTISED: f64 = 0.03;
 
 /// How some pairs differ.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Errors {
+    /// How many pairs there are.
+    compared: usize,
     /// Some pair is not identical.
     differs: bool,
     /// Some pair does not match.
@@ -29,15 +31,13 @@ struct Errors {
     largest: f64,
 }
 
-/// What the pairs before tell of one request in one process.
-#[derive(Debug, Default)]
+/// What the pairs before tell of one request in one process; of none where they belong to all of them.
+#[derive(Debug, Clone, Default)]
 struct Before {
-    /// Pairs so far.
-    compared: usize,
     errors: Errors,
     /// Some pair, or record without a partner, is not finite.
     nonfinite: bool,
-    /// What was not compared came after the last identical pair.
+    /// Something was not compared.
     apart: bool,
 }
 
@@ -93,9 +93,11 @@ impl Origins {
         let position = pair.key.position();
         let scope = (position.process, position.request);
         let call = || (position, Arc::clone(&pair.key.stage));
+        let is_weight = pair.key.io.as_deref() == Some("weight");
         match pair.key.io.as_deref() {
+            _ if is_weight && !pair.compared => return,
             io if !pair.compared => {
-                if io == Some("in") && !pair.verdict.has_no_partner() {
+                if io == Some("in") {
                     self.inputs.entry(call()).or_default().unknown = true;
                 }
                 let before = self.before.entry(scope).or_default();
@@ -108,13 +110,27 @@ impl Origins {
                 let inputs = self.inputs.get(&call());
                 let related = !self.unrelated.contains(&without_call(position, &pair.key.stage));
                 let elsewhere = self.diverged.iter().any(|process| *process != position.process);
-                let before = self.before.entry(scope).or_default();
-                before.explain(pair, inputs.filter(|_| related), elsewhere);
+                let inputs = inputs.filter(|inputs| related && inputs.compared > 0);
+                self.before_all(scope).explain(pair, inputs, elsewhere);
                 pair.excuse_rounding(self.computed_in);
             }
             _ => {}
         }
-        self.before.entry(scope).or_default().add(pair);
+        let before = self.before.entry(scope).or_default();
+        before.add(pair);
+        // A weight is there before everything, and is no stage.
+        before.errors.compared -= usize::from(is_weight);
+    }
+
+    /// What came before in the request, and in what belongs to all requests: weights, embeddings.
+    fn before_all(&self, scope: (u32, Option<u64>)) -> Before {
+        let mut before = self.before.get(&scope).cloned().unwrap_or_default();
+        if let Some(general) = self.before.get(&(scope.0, None)).filter(|_| scope.1.is_some()) {
+            before.errors.merge(&general.errors);
+            before.nonfinite |= general.nonfinite;
+            before.apart |= general.apart;
+        }
+        before
     }
 }
 
@@ -154,7 +170,16 @@ fn error_of(pair: &Pair) -> Option<f64> {
 }
 
 impl Errors {
+    fn merge(&mut self, other: &Self) {
+        self.compared += other.compared;
+        self.differs |= other.differs;
+        self.diverged |= other.diverged;
+        self.unknown |= other.unknown;
+        self.largest = self.largest.max(other.largest);
+    }
+
     fn add(&mut self, pair: &Pair) {
+        self.compared += 1;
         if pair.verdict == Verdict::Identical {
             return;
         }
@@ -191,10 +216,8 @@ impl Size {
 
 impl Before {
     fn add(&mut self, pair: &Pair) {
-        self.compared += 1;
         self.errors.add(pair);
         self.nonfinite |= pair.verdict == Verdict::Nonfinite;
-        self.apart &= pair.verdict != Verdict::Identical;
     }
 
     /// Gives a diverged pair its origin, as far as its inputs or the pairs before tell; `elsewhere`
@@ -205,9 +228,8 @@ impl Before {
         let largest = self.errors.largest;
         details.gain = size.error.filter(|_| largest > 0.0).map(|error| error / largest);
         if pair.verdict == Verdict::Nonfinite && details.cause.is_none() && details.trace_has_more_nonfinite() {
-            let born = self.compared > 0 && !self.errors.unknown && !self.apart;
             let inherited = self.nonfinite.then_some(Cause::NonfiniteInherited);
-            details.cause = inherited.or(born.then_some(Cause::NonfiniteBorn));
+            details.cause = inherited.or((self.errors.compared > 0).then_some(Cause::NonfiniteBorn));
         }
         details.origin = match inputs {
             Some(inputs) => by_inputs(&size, inputs),
@@ -217,7 +239,7 @@ impl Before {
 
     fn by_pairs_before(&self, size: &Size, verdict: Verdict, elsewhere: bool) -> Option<Origin> {
         // Where nothing was compared before, its inputs may differ.
-        if self.compared == 0 {
+        if self.errors.compared == 0 {
             return None;
         }
         if verdict == Verdict::Nonfinite && self.nonfinite {

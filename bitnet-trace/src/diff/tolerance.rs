@@ -190,12 +190,19 @@ impl Needed {
     }
 }
 
+/// Four digits that are not less than the number.
+fn rounded_up(limit: f64) -> String {
+    let text = format!("{limit:.3e}");
+    if text.parse().is_ok_and(|rounded: f64| rounded >= limit) { text } else { format!("{:.3e}", limit * 1.0005) }
+}
+
 /// As a rule says it: `rel_l2 = 1.2e-3`.
 impl fmt::Display for Needed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limits = [("rel_l2", self.rel_l2), ("max_abs", self.max_abs)];
-        let limits = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name} = {:.3e}", limit?)));
-        let cosine = self.cosine.map(|cosine| format!("cosine = {cosine:.9}"));
+        let limits = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name} = {}", rounded_up(limit?))));
+        // Rounded down, or it would not be enough.
+        let cosine = self.cosine.map(|cosine| format!("cosine = {:.9}", (cosine * 1e9).floor() / 1e9));
         f.write_str(&limits.chain(cosine).collect::<Vec<_>>().join(", "))
     }
 }

@@ -171,7 +171,8 @@ impl Difference {
 pub enum Cause {
     /// Every element of the trace is zero.
     AllZero,
-    /// NaN or infinite elements that no earlier stage had.
+    /// The trace has NaN or infinite elements that the reference has not, and no earlier pair differs in
+    /// them.
     NonfiniteBorn,
     /// NaN or infinite elements that an earlier stage had too.
     NonfiniteInherited,
@@ -203,7 +204,10 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AllZero => write!(f, "every element is zero"),
-            Self::NonfiniteBorn => write!(f, "NaN or infinite elements arise here: no earlier stage has them"),
+            Self::NonfiniteBorn => write!(
+                f,
+                "NaN or infinite elements that the reference has not arise here: no earlier pair differs in them"
+            ),
             Self::NonfiniteInherited => write!(f, "NaN or infinite elements were there in an earlier stage"),
             Self::Ratio(ratio) => {
                 write!(

@@ -8,6 +8,9 @@ use crate::diff::{Adapted, Comparison, Conclusion, Details, Difference, Evidence
 /// How many of the differences after the first are listed.
 const LISTED: usize = 12;
 
+/// Longer names are not waited for by the columns behind them.
+const WIDEST: usize = 80;
+
 /// How many stages of an adaptation are named.
 const NAMED: usize = 4;
 
@@ -81,8 +84,8 @@ impl Screen<'_> {
                 writeln!(f, "no divergence in {compared} pairs, but {alone} records have no partner")
             }
             Conclusion::NotAllCompared => {
-                let not = comparison.not_compared();
-                writeln!(f, "no divergence in {compared} pairs, but {not} pairs could not be compared")
+                let not = comparison.not_compared() + comparison.whole;
+                writeln!(f, "no divergence in {compared} pairs, but {not} records could not be compared")
             }
             Conclusion::NotAllRead => {
                 writeln!(f, "no divergence in {compared} pairs, but not everything could be read")
@@ -174,7 +177,7 @@ impl Screen<'_> {
 }
 
 fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDEST);
     let widths = [width(0), width(1), width(2)];
     for [name, verdict, error, gain] in rows {
         let line = format!("  {name:<0$}  {verdict:<1$}  {error:<2$}  {gain}", widths[0], widths[1], widths[2]);

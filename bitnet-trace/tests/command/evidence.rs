@@ -139,6 +139,33 @@ fn proj(x: &Tensor, output: &Tensor) -> Tensor {
     output.clone()
 }
 
+fn not_finite(value: f32, at: usize) -> Vec<f32> {
+    let mut values = wave(64);
+    values[at] = value;
+    values
+}
+
+fn mask(hidden: impl Fn(usize, usize) -> bool) -> Vec<f32> {
+    (0..64 * 64).map(|at| if hidden(at / 64, at % 64) { f32::MIN } else { 0.0 }).collect()
+}
+
+fn integers(blake3: &str, more: &str) -> String {
+    record("ids", blake3, more).replace("F32", "I64").replace("\"rms\"", "\"min\":16777217,\"max\":16777219,\"rms\"")
+}
+
+fn input(argument: &str, blake3: &str) -> String {
+    let more = format!(",\"seq\":0,\"stage\":\"proj\",\"io\":\"in\",\"output\":\"{argument}\"");
+    record(&format!("t0/proj.in.{argument}"), blake3, &more)
+}
+
+fn weight(blake3: &str, value: f32) -> String {
+    record("w", blake3, &format!(",\"io\":\"weight\"{}", sketch(value)))
+}
+
+fn requested(stage: &str, blake3: &str, value: f32) -> String {
+    record(stage, blake3, &format!(",\"request\":0{}", sketch(value)))
+}
+
 /// A call whose input and output have these relative errors.
 fn called(input: f32, output: f32) -> Side {
     let off = |by: f32| {
@@ -251,6 +278,56 @@ fn nothing_is_claimed_that_is_not_shown() {
             ..Row::new("inputs far nearer than the output", called(0.0, 0.0), called(2e-6, 0.2))
         },
         Row {
+            verdict: "nonfinite",
+            ..Row::new(
+                "an infinite element and a NaN, by sketches",
+                tapped("sketch", not_finite(f32::INFINITY, 3)),
+                tapped("sketch", not_finite(f32::NAN, 3)),
+            )
+        },
+        Row {
+            exit: 2,
+            ..Row::new(
+                "infinite elements, whose places and signs no sketch tells",
+                tapped("sketch", not_finite(f32::INFINITY, 3)),
+                tapped("sketch", not_finite(f32::NEG_INFINITY, 3)),
+            )
+        },
+        Row::new(
+            "masks of the largest number, which no sketch holds",
+            tapped("sketch", mask(|row, column| column > row)),
+            tapped("sketch", mask(|row, column| column > row || column + 8 < row)),
+        ),
+        Row {
+            exit: 2,
+            verdict: "only-trace",
+            ..Row::new("a record and a repeat", line("x", &a, ""), line("x#1", &a, ""))
+        },
+        Row {
+            exit: 2,
+            ..Row::new(
+                "integers that f32 does not tell apart, with a digest of their own on one side",
+                Side::Lines(integers(&a, &format!(",\"raw_blake3\":\"{b}\""))),
+                Side::Lines(integers(&a, "")),
+            )
+        },
+        Row {
+            origin: "null",
+            ..Row::new(
+                "an input that only one side has",
+                Side::Lines(input("mask", &a) + &input("x", &a) + &record("t0/proj", &a, &sketch(1.0))),
+                Side::Lines(input("x", &a) + &record("t0/proj", &b, &sketch(2.0))),
+            )
+        },
+        Row {
+            origin: "error-was-there",
+            ..Row::new(
+                "a weight that differs, and a request that begins like the other",
+                Side::Lines(weight(&a, 1.0) + &requested("emb", &a, 1.0) + &requested("q", &a, 1.0)),
+                Side::Lines(weight(&b, 2.0) + &requested("emb", &a, 1.0) + &requested("q", &b, 2.0)),
+            )
+        },
+        Row {
             rules: "[[rule]]\nrel_l2 = 1e-2\nmax_abs = 1e-3\n",
             ..Row::new("`max_abs` without values", line("x", &a, &sketch(1.0)), line("x", &b, &sketch(1.000_01)))
         },
@@ -285,4 +362,37 @@ fn nothing_is_claimed_that_is_not_shown() {
         Row { verdict: "only-trace", exit: 2, ..Row::new("nothing in common", line("x", &a, ""), line("y", &a, "")) },
     ];
     rows.iter().for_each(Row::check);
+}
+
+/// Digests that differ beside values that are equal: some file is not the record's, and nobody knows which.
+#[test]
+fn values_that_are_not_those_of_their_digest_prove_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    for name in ["reference", "trace"] {
+        tapped("values", wave(64)).write(&path(name));
+    }
+    let record = path("trace").join("x.trace");
+    let text = fs::read_to_string(&record).expect("readable");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let hash = json["blake3"].as_str().expect("a digest");
+    fs::write(&record, text.replace(hash, &digest(7))).expect("written");
+    let [reference, trace] = ["reference", "trace"].map(|name| path(name).to_str().expect("UTF-8").to_owned());
+    for arguments in [vec!["diff", &reference, &trace], vec!["diff", &reference, &trace, "--rel-l2", "0"]] {
+        let (exit, out, err) = said(&arguments);
+        assert!(exit == Some(2) && out.contains("the digests are not"), "{exit:?} {out}{err}");
+    }
+}
+
+#[test]
+fn the_largest_names_and_numbers_are_shown() {
+    let long = "n".repeat(70_000);
+    let repeated = record("x", &digest(1), ",\"call\":18446744073709551615").repeat(2);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+    let reference = record(&long, &digest(1), "") + &repeated + &record("y", &digest(1), "");
+    fs::write(path("a.jsonl"), reference).expect("written");
+    fs::write(path("b.jsonl"), repeated + &record("y", &digest(2), "")).expect("written");
+    let (exit, out, err) = said(&["diff", &path("a.jsonl"), &path("b.jsonl"), "--all"]);
+    assert!(exit == Some(1) && out.contains("first divergence  y  diverged"), "{exit:?} {err}");
 }

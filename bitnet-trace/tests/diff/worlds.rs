@@ -297,7 +297,80 @@ fn chunks_without_values_are_not_compared_by_their_steps() {
     let comparison =
         of_lines(&[line(0, [0, 8]), line(1, [8, 9])], &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])]);
     assert_eq!((comparison.first, comparison.compared(), comparison.pairs.len()), (None, 1, 4), "{comparison}");
-    assert_eq!(comparison.conclusion(), Conclusion::Missing);
+    assert_eq!(comparison.conclusion(), Conclusion::NotAllCompared);
+    // Nor do they match where records without a partner do not count.
+    let directory = Directory::new(&[
+        ("a.jsonl", &[line(0, [0, 8]), line(1, [8, 9])].join("\n")),
+        ("b.jsonl", &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])].join("\n")),
+    ]);
+    let options = bitnet_trace::DiffOptions { only_common: true, ..Default::default() };
+    let common =
+        bitnet_trace::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
+    assert!(!common.expect("readable").matches());
+}
+
+/// In execution order, also where some records know no tokens.
+#[test]
+fn records_without_tokens_keep_their_place_among_tokens() {
+    let all = rows(4, 16);
+    let run = |chunks: &[usize], by: f32| {
+        trace("values", || {
+            let mut at = 0;
+            for (step, count) in chunks.iter().enumerate() {
+                let mut chunk = all[at..at + count].to_vec();
+                chunk[0][0] += by;
+                let _step = TraceContext::seq(step).enter();
+                TraceContext::tokens(at..at + count).in_scope(|| tap("h", &stacked(&chunk)));
+                tap("logits", &tensor(&noise(9 + u32::try_from(step).expect("few"), 16)));
+                at += count;
+            }
+        })
+    };
+    let comparison = compare(&run(&[4], 0.0), &run(&[1, 1, 1, 1], 0.5));
+    assert_eq!(comparison.first_divergence().expect("one").key.to_string(), "token 0: h", "{comparison}");
+    // The reference made it after all tokens.
+    let place = |name: &str| comparison.pairs.iter().position(|pair| pair.key.to_string() == name);
+    assert!(place("t0/logits") > place("token 3: h"), "{comparison}");
+}
+
+/// A range and its first token are two things.
+#[test]
+fn a_range_and_its_first_token_are_not_one() {
+    let line = |seq: usize, tokens: [usize; 2]| {
+        let count = tokens[1] - tokens[0];
+        let more = format!(r#","seq":{seq},"stage":"x","tokens":[{},{}],"order":{seq}"#, tokens[0], tokens[1]);
+        line(&format!("t{seq}/x"), &[count, 16], u8::try_from(count).expect("few"), &more)
+    };
+    let comparison = of_lines(&[line(0, [0, 4]), line(1, [0, 1])], &[line(0, [0, 1]), line(1, [0, 4])]);
+    assert!(comparison.matches() && comparison.compared() == 2, "{comparison}");
+}
+
+/// A name that is there twice moves no repeat of another name.
+#[test]
+fn repeats_keep_their_numbers() {
+    let side = |without: usize, doubled: usize| -> Vec<String> {
+        let repeats = (0..12).filter(|call| *call != without);
+        let name = |call: usize| if call == 0 { "x".to_owned() } else { format!("x#{call}") };
+        // As files come: by name.
+        let mut lines: Vec<String> =
+            repeats.map(|call| line(&name(call), &[4], u8::try_from(call).expect("few"), "")).collect();
+        lines.sort();
+        lines.extend((0..doubled).map(|_| line("d", &[4], 99, "")));
+        lines
+    };
+    let comparison = of_lines(&side(99, 2), &side(3, 1));
+    assert_eq!((comparison.count(Verdict::Identical), comparison.count(Verdict::Diverged)), (12, 0), "{comparison}");
+    assert_eq!(comparison.count(Verdict::OnlyReference), 2);
+}
+
+#[test]
+fn the_limits_that_are_printed_are_enough() {
+    let (a, b) = (tensor(&[1.0, 1.0]), tensor(&[1.0, 1.001_745_9]));
+    let of = |x: &Tensor| trace("values", || tap("x", x));
+    let comparison = compare(&of(&a), &of(&b));
+    let printed = comparison.smallest_limits.expect("some").to_string();
+    let rule: bitnet_trace::Tolerance = format!("[[rule]]\n{printed}").parse().expect("a rule");
+    assert!(bitnet_trace::diff(&of(&a), &of(&b), &rule).matches(), "{printed}");
 }
 
 /// Speculative decoding computes a position twice: both are compared, or neither is another's partner.

@@ -12,7 +12,10 @@ const DIGITS: usize = 5;
 /// A name without its trailing number, and the number: `ffn_out-7` is `ffn_out` and 7.
 pub(crate) fn trailing_number(name: &str) -> Option<(&str, usize)> {
     let (base, number) = name.rsplit_once('-')?;
-    let digits = !number.is_empty() && number.len() <= DIGITS && number.bytes().all(|byte| byte.is_ascii_digit());
+    // `x-1` and `x-01` are two names.
+    let zeros = number.len() > 1 && number.starts_with('0');
+    let digits = !zeros && !number.is_empty() && number.len() <= DIGITS;
+    let digits = digits && number.bytes().all(|byte| byte.is_ascii_digit());
     (digits && !base.is_empty()).then(|| number.parse().ok().map(|number| (base, number)))?
 }
 
@@ -67,7 +70,7 @@ mod tests {
     fn names_with_a_number_at_the_end() {
         assert_eq!(trailing_number("ffn_out-7"), Some(("ffn_out", 7)));
         assert_eq!(trailing_number("a-b-12"), Some(("a-b", 12)));
-        for name in ["ffn_out", "ffn_out7", "-7", "a-", "a--", "a-1b", "a-+1", "a-123456", "a_7", "a.7"] {
+        for name in ["ffn_out", "ffn_out7", "-7", "a-", "a--", "a-1b", "a-+1", "a-123456", "a-01", "a_7", "a.7"] {
             assert_eq!(trailing_number(name), None, "{name}");
         }
     }

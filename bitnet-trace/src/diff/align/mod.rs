@@ -43,6 +43,8 @@ pub(crate) struct Alignment {
     pub(crate) problems: Vec<String>,
     /// What would make an alignment possible.
     pub(crate) hints: Vec<String>,
+    /// Records of several tokens that could not be taken apart.
+    pub(crate) whole: usize,
 }
 
 /// Aligns two sides; records whose values were captured may be taken apart into tokens.
@@ -57,10 +59,10 @@ pub(crate) fn align(reference: &mut Side<'_>, trace: &mut Side<'_>) -> Alignment
 
 fn align_entries(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>, is_captured: [IsCaptured<'_>; 2]) -> Alignment {
     layers::from_trailing_numbers(reference, trace);
-    let tokens::Outcome { by_token, problems, hints } = tokens::align_positions(reference, trace, is_captured);
+    let tokens::Outcome { by_token, problems, hints, whole } = tokens::align_positions(reference, trace, is_captured);
     let mut partners = exact(reference, trace);
     steps::pair_in_order(reference, trace, &mut partners);
-    Alignment { pairs: in_order(&partners), by_token, problems, hints }
+    Alignment { pairs: in_order(&partners), by_token, problems, hints, whole }
 }
 
 /// Who belongs to whom, by index.

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 use super::super::adaptation::Suggestion;
 use super::super::entry::Entry;
-use super::super::key::Label;
+use super::super::head::Hash;
 use super::super::measure::{is_float, squeezed};
 use super::Aligned;
 
@@ -12,11 +14,11 @@ use super::Aligned;
 /// equal elements, with one shape, and never have a partner themselves: a rule of a map can make them
 /// one.
 pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[Aligned]) -> Vec<Suggestion> {
-    let mut paired: [HashSet<&Label>; 2] = Default::default();
+    let mut paired: [HashSet<&str>; 2] = Default::default();
     for pair in pairs {
         if let Aligned::Both(left, right) = pair {
-            paired[0].insert(&reference[*left].kind.label);
-            paired[1].insert(&trace[*right].kind.label);
+            paired[0].insert(&reference[*left].kind.label.stage);
+            paired[1].insert(&trace[*right].kind.label.stage);
         }
     }
     let mut votes: Votes<'_> = BTreeMap::new();
@@ -37,7 +39,7 @@ pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[A
         *partners[0].entry(left).or_default() += 1;
         *partners[1].entry(right).or_default() += 1;
     }
-    let is_paired = |side: usize, stage: &str| paired[side].iter().any(|label| &*label.stage == stage);
+    let is_paired = |side: usize, stage: &str| paired[side].contains(stage);
     let suggestions = votes.into_iter().filter(|((left, right), _)| {
         partners[0][left] == 1 && partners[1][right] == 1 && !is_paired(0, left) && !is_paired(1, right)
     });
@@ -68,6 +70,21 @@ impl Vote {
     }
 }
 
+/// The records of equal elements, of which each side has one alone.
+fn equal_ones<'e>(left: &[&'e Entry], right: &[&'e Entry]) -> Vec<(&'e Entry, &'e Entry)> {
+    let mut by_digest: HashMap<&Hash, [Vec<&'e Entry>; 2], RandomState> = HashMap::default();
+    for (side, entries) in [left, right].into_iter().enumerate() {
+        for entry in entries.iter().filter(|entry| entry.hash.is_digest()) {
+            by_digest.entry(&entry.hash).or_default()[side].push(entry);
+        }
+    }
+    let couple = |[left, right]: [Vec<&'e Entry>; 2]| match (&left[..], &right[..]) {
+        ([one], [other]) => Some((*one, *other)),
+        _ => None,
+    };
+    by_digest.into_values().filter_map(couple).collect()
+}
+
 /// Counts the two records of a gap that has one on each side, of one shape; or those with equal elements.
 fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     let [left, right] = gap;
@@ -78,16 +95,15 @@ fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
         squeezed(&a.kind.shape) == squeezed(&b.kind.shape) && is_float(&a.kind.dtype) == is_float(&b.kind.dtype)
     };
     // Among several only equal elements tell which is which.
-    let only_one = left.len() == 1 && right.len() == 1;
-    let alike = |a: &Entry, b: &Entry| same_form(a, b) && (only_one || a.hash.proves_equal(&b.hash));
-    for one in left {
-        let mut others = right.iter().filter(|other| alike(one, other));
-        let (Some(other), None) = (others.next(), others.next()) else { continue };
-        let is_only = left.iter().filter(|one| alike(one, other)).count() == 1;
+    let couples: Vec<(&'e Entry, &'e Entry)> = match (&left[..], &right[..]) {
+        ([one], [other]) => vec![(one, other)],
+        _ => equal_ones(left, right),
+    };
+    for (one, other) in couples.into_iter().filter(|(one, other)| same_form(one, other)) {
         let (a, b) = (&one.kind.label, &other.kind.label);
         let same_place = one.position.layer == other.position.layer && (&a.output, &a.io) == (&b.output, &b.io);
         // A weight's name says what it is.
-        if is_only && same_place && !a.is_weight() && a.stage != b.stage {
+        if same_place && !a.is_weight() && a.stage != b.stage {
             let vote = votes.entry((&a.stage, &b.stage)).or_default();
             vote.records += 1;
             vote.identical += usize::from(one.hash.proves_equal(&other.hash));

@@ -4,11 +4,12 @@
 //! Only records that have no partner by their key are paired here, between the records that have one:
 //! an order that contradicts those is no evidence.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
 use super::super::entry::Entry;
+use super::super::head::Hash;
 use super::super::key::{Label, Position};
 use super::super::measure::squeezed;
 use super::Partners;
@@ -127,13 +128,28 @@ impl Sides<'_> {
         }
         // One side ran for longer: both have to begin at the beginning, and agree in all shapes.
         let same_shape = |(left, right): (&Entry, &Entry)| squeezed(&left.kind.shape) == squeezed(&right.kind.shape);
-        left.len() == right.len() || !anchored && self.steps.begin(pairs().next()) && pairs().all(same_shape)
+        if left.len() == right.len() {
+            return true;
+        }
+        let hashes = |side: &[Entry], indices: &[usize]| -> HashSet<_> {
+            indices.iter().map(|index| side[*index].hash.clone()).filter(Hash::is_digest).collect()
+        };
+        let (ours, theirs) = (hashes(self.reference, left), hashes(self.trace, right));
+        // One that is equal to another than its n-th says that they do not begin at the same step.
+        let is_elsewhere = |(left, right): (&Entry, &Entry)| {
+            !left.hash.proves_equal(&right.hash) && (theirs.contains(&left.hash) || ours.contains(&right.hash))
+        };
+        !anchored && self.steps.begin(pairs().next()) && pairs().all(same_shape) && !pairs().any(is_elsewhere)
     }
 
     fn may_be_one(&self, left: &Entry, right: &Entry) -> bool {
         let tokens = left.tokens.zip(right.tokens).is_none_or(|(left, right)| left == right);
         let seq = |entry: &Entry| entry.position.seq.map(|seq| seq as u64);
+        // Of one step they are told apart by their repeat numbers.
+        let (a, b) = (left.position, right.position);
+        let repeats = (a.seq, a.request) != (b.seq, b.request) || a.call == b.call;
         tokens
+            && repeats
             && self.steps.may_be_one(seq(left), seq(right))
             && self.requests.may_be_one(left.position.request, right.position.request)
     }

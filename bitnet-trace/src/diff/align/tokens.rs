@@ -16,6 +16,9 @@ const MOST_ROWS: usize = 1 << 21;
 /// Most rows of few elements: what is kept of a row is larger than such a row itself.
 const MOST_SMALL_ROWS: usize = 1 << 18;
 
+/// Tensors of more dimensions are not taken apart.
+const MOST_DIMENSIONS: usize = 8;
+
 /// Rows of fewer elements are small.
 const SMALL: usize = 64;
 
@@ -25,6 +28,8 @@ pub(crate) struct Outcome {
     pub(crate) by_token: bool,
     pub(crate) problems: Vec<String>,
     pub(crate) hints: Vec<String>,
+    /// Records that could not be taken apart.
+    pub(crate) whole: usize,
 }
 
 /// Whether the values of an entry of a side were captured: only they can be taken apart.
@@ -69,13 +74,19 @@ pub(crate) fn align_positions(
             is_captured: is_captured[number],
             entries: Vec::new(),
             rows: HashMap::new(),
+            last: None,
             small: 0,
             left: 0,
             without_values: 0,
         };
+        let mut process = None;
         for entry in whole {
-            if scopes.contains(&scope_of(&entry)) { apart.push(entry) } else { apart.entries.push(entry) }
+            if process.replace(entry.position.process) != Some(entry.position.process) {
+                apart.last = None;
+            }
+            if scopes.contains(&scope_of(&entry)) { apart.push(entry) } else { apart.keep(entry) }
         }
+        outcome.whole += apart.left + apart.without_values;
         let name = ["reference", "trace"][number];
         if apart.left > 0 {
             outcome.problems.push(format!(
@@ -91,8 +102,8 @@ pub(crate) fn align_positions(
                 apart.without_values
             ));
         }
-        *side = apart.entries;
-        side.sort_by_key(|entry| (entry.position.process, entry.position.token, entry.order));
+        apart.entries.sort_by_key(|(token, entry)| (entry.position.process, *token, entry.order));
+        *side = apart.entries.into_iter().map(|(_, entry)| entry).collect();
         // Steps may cover a position twice.
         count_repeats(side);
     }
@@ -247,6 +258,9 @@ fn form(shapes: &[Shapes; 2]) -> Option<[Form; 2]> {
 /// Dimensions whose size is the number of tokens in every one of the shapes.
 fn token_dimensions(shapes: &Shapes) -> Vec<usize> {
     let rank = shapes.iter().map(|(dims, _)| dims.len()).min().unwrap_or(0);
+    if rank > MOST_DIMENSIONS {
+        return Vec::new();
+    }
     (0..rank).filter(|dim| shapes.iter().all(|(dims, tokens)| dims[*dim] == *tokens)).collect()
 }
 
@@ -294,7 +308,10 @@ struct Apart<'f> {
     forms: &'f Forms,
     side: usize,
     is_captured: IsCaptured<'f>,
-    entries: Vec<Entry>,
+    /// Each with the token that it is sorted by.
+    entries: Vec<(Option<usize>, Entry)>,
+    /// The last token of the record before: one that knows no tokens comes after it.
+    last: Option<usize>,
     /// What rows share, by the kind that they are of and index.
     rows: HashMap<(*const Kind, usize), Arc<Kind>>,
     /// Rows of few elements so far.
@@ -306,30 +323,32 @@ struct Apart<'f> {
 }
 
 impl Apart<'_> {
+    fn keep(&mut self, entry: Entry) {
+        self.last = entry.position.token.or(self.last);
+        self.entries.push((self.last, entry));
+    }
+
     fn push(&mut self, entry: Entry) {
-        let Some([start, end]) = range_of(&entry) else {
-            self.entries.push(entry);
-            return;
-        };
+        let Some([start, end]) = range_of(&entry) else { return self.keep(entry) };
         let at = |token: usize| Position { seq: None, token: Some(token), ..entry.position };
         if end - start == 1 {
             let position = at(start);
-            self.entries.push(Entry { position, ..entry });
-            return;
+            return self.keep(Entry { position, ..entry });
         }
         let both = self.forms.ranges.iter().all(|ranges| ranges.contains(&whole(&entry, [start, end])));
         match self.forms.by_stage.get(&entry.kind.label).map(|forms| forms[self.side]) {
             _ if both => {
-                let position = at(start);
-                self.entries.push(Entry { position, ..entry });
+                let position = Position { until: Some(end), ..at(start) };
+                self.keep(Entry { position, ..entry });
+                self.last = Some(end - 1);
             }
             Some(Form::Last) => {
                 let position = at(end - 1);
-                self.entries.push(Entry { position, ..entry });
+                self.keep(Entry { position, ..entry });
             }
             Some(Form::LastOf(_) | Form::Rows(_)) if !(self.is_captured)(&entry) => {
                 self.without_values += 1;
-                self.entries.push(Entry { alone: true, ..entry });
+                self.alone(entry, end);
             }
             Some(Form::LastOf(dim)) => self.row(&entry, dim, end - start - 1, at(end - 1)),
             Some(Form::Rows(dim)) if self.has_room(&entry, dim) => {
@@ -339,11 +358,17 @@ impl Apart<'_> {
             }
             Some(_) => {
                 self.left += 1;
-                self.entries.push(Entry { alone: true, ..entry });
+                self.alone(entry, end);
             }
             // Its shape does not tell where its tokens are, or the other side does not have the stage.
-            None => self.entries.push(Entry { alone: true, ..entry }),
+            None => self.alone(entry, end),
         }
+    }
+
+    /// Keeps a record whole, without a partner, after its tokens.
+    fn alone(&mut self, entry: Entry, end: usize) {
+        self.last = Some(end - 1);
+        self.entries.push((self.last, Entry { alone: true, ..entry }));
     }
 
     /// Whether the rows of another record may be kept.
@@ -365,6 +390,6 @@ impl Apart<'_> {
         });
         let token = position.token.unwrap_or_default();
         let kind = Arc::clone(kind);
-        self.entries.push(Entry { position, kind, tokens: Some([token, token + 1]), ..entry.clone() });
+        self.keep(Entry { position, kind, tokens: Some([token, token + 1]), ..entry.clone() });
     }
 }

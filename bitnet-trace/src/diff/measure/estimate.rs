@@ -28,7 +28,15 @@ fn sketch(record: &TraceRecord) -> Option<[f64; BUCKETS]> {
     let bytes = STANDARD.decode(record.sketch.as_ref()?).ok()?;
     let (sums, []) = bytes.as_chunks::<4>() else { return None };
     let sums: Vec<f64> = sums.iter().map(|sum| f64::from(f32::from_le_bytes(*sum))).collect();
-    sums.try_into().ok().filter(|sums: &[f64; BUCKETS]| sums.iter().all(|sum| sum.is_finite()))
+    let within = |sum: &f64| sum.abs() < f64::from(f32::MAX);
+    sums.try_into().ok().filter(|sums: &[f64; BUCKETS]| sums.iter().all(within))
+}
+
+/// Whether a sum of the sketch may have left the range of f32: a bucket gets up to 64 elements of a
+/// sub-block, and what is out of range is clamped.
+fn saturates(record: &TraceRecord) -> bool {
+    let largest = record.max.unwrap_or(0.0).abs().max(record.min.unwrap_or(0.0).abs());
+    largest > f64::from(f32::MAX) / BUCKETS as f64
 }
 
 /// |sketch(a) - sketch(b)| over |a|, which is rms sqrt(n) where all is finite and else the sketch's
@@ -40,7 +48,8 @@ pub(crate) fn measure(reference: &TraceRecord, trace: &TraceRecord) -> (Differen
         let difference = Difference { rel_l2: Some(1.0), cosine: Some(0.0), ..statistics };
         return (difference, Some(Cause::AllZero));
     }
-    let Some((a, b)) = sketch(reference).zip(sketch(trace)) else {
+    let holds = |record: &TraceRecord| !saturates(record);
+    let Some((a, b)) = sketch(reference).zip(sketch(trace)).filter(|_| holds(reference) && holds(trace)) else {
         return (statistics, None);
     };
     let mut sums = Sums::default();
