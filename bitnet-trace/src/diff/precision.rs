@@ -1,4 +1,5 @@
 //! In which type a record was computed, whatever type it was recorded in.
+#![allow(clippy::float_cmp)] // a type holds a number exactly or not
 
 use half::{bf16, f16};
 
