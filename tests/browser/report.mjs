@@ -92,8 +92,8 @@ const inked = (page) => page.evaluate(() => {
   const [VERDICT, ERROR, DETAILS] = [3, 4, 6];
   const lose = (data, index, side) => { Object.assign(data.pairs[index], { [VERDICT]: data.verdicts.indexOf(side), [ERROR]: null, [DETAILS]: null }); };
   const coverage = [
-    { stage: "embeddings", side: "reference", records: 1, layers: "1 layer", steps: 1 },
-    { stage: "<b>attn_norm</b>", side: "trace", records: 30, layers: "30 layers", steps: 1 },
+    { stage: "embeddings", side: "reference", records: 1, layers: "1 layer", note: null },
+    { stage: "<b>attn_norm</b>", side: "trace", records: 30, layers: "30 layers", note: "why" },
   ];
   const title = (page) => page.textContent("#verdict");
   const alone = await changed("alone", (data) => {
@@ -113,7 +113,7 @@ const inked = (page) => page.evaluate(() => {
   const marked = (await page.locator("#step option").allTextContents()).map((text) => Number(text.match(/\((\d+) ✕\)/)?.[1] ?? 0));
   assert.equal(marked.reduce((sum, count) => sum + count), diverged);
   const partners = page.locator("#partners tr");
-  assert.deepEqual(await partners.allTextContents(), ["stageonly inrecordslayerssteps", "embeddingsreference11 layer1", "<b>attn_norm</b>trace3030 layers1"]);
+  assert.deepEqual(await partners.allTextContents(), ["stageonly inrecordsextentwhy", "embeddingsreference11 layer", "<b>attn_norm</b>trace3030 layerswhy"]);
   assert.ok(await page.locator("#coverage").isVisible());
   assert.ok((await page.locator("#list td.bad", { hasText: "only-reference" }).count()) > 0);
   await shot(page, "coverage-light");
@@ -129,6 +129,19 @@ const inked = (page) => page.evaluate(() => {
   assert.equal(await common.locator("#list td.bad").count(), 0);
   assert.equal(await common.locator("#step option", { hasText: "✕" }).count(), 0);
   assert.ok(await common.locator("#coverage").isVisible());
+  // A pair that could not be compared is no divergence, and no match.
+  const uncompared = (data) => { data.pairs.forEach((pair) => { pair[VERDICT] = 0; }); data.first = null; data.pairs[1][VERDICT] = data.verdicts.indexOf("not compared"); };
+  const apart = await open(await changed("apart", (data) => { uncompared(data); Object.assign(data, { coverage: [], matches: false, conclusion: "not-all-compared" }); }), {});
+  assert.match(await title(apart), /No match: no divergence in \d+ pairs, but 1 pair could not be compared/);
+  assert.ok(await apart.locator("#next").isDisabled());
+  // How records were brought together, and what is probably the same.
+  const adapted = await open(await changed("adapted", (data) => Object.assign(data, {
+    adaptations: [{ text: "token by token", pairs: 3, stages: { "<i>q</i>": 3 } }], coverage,
+    suggestions: [{ reference: "<i>a</i>", trace: "b", records: 30, identical: 0, rule: "[[map]]" }], hints: ["capture values"],
+  })), {});
+  assert.match(await adapted.textContent("#adapted"), /3token by token<i>q<\/i>/);
+  assert.match(await adapted.textContent("#suggested"), /Hint: capture values[\s\S]*<i>a<\/i> of the reference and b of the trace[\s\S]*\[\[map\]\]/);
+  await shot(adapted, "adapted");
   // Without the two fields, as reports had been.
   const plain = await open(small, {});
   assert.ok(!(await plain.locator("#coverage").isVisible()));

@@ -24,6 +24,9 @@ pub struct Html<'a> {
     pub manifests: [&'a Value; 2],
 }
 
+/// What the page calls pairs that could not be compared.
+const NOT_COMPARED: &str = "not compared";
+
 /// The page; the data takes the place of a line in it.
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "\"the comparison\"";
@@ -84,7 +87,7 @@ impl Html<'_> {
             "hints": comparison.hints,
             "compared": comparison.compared(),
             "first": comparison.first,
-            "verdicts": Verdict::ALL.map(Verdict::name),
+            "verdicts": Verdict::ALL.map(Verdict::name).into_iter().chain([NOT_COMPARED]).collect::<Vec<_>>(),
             "smallestTolerance": comparison.smallest_limits.map(|needed| needed.to_string()),
             "byToken": comparison.by_token,
             "problems": comparison.problems,
@@ -129,6 +132,8 @@ fn row(pair: &Pair, stage: usize, details: Option<usize>) -> Value {
         step = format!("process {} {step}", key.process);
     }
     let verdict = Verdict::ALL.iter().position(|verdict| *verdict == pair.verdict);
+    // Nothing shows that such a pair differs.
+    let verdict = if pair.compared || pair.verdict.has_no_partner() { verdict } else { Some(Verdict::ALL.len()) };
     let found = pair.details.as_deref();
     let error = found.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
     // JSON has no infinity.
