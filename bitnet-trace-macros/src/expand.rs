@@ -7,6 +7,7 @@ use syn::spanned::Spanned;
 use syn::{FnArg, Lifetime, LitStr, Result, ReturnType, Signature, Type};
 
 use crate::args::Args;
+use crate::asynchronous;
 use crate::func::{Function, return_span};
 
 /// The attribute as a function of token streams: never panics, and on an error gives the error
@@ -40,8 +41,11 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
         args.library.as_ref().map_or_else(|| quote_spanned! { span => ::bitnet_trace }, ToTokens::to_token_stream);
     let site = site(&args, &function, &library);
     let settings = settings(&args);
+    if let Some(moved) = asynchronous::moved(&function, &args) {
+        return Ok(asynchronous::expand(&function, &moved, &library, &site, &settings, span));
+    }
     let body = if sig.asyncness.is_some() {
-        let block = async_block(sig, body, span);
+        let block = async_block(sig, body, span, &quote! {});
         quote_spanned! { span => #library::private::Call::new(#site) #settings .run_async(#block).await }
     } else {
         let body = closure(sig, body);
@@ -57,7 +61,7 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     Ok(quote! { #(#attrs)* #vis #sig #body })
 }
 
-fn braced(tokens: TokenStream, span: Span) -> Group {
+pub(crate) fn braced(tokens: TokenStream, span: Span) -> Group {
     let mut group = Group::new(Delimiter::Brace, tokens);
     group.set_span(span);
     group
@@ -112,13 +116,14 @@ fn is_mut(token: &TokenTree) -> bool {
 //             let __ret: Result<Tensor> = loop {};
 //             return __ret;
 //         }
+//         <first>
 //         { ... }
 //     }
 //
 // An async block has no place for its type. The return that is never reached tells it, so that `?`,
 // coercions and errors are as in the function; the body has a scope of its own, so that its `use`
 // cannot change what the type means.
-fn async_block(sig: &Signature, body: &Group, span: Span) -> TokenStream {
+pub(crate) fn async_block(sig: &Signature, body: &Group, span: Span, first: &TokenStream) -> TokenStream {
     let told = match &in_closure(sig) {
         ReturnType::Default => quote! {},
         ReturnType::Type(_, ty) => quote_spanned! { span =>
@@ -141,7 +146,7 @@ fn async_block(sig: &Signature, body: &Group, span: Span) -> TokenStream {
     };
     // Braces of ours: with the user's the compiler would call them unused.
     let scope = braced(body.stream(), body.span().resolved_at(Span::mixed_site()));
-    let block = braced(quote! { #told #scope }, body.span());
+    let block = braced(quote! { #told #first #scope }, body.span());
     quote_spanned! { body.span() => async move #block }
 }
 

@@ -13,6 +13,8 @@
 #[cfg(feature = "trace")]
 mod args;
 #[cfg(feature = "trace")]
+mod asynchronous;
+#[cfg(feature = "trace")]
 mod bounds;
 #[cfg(feature = "trace")]
 mod derive;

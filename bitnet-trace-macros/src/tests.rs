@@ -52,7 +52,24 @@ snapshot!(impl_trait_inside_the_return_type, "", "fn f() -> Result<impl Traced, 
 snapshot!(inner_attributes_are_hoisted, "", "fn f() -> Tensor { #![allow(unused)] let y = t(); y }");
 snapshot!(half_typed_body_survives, "", "fn f(x: &Tensor) -> Tensor { x. }");
 
-snapshot!(async_function, "", "async fn f<'a>(x: &'a Tensor) -> Result<impl Traced, Error> { Ok(t()) }");
+snapshot!(
+    async_function_returns_its_future,
+    "",
+    "#[inline] pub async fn f<'a>(&'a self, mut x: Tensor, y: &Tensor) -> Result<&'a Tensor> { self.run(x, y).await }"
+);
+snapshot!(
+    async_function_with_settings,
+    "layer = self.index, inputs(x)",
+    "async unsafe fn f(self: Box<Self>, x: Tensor) -> Tensor { x }"
+);
+snapshot!(async_pattern_stays_async, "", "async fn f((a, b): (Tensor, Tensor)) -> Tensor { a }");
+snapshot!(async_unnamed_self_stays_async, "", "async fn f(&self, x: &Tensor) -> Tensor { x.clone() }");
+snapshot!(async_under_another_macro_stays_async, "", "#[instrument] async fn f(x: &Tensor) -> Tensor { x.clone() }");
+snapshot!(
+    async_function_with_an_opaque_type_inside,
+    "",
+    "async fn f<'a>(x: &'a Tensor) -> Result<impl Traced, Error> { Ok(t()) }"
+);
 snapshot!(
     every_argument,
     r#"stage = "s", layer = 1, seq = 2, outputs("a", "b"), inputs(x, r#type), when = self.on, crate = my::trace"#,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::future::Instrumented;
 use crate::session::Session;
@@ -169,6 +169,18 @@ impl TraceContext {
     /// A context that sets nothing but the session.
     pub(crate) fn of_session(session: Arc<Session>) -> Self {
         Self { session: Some(session), ..Self::default() }
+    }
+}
+
+impl TraceContext {
+    /// Takes the session out, so that the context keeps it alive no more.
+    pub(crate) fn leave_session(&mut self) -> Option<Weak<Session>> {
+        self.session.take().map(|session| Arc::downgrade(&session))
+    }
+
+    /// Puts it in again; one that no longer is there has ended, and nothing records in its place.
+    pub(crate) fn join_session(&mut self, session: Option<Weak<Session>>) {
+        self.session = session.map(|session| session.upgrade().unwrap_or_else(Session::ended));
     }
 }
 

@@ -6,7 +6,7 @@ pub use crate::fingerprint::{Fingerprint, Kernel, Statistics, Wanted, fingerprin
 pub use crate::site::Site;
 
 use crate::context::{ContextGuard, TraceContext};
-use crate::future::{Followed, TracedFuture};
+use crate::future::{AsyncCall, Followed, TracedFuture, begun, is_awaited};
 pub use crate::observe::Observe;
 use crate::recorder::{reach, record_input};
 use crate::session::may_record;
@@ -27,6 +27,22 @@ fn recorded<R: Observe>(site: &'static Site, body: impl FnOnce() -> R) -> R {
     body().observe(Some(site))
 }
 
+/// The future of an annotated `async fn`, followed if anything may record at its first poll.
+#[inline(always)]
+pub fn future<F, S>(site: S, body: F) -> AsyncCall<F, impl Fn() -> Option<&'static Site>>
+where
+    F: Future,
+    S: Fn() -> &'static Site,
+{
+    AsyncCall::new(body, move || Some(site()))
+}
+
+/// The same where the attribute has arguments beside the stage: the body begins with [`Call::begin`].
+#[inline(always)]
+pub fn future_with_settings<F: Future>(body: F) -> AsyncCall<F, impl Fn() -> Option<&'static Site>> {
+    AsyncCall::new(body, || None)
+}
+
 /// One call of an annotated function whose attribute has arguments beside the stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -44,6 +60,13 @@ impl Call {
     #[must_use]
     pub fn new(site: &'static Site) -> Self {
         Self { site, seq: None, layer: None, when: true, recording: may_record() }
+    }
+
+    /// A call whose future is being polled for the first time.
+    #[inline(always)]
+    #[must_use]
+    pub fn in_future(site: &'static Site) -> Self {
+        Self { site, seq: None, layer: None, when: true, recording: is_awaited() }
     }
 
     /// Sets the layer, if there is one.
@@ -95,6 +118,16 @@ impl Call {
         }
     }
 
+    /// Opens the scope inside the future that is polled for the first time, which keeps it for the
+    /// polls to come. While nothing records there is no scope.
+    #[inline(always)]
+    pub fn begin(self) {
+        let Self { site, seq, layer, when, recording } = self;
+        if recording {
+            begin(site, seq, layer, when);
+        }
+    }
+
     /// The body of an `async fn`: followed, if anything may record now, which is its first poll.
     ///
     /// What it returns is asked to hold tensors where the future is awaited: once.
@@ -142,6 +175,15 @@ fn followed(site: &'static Site, seq: Option<usize>, layer: Option<usize>, when:
     reach(site);
     let _scope = enter(seq, layer);
     Followed::here(when.then_some(site))
+}
+
+#[cold]
+#[inline(never)]
+fn begin(site: &'static Site, seq: Option<usize>, layer: Option<usize>, when: bool) {
+    reach(site);
+    // Whoever polls puts back the context that it found.
+    std::mem::forget(enter(seq, layer));
+    begun(Followed::here(when.then_some(site)));
 }
 
 /// What may stand for a layer or a sequence index: an integer, where a negative one means none, a

@@ -52,6 +52,13 @@ impl Session {
         Self { own: Some(Mutex::default()), ..Self::new(Some(hold), config) }
     }
 
+    /// One that has ended.
+    pub(crate) fn ended() -> Arc<Self> {
+        let session = Self::new(None, Config::default());
+        session.stop();
+        Arc::new(session)
+    }
+
     fn goes_on(&self) -> RwLockReadGuard<'_, bool> {
         self.goes_on.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,7 +140,7 @@ impl fmt::Debug for Session {
 static STATE: AtomicU8 = AtomicU8::new(UNREAD);
 /// The environment was not looked at yet.
 const UNREAD: u8 = 0;
-const OFF: u8 = 1;
+pub(crate) const OFF: u8 = 1;
 const ON: u8 = 2;
 
 /// The session of the environment, once it was looked at.
@@ -144,7 +151,13 @@ static LIVE: Mutex<usize> = Mutex::new(0);
 /// False where recording is certainly off; true where [`active`] has to be asked.
 #[inline]
 pub(crate) fn may_record() -> bool {
-    STATE.load(Ordering::Relaxed) != OFF
+    state() != OFF
+}
+
+/// The byte itself: `OFF`, or another that is less than 3.
+#[inline]
+pub(crate) fn state() -> u8 {
+    STATE.load(Ordering::Relaxed)
 }
 
 /// The session that records what this thread does now. In the scope of one that finished, none does.

@@ -9,7 +9,7 @@ mod every_shape;
 use bitnet_trace::{TraceContext, TraceSession};
 use bitnet_trace_tests::block_on;
 use candle_core::{Device, Tensor};
-use every_shape::{Decoder, Layer, Norm};
+use every_shape::{Decoder, Encoder, Layer, Norm};
 
 fn x() -> Tensor {
     Tensor::new(&[1f32, -2.0], &Device::Cpu).expect("a tensor")
@@ -82,6 +82,24 @@ fn futures() {
     assert_eq!(names(|| block_on(layer().async_mut((7, x.clone()))).is_ok()), [""; 0]);
     assert_eq!(names(|| block_on(layer().boxed_future(&x))), ["blk5/boxed_future"]);
     assert_eq!(names(|| block_on(layer().local_future())), ["local_future"]);
+    assert_eq!(
+        names(|| block_on(every_shape::tasks(&layer(), &x, &x)).expect("it runs")),
+        [
+            "two_lifetimes.in.y",
+            "two_lifetimes",
+            "named_lifetimes.0",
+            "named_lifetimes.1",
+            "opaque_inside",
+            "blk5/elided"
+        ]
+    );
+    let shared = names(|| block_on(std::sync::Arc::new(layer()).shared(x.clone())));
+    assert_eq!(shared, ["proj", "proj#1", "proj#2", "shared"]);
+    assert_eq!(names(|| block_on(layer().owned(x.clone()))), ["owned"]);
+    assert_eq!(
+        names(|| block_on(layer().encode_all(&[x.clone()]))),
+        ["t1/blk5/later.in.x", "t1/blk5/later", "encode", "encode_all.0"]
+    );
     let decoded = names(|| {
         let (layer, _step) = (layer(), TraceContext::seq(8).enter());
         let future = layer.decode(&x);

@@ -1,0 +1,128 @@
+//! The annotated `async fn`, written as a function that returns its future, so that the future of the
+//! library stands around the body's own and not inside another state machine of the compiler's.
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, FnArg, Pat, PatIdent, Receiver, ReceiverKind, ReturnType, Token};
+
+use crate::args::Args;
+use crate::expand::{async_block, braced};
+use crate::func::Function;
+
+/// Attributes that mean the same on a function that returns a future. Another one may be a macro,
+/// which then would not find its `async fn`; and `must_use` would be about the future.
+const INERT: [&str; 11] =
+    ["allow", "cfg", "cold", "deny", "deprecated", "doc", "expect", "forbid", "inline", "rustfmt", "warn"];
+
+/// A function whose parameters move into the future under their own names.
+pub(crate) struct Moved {
+    /// Without the `mut` of a parameter: what changes is in the future.
+    inputs: Punctuated<FnArg, Token![,]>,
+    /// `let x = x;` for each, as the compiler does for an `async fn`.
+    moves: TokenStream,
+}
+
+/// The function, where what it says can be said without `async fn`.
+///
+/// Left to `async fn` are parameters with a pattern or with a name that lints do not want used, a
+/// `self` that the body does not name, an `impl Trait` in the return type (in which lifetimes depend
+/// on the edition), and other attributes.
+pub(crate) fn moved(function: &Function, args: &Args) -> Option<Moved> {
+    let Function { attrs, sig, body, .. } = function;
+    if sig.asyncness.is_none() || !attrs.iter().all(is_inert) || names(sig.output.to_token_stream(), "impl") {
+        return None;
+    }
+    let mut inputs = sig.inputs.clone();
+    let mut moves = TokenStream::new();
+    for input in &mut inputs {
+        match input {
+            FnArg::Receiver(receiver) => {
+                let settings = [&args.layer, &args.seq, &args.when];
+                let mut used = settings.into_iter().map(ToTokens::to_token_stream).chain([body.stream()]);
+                if !receiver.attrs.is_empty() || !used.any(|tokens| names(tokens, "self")) {
+                    return None;
+                }
+                moves.extend(whole(receiver));
+            }
+            FnArg::Typed(argument) => {
+                let Pat::Ident(PatIdent { attrs, by_ref: None, mutability, ident, subpat: None }) = &mut *argument.pat
+                else {
+                    return None;
+                };
+                if !argument.attrs.is_empty() || !attrs.is_empty() || ident.to_string().starts_with('_') {
+                    return None;
+                }
+                let mutability = mutability.take();
+                moves.extend(quote_spanned! { Span::mixed_site() => let #mutability #ident = #ident; });
+            }
+        }
+    }
+    Some(Moved { inputs, moves })
+}
+
+/// A block takes only those fields of a `self` that it names, and `self` cannot be bound anew.
+fn whole(receiver: &Receiver) -> Option<TokenStream> {
+    let this = &receiver.self_token;
+    let by_value = !matches!(receiver.kind, ReceiverKind::Reference(..));
+    by_value.then(|| quote_spanned! { Span::mixed_site() => let _ = &#this; })
+}
+
+fn is_inert(attr: &Attribute) -> bool {
+    attr.path().segments.first().is_some_and(|segment| INERT.iter().any(|name| segment.ident == name))
+}
+
+fn names(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => names(group.stream(), word),
+        TokenTree::Ident(ident) => ident == word,
+        _ => false,
+    })
+}
+
+// Input:
+//     #[traced(layer = layer)]
+//     async fn forward(&self, mut x: Tensor, layer: usize) -> Result<Tensor> { ... }
+//
+// Output:
+//     fn forward(&self, x: Tensor, layer: usize) -> impl ::core::future::Future<Output = Result<Tensor>> {
+//         ::bitnet_trace::private::future_with_settings(async move {
+//             <the type, as in `async_block`>
+//             let mut x = x;
+//             let layer = layer;
+//             ::bitnet_trace::private::Call::in_future(::bitnet_trace::private::site!(...)).layer(layer).begin();
+//             { ... }
+//         })
+//     }
+//
+// The `impl` is of this crate's edition, so that it holds every lifetime whatever the user's edition.
+pub(crate) fn expand(
+    function: &Function,
+    moved: &Moved,
+    library: &TokenStream,
+    site: &TokenStream,
+    settings: &TokenStream,
+    span: Span,
+) -> TokenStream {
+    let Function { attrs, vis, sig, body } = function;
+    let Moved { inputs, moves } = moved;
+    let begin = (!settings.is_empty())
+        .then(|| quote_spanned! { span => #library::private::Call::in_future(#site) #settings .begin(); });
+    let block = async_block(sig, body, span, &quote! { #moves #begin });
+    let future = if settings.is_empty() {
+        quote_spanned! { span => #library::private::future(|| #site, #block) }
+    } else {
+        quote_spanned! { span => #library::private::future_with_settings(#block) }
+    };
+    let mut sig = sig.clone();
+    sig.asyncness = None;
+    sig.inputs.clone_from(inputs);
+    if let ReturnType::Type(_, output) = &mut sig.output {
+        // The compiler underlines the signature up to the last token, if that one is the user's.
+        let end = output.to_token_stream().into_iter().last().map_or(span, |token| token.span());
+        let end = quote_spanned! { end => > };
+        **output = syn::Type::Verbatim(quote_spanned! { span => impl ::core::future::Future<Output = #output #end });
+    }
+    let body = braced(future, body.span());
+    quote! { #(#attrs)* #vis #sig #body }
+}
