@@ -220,3 +220,32 @@ fn lines_are_not_added_to_somebody_else_s_file() {
     let said = run(dir.path(), "files", &[&session]);
     assert!(said.contains("run-"), "{said}");
 }
+
+/// A run somewhere else, which is not to be touched.
+#[cfg(unix)]
+fn elsewhere(format: &str) -> (tempfile::TempDir, BTreeMap<PathBuf, Vec<u8>>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(run(dir.path(), format, &["traced 2"]), "");
+    let files = files(dir.path());
+    assert!(files.len() > 3);
+    (dir, files)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_link_in_the_directory_leads_to_is_not_ours() {
+    for format in FORMATS {
+        for link in ["p123", ".previous", ".previous.moving"] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            assert_eq!(run(dir.path(), format, &["traced 1"]), "");
+            let (other, others) = elsewhere(format);
+            std::os::unix::fs::symlink(other.path(), dir.path().join(link)).expect("a link");
+            for number in 1..=3 {
+                let said = run(dir.path(), format, &["traced 1"]);
+                assert_eq!(files(other.path()), others, "{format} {link}, run {number}: {said}");
+                assert!(dir.path().join(link).is_symlink(), "{format} {link}, run {number}");
+                assert!(link == "p123" || said.contains(link) && said.contains("run-"), "{format} {link}: {said}");
+            }
+        }
+    }
+}

@@ -10,13 +10,14 @@ mod owned;
 mod previous;
 mod process;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::losses::warn;
-use crate::paths::{JSONL, MANIFEST, OURS, entries, is_process_directory, is_record};
+use crate::paths::{JSONL, MANIFEST, OURS, entries, is_own_process_directory, is_record};
 use crate::pieces::manifest_of;
 
 use lock::{Lock, Probe, Turn};
@@ -47,7 +48,8 @@ impl Claim {
 /// `begin`, which writes `run.json`, before any other process may look:
 ///
 /// * an older run of ours is moved into `.previous`,
-/// * beside records or a `run.json` of something else, `run-<pid>` is taken,
+/// * beside records or a `run.json` of something else, and beside an older run that cannot be moved,
+///   `run-<pid>` is taken,
 /// * beside a run of a live process, `p<pid>` is taken.
 pub(crate) fn claim<T>(requested: &Path, begin: impl FnOnce(Claim) -> Result<T, Error>) -> Result<T, Error> {
     fs::create_dir_all(requested).map_err(Error::io("create", requested))?;
@@ -56,11 +58,11 @@ pub(crate) fn claim<T>(requested: &Path, begin: impl FnOnce(Claim) -> Result<T, 
     };
     let claim = match occupant(requested)? {
         Occupant::Live => claim_inside(requested, "p", IN_USE)?,
-        Occupant::Foreign(why) => claim_inside(requested, "run-", why)?,
-        Occupant::Older => {
-            previous::replace(requested)?;
-            claim_here(requested)?
-        }
+        Occupant::Foreign(why) => claim_inside(requested, "run-", &why)?,
+        Occupant::Older => match previous::replace(requested) {
+            Ok(()) => claim_here(requested)?,
+            Err(error) => claim_inside(requested, "run-", &stays(&error))?,
+        },
         Occupant::Nobody => claim_here(requested)?,
     };
     begin(claim)
@@ -89,28 +91,35 @@ enum Occupant {
     Older,
     Live,
     /// Not a run of ours; says what is there.
-    Foreign(&'static str),
+    Foreign(Cow<'static, str>),
+}
+
+/// What is said of an older run that could not be moved.
+fn stays(error: &Error) -> String {
+    format!("holds an older run that cannot be moved aside ({})", error.full())
 }
 
 fn occupant(directory: &Path) -> Result<Occupant, Error> {
     if lives(directory)? {
         return Ok(Occupant::Live);
     }
-    previous::finish(directory)?;
+    if let Err(error) = previous::finish(directory) {
+        return Ok(Occupant::Foreign(stays(&error).into()));
+    }
     if is_ours(directory) {
         for path in entries(directory)? {
-            if is_process_directory(&path) && lives(&path)? {
+            if is_own_process_directory(&path) && lives(&path)? {
                 return Ok(Occupant::Live);
             }
         }
         return Ok(Occupant::Older);
     }
     if directory.join(MANIFEST).symlink_metadata().is_ok() {
-        return Ok(Occupant::Foreign("holds a run.json of something else"));
+        return Ok(Occupant::Foreign("holds a run.json of something else".into()));
     }
     let holds_records = entries(directory)?.iter().any(|path| is_record(path) && path.is_file());
     if holds_records || directory.join(JSONL).symlink_metadata().is_ok() {
-        return Ok(Occupant::Foreign("holds records of something else"));
+        return Ok(Occupant::Foreign("holds records of something else".into()));
     }
     Ok(Occupant::Nobody)
 }

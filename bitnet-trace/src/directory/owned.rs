@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::is_ours;
 use crate::error::Error;
 use crate::name::file_stem;
-use crate::paths::{JSONL, MANIFEST, entries, is_process_directory, is_record};
+use crate::paths::{JSONL, MANIFEST, entries, is_own_process_directory, is_record};
 use crate::pieces::{manifest_of, open, pieces, whole};
 use crate::record::TraceRecord;
 use crate::sink::values;
@@ -34,7 +34,7 @@ struct Named {
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in entries(directory)? {
-        if is_process_directory(&path) && is_ours(&path) {
+        if is_own_process_directory(&path) && is_ours(&path) {
             let name = path.file_name().unwrap_or_default();
             files.extend(of_one_process(&path)?.into_iter().map(|file| Path::new(name).join(file)));
         }
