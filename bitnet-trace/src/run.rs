@@ -17,7 +17,7 @@ use crate::config::{Config, Format};
 use crate::directory::{Claim, claim};
 use crate::error::Error;
 use crate::exit;
-use crate::losses::{Losses, Pace, warn};
+use crate::losses::{Losses, Pace, guarded, warn};
 use crate::manifest::{Coverage, Manifest, Progress};
 use crate::own::Written;
 use crate::paths::MANIFEST;
@@ -96,6 +96,10 @@ impl Run {
     /// The run of this process in `directory`, begun if there is none. The directory is created
     /// with its parents, also when it was deleted since.
     pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Hold, Error> {
+        guarded("claiming the trace directory", || Self::find(directory, config))
+    }
+
+    fn find(directory: &Path, config: &Config) -> Result<Hold, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
         let mut runs = locked(&RUNS);
