@@ -143,7 +143,10 @@ impl Directory {
         format: Format,
     ) -> Result<(Written, Option<Error>), Error> {
         // An open file tells by itself that it was deleted; names may be somebody else's by now.
-        let by_name = format == Format::Files || values.is_some();
+        let by_name = match format {
+            Format::Files => true,
+            Format::Jsonl => values.is_some() || !locked(&self.jsonl).as_ref().is_some_and(|jsonl| jsonl.is_open()),
+        };
         if by_name && !locked(&self.grip).claim.as_ref().is_some_and(Claim::holds) {
             return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
         }

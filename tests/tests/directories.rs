@@ -301,6 +301,23 @@ fn a_directory_taken_over_by_another_process_is_left_to_it() {
 }
 
 #[test]
+fn the_first_line_goes_into_no_directory_that_another_process_has_taken_over() {
+    let dir = directory();
+    let traces = dir.path().join("traces");
+    let mut command = command(&traces, &["annotate a b", "wait", "traced 2"]);
+    command.env("BITNET_TRACE_FORMAT", "jsonl").stderr(Stdio::null());
+    let mut first = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(first.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+    fs::remove_dir_all(&traces).expect("removed under it");
+    let second = start(&traces, &["dump other", "wait"]);
+    finish(first);
+    assert!(!traces.join("trace.jsonl").exists());
+    finish(second);
+    assert_eq!(Trace::open(&traces).expect("a trace").records().len(), 1);
+}
+
+#[test]
 fn a_deleted_run_json_is_written_again_where_it_was() {
     let dir = directory();
     let delete = format!("sh rm {}", dir.path().join("run.json").display());
