@@ -64,8 +64,11 @@ impl Jsonl {
             *length = again.metadata().map_err(Error::io("read", &self.path))?.len();
             file.insert(again)
         };
-        if deleted(file) {
-            return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
+        match known(file) {
+            Known::Deleted => return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into())),
+            // What another program added counts, too.
+            Known::Length(bytes) => *length = bytes,
+            Known::Nothing => {}
         }
         line.clear();
         if *torn {
@@ -132,15 +135,26 @@ fn number(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// Whether the file lost its name: what is written to it then is written nowhere.
+/// What the system says of the open file, by the one question that each line asks.
+enum Known {
+    /// It lost its name: what is written to it then is written nowhere.
+    Deleted,
+    Length(u64),
+    Nothing,
+}
+
 #[cfg(unix)]
-fn deleted(file: &File) -> bool {
+fn known(file: &File) -> Known {
     use std::os::unix::fs::MetadataExt;
-    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    match file.metadata() {
+        Ok(metadata) if metadata.nlink() == 0 => Known::Deleted,
+        Ok(metadata) => Known::Length(metadata.len()),
+        Err(_) => Known::Nothing,
+    }
 }
 
 /// An open file cannot be deleted elsewhere.
 #[cfg(not(unix))]
-fn deleted(_: &File) -> bool {
-    false
+fn known(_: &File) -> Known {
+    Known::Nothing
 }
