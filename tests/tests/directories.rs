@@ -452,3 +452,19 @@ fn a_function_whose_condition_was_false_was_called() {
     assert!(unreached(&["traced 1"]));
     assert!(!unreached(&["traced 1", "seldom"]));
 }
+
+#[cfg(unix)]
+#[test]
+fn the_directory_that_a_process_was_led_to_is_of_its_run() {
+    let dir = directory();
+    let (traces, link) = (dir.path().join("traces"), dir.path().join("link"));
+    let first = start(&traces, &["dump a", "wait"]);
+    let second = start(&traces, &["dump b", "wait", &format!("session {}", link.display()), "dump c"]);
+    let own = traces.join(format!("p{}", second.id()));
+    std::os::unix::fs::symlink(&own, &link).expect("a link");
+    finish(second);
+    assert_eq!(names(&own), ["b", "c", "double"]);
+    assert_eq!(manifest(&own)["records"], 3);
+    assert!(entries(&own).iter().all(|name| !name.starts_with('p')), "{:?}", entries(&own));
+    finish(first);
+}
