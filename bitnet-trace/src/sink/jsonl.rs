@@ -124,15 +124,15 @@ fn is_same(before: &Metadata, now: &Metadata) -> bool {
 }
 
 #[cfg(unix)]
-fn number(metadata: &Metadata) -> Option<(u64, u64)> {
+fn number(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
-    Some((metadata.dev(), metadata.ino()))
+    (metadata.dev(), metadata.ino())
 }
 
 /// The system tells none.
 #[cfg(not(unix))]
-fn number(_: &Metadata) -> Option<(u64, u64)> {
-    None
+fn number(_: &Metadata) -> (u64, u64) {
+    (0, 0)
 }
 
 /// What the system says of the open file, by the one question that each line asks.
@@ -157,4 +157,34 @@ fn known(file: &File) -> Known {
 #[cfg(not(unix))]
 fn known(_: &File) -> Known {
     Known::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::Jsonl;
+    use crate::record::TraceRecord;
+
+    #[test]
+    fn what_another_program_adds_is_in_no_range_of_ours() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("trace.jsonl");
+        let json = r#"{"name":"x","shape":[1],"dtype":"F32","blake3":"00","rms":1,"num_elements":1}"#;
+        let record: TraceRecord = serde_json::from_str(json).expect("a record");
+        let jsonl = Jsonl::create(dir.path()).expect("made");
+        for closes in [false, true, false] {
+            if closes {
+                jsonl.close();
+            }
+            let mut other = std::fs::OpenOptions::new().append(true).open(&path).expect("there");
+            other.write_all(b"{\"of\": \"another\"}\n").expect("written");
+            let range = jsonl.write(&record).expect("written");
+            let bytes = std::fs::read(&path).expect("there");
+            let line = bytes
+                .get(usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small"))
+                .expect("inside");
+            assert!(line.starts_with(b"{\"name\":") && line.ends_with(b"}\n"), "{range:?}");
+        }
+    }
 }
