@@ -372,83 +372,6 @@ fn lines_are_added_to_the_file_that_the_run_wrote_alone() {
     }
 }
 
-/// Pipes, directories, links to nowhere and to somebody's file under the names of our locks.
-#[cfg(unix)]
-#[test]
-fn what_is_no_lock_is_neither_waited_for_nor_touched() {
-    for (name, prefix) in [(".lock", "run-"), (".claim.lock", "p")] {
-        for put in ["mkfifo", "mkdir", "ln -s /nowhere", "ln -s ../target"] {
-            let dir = tempfile::tempdir().expect("a temporary directory");
-            let traces = dir.path().join("traces");
-            write(dir.path(), "target", "");
-            fs::create_dir(&traces).expect("a directory");
-            let put_it = format!("{put} {}", traces.join(name).display());
-            let _ = succeed(Command::new("sh").args(["-c", &put_it]));
-            for number in 1..=2 {
-                let said = run(&traces, "files", &["traced 1"]);
-                assert!(said.contains(&format!("/{prefix}")) && !said.contains("off"), "{put} {name}: {said}");
-                let own = fs::read_dir(&traces).expect("the directory").flatten();
-                let own = own.filter(|own| own.file_name().to_string_lossy().starts_with(prefix));
-                assert_eq!(own.count(), number, "{put} {name}");
-            }
-            assert!(traces.join(name).symlink_metadata().is_ok_and(|there| !there.is_file()), "{put} {name}");
-        }
-    }
-}
-
-/// A directory that two users share; for a user's own files the same, but not for root.
-#[cfg(target_os = "linux")]
-#[test]
-fn locks_that_may_only_be_read_or_not_even_that() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::os::unix::process::CommandExt;
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("allowed");
-    for (name, allowed) in [(".lock", 0o444), (".lock", 0o000), (".claim.lock", 0o444), (".claim.lock", 0o000)] {
-        for ends in [false, true] {
-            let dir = tempfile::tempdir().expect("a temporary directory");
-            let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
-            fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
-            fs::create_dir(&traces).expect("a directory");
-            (mode(dir.path(), 0o777), mode(&traces, 0o777));
-            let steps: &[&str] = if ends { &["traced 1"] } else { &["traced 1", "wait"] };
-            let mut first = Command::new(&program);
-            first.args(steps).env("BITNET_TRACE_DIR", &traces).stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut first = first.spawn().expect("it starts");
-            if ends {
-                assert!(first.wait().expect("it ends").success());
-            } else {
-                let mut line = String::new();
-                let stdout = first.stdout.as_mut().expect("piped");
-                std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
-            }
-            if name == ".claim.lock" {
-                write(&traces, name, "");
-            }
-            mode(&traces.join(name), allowed);
-            let mut second = Command::new(&program);
-            second.arg("traced 2").env("BITNET_TRACE_DIR", &traces);
-            if dir.path().metadata().expect("there").uid() == 0 {
-                second.uid(65534).gid(65534);
-            }
-            let id = second.stderr(Stdio::piped()).spawn().expect("it starts");
-            let own = format!("p{}", id.id());
-            let said = String::from_utf8(id.wait_with_output().expect("it ends").stderr).expect("UTF-8");
-            let when = format!("{name} {allowed:o}, first {}: {said}", if ends { "ended" } else { "lives" });
-            // Only a lock that can be asked says that the directory is free.
-            let moves = ends && allowed == 0o444;
-            let place = if moves { traces.clone() } else { traces.join(own) };
-            assert_eq!(manifest(&place)["records"], 2, "{when}");
-            assert_eq!(said.is_empty(), moves, "{when}");
-            assert!(allowed != 0o000 || said.contains("may not open"), "{when}");
-            if !ends {
-                first.stdin.take();
-                assert!(first.wait().expect("it ends").success());
-                assert_eq!(manifest(&traces)["records"], 1, "{when}");
-            }
-        }
-    }
-}
-
 /// Somebody else's file that may not be read, beside an older run.
 #[cfg(target_os = "linux")]
 #[test]
@@ -461,7 +384,8 @@ fn a_file_that_may_not_be_read_stops_nothing() {
         let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
         fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
         fs::create_dir(&traces).expect("a directory");
-        (mode(dir.path(), 0o777), mode(&traces, 0o777));
+        mode(dir.path(), 0o777);
+        mode(&traces, 0o777);
         for number in 1..=2 {
             let mut command = Command::new(&program);
             command.arg("traced 1").env("BITNET_TRACE_DIR", &traces).env("BITNET_TRACE_FORMAT", format);
