@@ -281,26 +281,6 @@ fn a_run_json_that_a_killed_process_was_writing_goes_with_its_run() {
     assert!(!dir.path().join(&unfinished).exists() && dir.path().join(".previous").join(&unfinished).exists());
 }
 
-/// The last moment that the system counts.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_file_of_the_far_future_beside_a_killed_run() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
-    command.args(["traced 1", "sh kill -9 $PPID"]).env("BITNET_TRACE_DIR", dir.path());
-    assert!(!command.stderr(Stdio::null()).status().expect("it starts").success());
-    write(dir.path(), "late.trace", "");
-    let late = fs::File::options().write(true).open(dir.path().join("late.trace")).expect("there");
-    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(i64::MAX.unsigned_abs());
-    late.set_modified(end).expect("set");
-    if late.metadata().and_then(|late| late.modified()).expect("a time") != end {
-        println!("SKIPPED: the file system keeps no such times");
-        return;
-    }
-    assert_eq!(run(dir.path(), "files", &["traced 1"]), "");
-    assert_eq!(Trace::open(dir.path()).expect("a trace").records().len(), 1);
-}
-
 #[cfg(unix)]
 #[test]
 fn what_cannot_be_read_is_not_ours() {

@@ -136,8 +136,7 @@ impl Run {
     fn was_made_by(&self, path: &Path) -> bool {
         let written = is_file(path).and_then(|file| file.modified().ok());
         let (Some(started), Some(written)) = (self.started, written) else { return false };
-        // A time at the end of what the system counts is after all others.
-        self.manifest["complete"] != true && written.checked_add(CLOCK).is_none_or(|written| written >= started)
+        self.manifest["complete"] != true && is_since(written, started)
     }
 }
 
@@ -146,6 +145,12 @@ const FIRST_LINE: u64 = 64 * 1024 * 1024;
 
 /// File systems keep times in steps of up to two seconds (FAT).
 const CLOCK: Duration = Duration::from_secs(2);
+
+/// Whether a time is not before another, as far as file systems tell. One at the end of what the system
+/// counts is after all others.
+fn is_since(written: SystemTime, started: SystemTime) -> bool {
+    written.checked_add(CLOCK).is_none_or(|written| written >= started)
+}
 
 /// A regular file, not a link to one: a run makes no links.
 fn is_file(path: &Path) -> Option<Metadata> {
@@ -182,7 +187,19 @@ fn inside_values(named: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{inside_values, is_stem_of};
+    use std::time::{Duration, SystemTime};
+
+    use super::{inside_values, is_since, is_stem_of};
+
+    #[test]
+    fn times_of_files() {
+        let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        assert!(is_since(started - Duration::from_secs(2), started));
+        assert!(!is_since(started - Duration::from_secs(3), started));
+        // The last that Linux has; where there is none so late, that is no matter.
+        let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX.unsigned_abs()));
+        assert!(last.is_none_or(|last| is_since(last, started)));
+    }
 
     #[test]
     fn names_of_files() {
