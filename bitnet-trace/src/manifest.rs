@@ -1,10 +1,11 @@
 //! `run.json`: what a run was.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use candle_core::utils;
 use serde::Serialize;
@@ -127,12 +128,32 @@ impl Manifest {
     /// Replaces the file by one rename: a reader sees the old one or the new one, never a half.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
         let path = directory.join(MANIFEST);
-        let unfinished = directory.join(".run.json.new");
+        let unfinished = directory.join(unfinished(&self.run));
         serde_json::to_vec_pretty(self)
-            .map_err(std::io::Error::from)
-            .and_then(|json| fs::write(&unfinished, json))
-            .and_then(|()| fs::rename(&unfinished, &path))
+            .map_err(io::Error::from)
+            .and_then(|json| {
+                let mut file = create_unfinished(&unfinished)?;
+                let written = file.write_all(&json).and_then(|()| fs::rename(&unfinished, &path));
+                written.inspect_err(|_| drop(fs::remove_file(&unfinished)))
+            })
             .map_err(Error::io("write", &path))
+    }
+}
+
+/// The file of a run that becomes its `run.json`: no other run, and nobody else, has one of that name.
+pub(crate) fn unfinished(run: &str) -> String {
+    format!(".run.json.{run}.new")
+}
+
+/// Never through a link, never over a file that is there. What an earlier write of this run left is
+/// taken away.
+fn create_unfinished(path: &Path) -> io::Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            File::create_new(path)
+        }
+        created => created,
     }
 }
 
@@ -152,6 +173,26 @@ fn features() -> Vec<&'static str> {
     features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect()
 }
 
+/// The last second that the format has.
+const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
+
+/// A clock that is set to before 1970 or after 9999 gives the nearest time that the format has.
 fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    let first = SystemTime::UNIX_EPOCH;
+    let last = first.checked_add(YEAR_9999).unwrap_or(first);
+    humantime::format_rfc3339_millis(time.clamp(first, last)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{YEAR_9999, rfc3339};
+
+    #[test]
+    fn clocks_that_are_set_wrong() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(epoch + YEAR_9999 + Duration::from_secs(1)), "9999-12-31T23:59:59.000Z");
+    }
 }

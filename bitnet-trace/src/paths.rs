@@ -29,6 +29,18 @@ pub(crate) fn is_process_directory(path: &Path) -> bool {
     process_number(path).is_some() && path.is_dir()
 }
 
+/// The same where something is moved, removed or written: a link leads to what belongs to somebody else.
+#[cfg(feature = "trace")]
+pub(crate) fn is_own_process_directory(path: &Path) -> bool {
+    process_number(path).is_some() && is_directory(path)
+}
+
+/// Whether this is a directory, and no link to one.
+#[cfg(feature = "trace")]
+pub(crate) fn is_directory(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
 /// The numbers in the name of a process's directory.
 pub(crate) fn process_number(path: &Path) -> Option<(u64, u64)> {
     let name = path.file_name()?.to_str()?.strip_prefix('p')?;

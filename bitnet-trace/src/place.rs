@@ -135,18 +135,22 @@ impl Directory {
     }
 
     /// Writes a record, and its values before it: a record never names a file that is not there.
-    /// Values that cannot be kept do not take the record with them: the error comes back beside it.
+    /// Values and rows that cannot be kept do not take the record with them: the errors come back beside it.
     pub(crate) fn write(
         &self,
         record: &mut TraceRecord,
         values: Option<&Tensor>,
         format: Format,
-    ) -> Result<(Written, Option<Error>), Error> {
+    ) -> Result<(Written, Vec<Error>), Error> {
         // An open file tells by itself that it was deleted; names may be somebody else's by now.
-        let by_name = format == Format::Files || values.is_some();
+        let by_name = match format {
+            Format::Files => true,
+            Format::Jsonl => values.is_some() || !locked(&self.jsonl).as_ref().is_some_and(|jsonl| jsonl.is_open()),
+        };
         if by_name && !locked(&self.grip).claim.as_ref().is_some_and(Claim::holds) {
             return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
         }
+        let lost_rows = drop_rows(&self.path, record);
         let lost_values = match values.map(|tensor| values::write(&self.path, record, tensor, &self.alike)) {
             Some(Ok(file)) => {
                 record.values = Some(file);
@@ -163,7 +167,7 @@ impl Directory {
             // Nobody would know whose they are.
             let _ = std::fs::remove_file(self.path.join(file));
         }
-        Ok((written?, lost_values))
+        Ok((written?, lost_rows.into_iter().chain(lost_values).collect()))
     }
 
     fn jsonl(&self) -> Result<Arc<Jsonl>, Error> {
@@ -173,6 +177,16 @@ impl Directory {
             None => Ok(Arc::clone(made.insert(Arc::new(Jsonl::create(&self.path)?)))),
         }
     }
+}
+
+/// The hashes of the rows of one record: with more of them it is larger than what readers take.
+const MOST_ROWS: usize = 1_000_000;
+
+/// Takes the rows out of a record that has too many, and says so.
+fn drop_rows(directory: &Path, record: &mut TraceRecord) -> Option<Error> {
+    let rows = record.rows.take_if(|rows| rows.len() > MOST_ROWS)?;
+    let many = format!("{} has {} rows; of at most {MOST_ROWS} hashes are kept", record.name, rows.len());
+    Some(Error::io("keep the hashes of rows in", directory)(io::Error::new(io::ErrorKind::FileTooLarge, many)))
 }
 
 fn bit(format: Format) -> u8 {
@@ -187,8 +201,10 @@ mod tests {
     use candle_core::op::BackpropOp;
     use candle_core::{CpuStorage, Storage, Tensor};
 
+    use super::MOST_ROWS;
     use crate::config::{Config, Format};
     use crate::error::Error;
+    use crate::pieces::pieces;
     use crate::record::TraceRecord;
     use crate::run::Run;
 
@@ -210,10 +226,32 @@ mod tests {
             let hold = Run::in_directory(&directory, &Config::default()).expect("a run");
             let mut record = record();
             let (_, lost) = hold.run().write(&mut record, Some(&broken()), format).expect("the record is kept");
-            assert!(matches!(&lost, Some(Error::Panicked { .. })), "{lost:?}");
+            assert!(matches!(&lost[..], [Error::Panicked { .. }]), "{lost:?}");
             assert_eq!((record.values, record.order), (None, Some(0)));
             let left: Vec<_> = std::fs::read_dir(directory.join("values")).into_iter().flatten().collect();
             assert!(left.is_empty(), "half a file of values: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_too_many_rows_is_kept_without_them() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for format in [Format::Files, Format::Jsonl] {
+            let directory = dir.path().join(format.name());
+            let hold = Run::in_directory(&directory, &Config::default()).expect("a run");
+            let row = "0".repeat(16);
+            for (rows, losses) in [(MOST_ROWS, 0), (MOST_ROWS + 1, 1)] {
+                let mut record = TraceRecord { rows: Some(vec![row.clone(); rows]), ..record() };
+                let (_, lost) = hold.run().write(&mut record, None, format).expect("the record is kept");
+                assert_eq!((lost.len(), record.rows.is_none()), (losses, losses == 1), "{lost:?}");
+            }
+            // The first is smaller than what readers take.
+            let (mut read, mut problems) = (0, 0);
+            pieces(&directory, &mut |piece| match piece.and_then(|piece| piece.parse::<TraceRecord>()) {
+                Ok(_) => read += 1,
+                Err(_) => problems += 1,
+            });
+            assert_eq!((read, problems), (2, 0));
         }
     }
 }

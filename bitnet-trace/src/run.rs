@@ -17,7 +17,7 @@ use crate::config::{Config, Format};
 use crate::directory::{Claim, claim};
 use crate::error::Error;
 use crate::exit;
-use crate::losses::{Losses, Pace, warn};
+use crate::losses::{Losses, Pace, guarded, warn};
 use crate::manifest::{Coverage, Manifest, Progress};
 use crate::own::Written;
 use crate::paths::MANIFEST;
@@ -84,6 +84,9 @@ impl Drop for Hold {
 /// until it exits, so that whoever comes back to a directory counts on.
 static RUNS: Mutex<Option<HashMap<PathBuf, Vec<Arc<Run>>>>> = Mutex::new(None);
 
+/// Bytes of an annotation, key and value as JSON.
+const LARGEST_ANNOTATION: usize = 1024 * 1024;
+
 fn address(site: &Site) -> usize {
     std::ptr::from_ref(site).addr()
 }
@@ -96,23 +99,27 @@ impl Run {
     /// The run of this process in `directory`, begun if there is none. The directory is created
     /// with its parents, also when it was deleted since.
     pub(crate) fn in_directory(directory: &Path, config: &Config) -> Result<Hold, Error> {
+        guarded("claiming the trace directory", || Self::find(directory, config))
+    }
+
+    fn find(directory: &Path, config: &Config) -> Result<Hold, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
-        let mut runs = locked(&RUNS);
-        let runs = runs.get_or_insert_default().entry(key.clone()).or_default();
-        if let Some(run) = runs.last()
-            && let Place::Directory(directory) = &run.place
+        let mut all = locked(&RUNS);
+        let all = all.get_or_insert_default();
+        // The directory inside another one that a run of this process was led to.
+        if !all.contains_key(&key)
+            && let Some(around) = key.parent()
+            && let Some(run) = all.get(around).and_then(|runs| runs.iter().find(|run| run.directory() == Some(&*key)))
+            && let Some(hold) = run.go_on(around)?
         {
-            if directory.join() {
-                let hold = Hold(Arc::clone(run));
-                if !directory.path.join(MANIFEST).exists() {
-                    run.write_manifest(None)?;
-                }
-                return Ok(hold);
-            }
-            if directory.join_again(&key)? {
-                return Ok(Hold(Arc::clone(run)));
-            }
+            return Ok(hold);
+        }
+        let runs = all.entry(key.clone()).or_default();
+        if let Some(run) = runs.last()
+            && let Some(hold) = run.go_on(&key)?
+        {
+            return Ok(hold);
         }
         // There was none; or its directory is gone, or somebody else's by now.
         claim(&key, |claim| {
@@ -129,6 +136,20 @@ impl Run {
             runs.push(Arc::clone(&hold.0));
             Ok(hold)
         })
+    }
+
+    /// One more who records into this run, which began when `asked` was asked for. `None` if its
+    /// directory is gone, or somebody else's by now.
+    fn go_on(self: &Arc<Self>, asked: &Path) -> Result<Option<Hold>, Error> {
+        let Place::Directory(directory) = &self.place else { return Ok(None) };
+        if directory.join() {
+            let hold = Hold(Arc::clone(self));
+            if !directory.path.join(MANIFEST).exists() {
+                self.write_manifest(None)?;
+            }
+            return Ok(Some(hold));
+        }
+        Ok(directory.join_again(asked)?.then(|| Hold(Arc::clone(self))))
     }
 
     fn begin(claim: Claim, config: &Config) -> Result<Hold, Error> {
@@ -181,21 +202,21 @@ impl Run {
     }
 
     /// Gives the record its repeat number and its place in the order, and keeps it; `values` is its
-    /// tensor, where values were asked for. Values that cannot be kept do not take the record with
-    /// them: the error comes back beside it.
+    /// tensor, where values were asked for. Values and rows that cannot be kept do not take the record
+    /// with them: the errors come back beside it.
     pub(crate) fn write(
         &self,
         record: &mut TraceRecord,
         values: Option<&Tensor>,
         format: Format,
-    ) -> Result<(Written, Option<Error>), Error> {
+    ) -> Result<(Written, Vec<Error>), Error> {
         let (call, order) = locked(&self.calls).next(record);
         (record.call, record.order) = (call, Some(order));
         if call > 0 {
             record.name = format!("{}#{call}", record.name);
         }
         let written = match &self.place {
-            Place::Memory(memory) => (Written::Memory, memory.write(record, values)),
+            Place::Memory(memory) => (Written::Memory, memory.write(record, values).into_iter().collect()),
             Place::Directory(directory) => {
                 if directory.begins(format) {
                     // `run.json` says so before there is such a file. Without it the file is still read.
@@ -234,8 +255,16 @@ impl Run {
         }
     }
 
-    /// Puts a fact into `run.json`, at once.
+    /// Puts a fact into `run.json`, at once. Readers take no `run.json` of any size.
     pub(crate) fn annotate(&self, key: &str, value: Annotation) {
+        let size = serde_json::to_vec(&(key, &value)).map_or(0, |json| json.len());
+        if size > LARGEST_ANNOTATION {
+            let shown: String = key.chars().take(80).collect();
+            warn(format_args!(
+                "annotate_run {shown:?}: {size} bytes, at most {LARGEST_ANNOTATION} are kept; run.json is without it"
+            ));
+            return;
+        }
         locked(&self.annotations).insert(key.to_owned(), value);
         if let Err(error) = self.write_manifest(None)
             && !self.warned.swap(true, Ordering::Relaxed)
@@ -289,4 +318,21 @@ fn finish_all(clean: bool) {
 
 fn all() -> Vec<Arc<Run>> {
     locked(&RUNS).iter().flat_map(HashMap::values).flatten().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LARGEST_ANNOTATION, Run};
+    use crate::config::Config;
+    use crate::pieces::manifest_of;
+
+    #[test]
+    fn an_annotation_that_nobody_could_read_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let hold = Run::in_directory(dir.path(), &Config::default()).expect("a run");
+        hold.run().annotate("small", "x".repeat(1000).into());
+        hold.run().annotate("large", "x".repeat(LARGEST_ANNOTATION).into());
+        let annotations = manifest_of(dir.path())["annotations"].clone();
+        assert_eq!(annotations.as_object().expect("an object").keys().collect::<Vec<_>>(), ["small"]);
+    }
 }

@@ -93,12 +93,12 @@ impl Session {
         if !*goes_on {
             return Ok(());
         }
-        let (written, lost_values) = run.write(record, values, self.config.format)?;
+        let (written, lost) = run.write(record, values, self.config.format)?;
         if let (Some(own), Some(order)) = (&self.own, record.order) {
             locked(own).add(order, written);
         }
-        if let Some(error) = lost_values {
-            self.lose(&error);
+        for error in &lost {
+            self.lose(error);
         }
         Ok(())
     }

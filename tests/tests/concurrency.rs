@@ -4,13 +4,14 @@
 //! starts processes into that many older runs of that many records; by default into a few smaller ones.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bitnet_trace::Trace;
-use bitnet_trace_tests::{manifest, skip};
+use bitnet_trace_tests::{manifest, skip, succeed};
 
 /// How many processes are killed for each format.
 const KILLS: usize = 20;
@@ -192,10 +193,10 @@ fn without_locks(directory: &Path) -> std::path::PathBuf {
             -1
         }
     "#;
-    std::fs::write(&source, code).expect("written");
+    fs::write(&source, code).expect("written");
     let mut rustc = Command::new("rustc");
     rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library).arg(&source);
-    let _ = bitnet_trace_tests::succeed(&mut rustc);
+    let _ = succeed(&mut rustc);
     library
 }
 
@@ -215,18 +216,18 @@ fn a_file_system_without_locks() {
     let mut said = [0; 6];
     first.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
     // The process id in `run.json` says that it lives.
-    let output = bitnet_trace_tests::succeed(&mut command(&["dump b"]));
+    let output = succeed(&mut command(&["dump b"]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
     first.kill().expect("killed");
     first.wait().expect("dead");
     let trace = Trace::open(dir.path()).expect("both processes");
     assert_eq!(trace.records().iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     // And that it does not.
-    let output = bitnet_trace_tests::succeed(&mut command(&["dump c"]));
+    let output = succeed(&mut command(&["dump c"]));
     assert!(output.stderr.is_empty(), "{output:?}");
     assert_eq!(bitnet_trace_tests::names(dir.path()), ["c"]);
     assert_eq!(bitnet_trace_tests::names(&dir.path().join(".previous")), ["a"]);
-    let left = std::fs::read_dir(dir.path()).expect("the directory").flatten().map(|entry| entry.file_name());
+    let left = fs::read_dir(dir.path()).expect("the directory").flatten().map(|entry| entry.file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".claim")));
 }
 
@@ -288,5 +289,85 @@ fn processes_of_one_number_get_a_directory_each() {
     for mut child in children {
         drop(child.stdin.take());
         assert!(child.wait().expect("it ends").success());
+    }
+}
+
+/// Pipes, directories, links to nowhere and to somebody's file under the names of our locks.
+#[cfg(unix)]
+#[test]
+fn what_is_no_lock_is_neither_waited_for_nor_touched() {
+    for (name, prefix) in [(".lock", "run-"), (".claim.lock", "p")] {
+        for put in ["mkfifo", "mkdir", "ln -s /nowhere", "ln -s ../target"] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let traces = dir.path().join("traces");
+            fs::write(dir.path().join("target"), "").expect("written");
+            fs::create_dir(&traces).expect("a directory");
+            let put_it = format!("{put} {}", traces.join(name).display());
+            let _ = succeed(Command::new("sh").args(["-c", &put_it]));
+            for number in 1..=2 {
+                let said = succeed(&mut scenario(&traces, "files", "traced 1")).stderr;
+                let said = String::from_utf8(said).expect("UTF-8");
+                assert!(said.contains(&format!("/{prefix}")) && !said.contains("off"), "{put} {name}: {said}");
+                let own = fs::read_dir(&traces).expect("the directory").flatten();
+                let own = own.filter(|own| own.file_name().to_string_lossy().starts_with(prefix));
+                assert_eq!(own.count(), number, "{put} {name}");
+            }
+            assert!(traces.join(name).symlink_metadata().is_ok_and(|there| !there.is_file()), "{put} {name}");
+        }
+    }
+}
+
+/// A directory that two users share; for a user's own files the same, but not for root.
+#[cfg(target_os = "linux")]
+#[test]
+fn locks_that_may_only_be_read_or_not_even_that() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("allowed");
+    for (name, allowed) in [(".lock", 0o444), (".lock", 0o000), (".claim.lock", 0o444), (".claim.lock", 0o000)] {
+        for ends in [false, true] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
+            fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
+            fs::create_dir(&traces).expect("a directory");
+            mode(dir.path(), 0o777);
+            mode(&traces, 0o777);
+            let steps: &[&str] = if ends { &["traced 1"] } else { &["traced 1", "wait"] };
+            let mut first = Command::new(&program);
+            first.args(steps).env("BITNET_TRACE_DIR", &traces).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let first = if ends {
+                let _ = succeed(&mut first);
+                None
+            } else {
+                let mut first = first.spawn().expect("it starts");
+                let mut said = [0; 6];
+                first.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
+                Some(first)
+            };
+            if name == ".claim.lock" {
+                fs::write(traces.join(name), "").expect("written");
+            }
+            mode(&traces.join(name), allowed);
+            let mut second = Command::new(&program);
+            second.arg("traced 2").env("BITNET_TRACE_DIR", &traces);
+            if dir.path().metadata().expect("there").uid() == 0 {
+                second.uid(65534).gid(65534);
+            }
+            let id = second.stderr(Stdio::piped()).spawn().expect("it starts");
+            let own = format!("p{}", id.id());
+            let said = String::from_utf8(id.wait_with_output().expect("it ends").stderr).expect("UTF-8");
+            let when = format!("{name} {allowed:o}, first {}: {said}", if ends { "ended" } else { "lives" });
+            // Only a lock that can be asked says that the directory is free.
+            let moves = ends && allowed == 0o444;
+            let place = if moves { traces.clone() } else { traces.join(own) };
+            assert_eq!(manifest(&place)["records"], 2, "{when}");
+            assert_eq!(said.is_empty(), moves, "{when}");
+            assert!(allowed != 0o000 || said.contains("may not open"), "{when}");
+            if let Some(mut first) = first {
+                drop(first.stdin.take());
+                assert!(first.wait().expect("it ends").success());
+                assert_eq!(manifest(&traces)["records"], 1, "{when}");
+            }
+        }
     }
 }

@@ -301,6 +301,23 @@ fn a_directory_taken_over_by_another_process_is_left_to_it() {
 }
 
 #[test]
+fn the_first_line_goes_into_no_directory_that_another_process_has_taken_over() {
+    let dir = directory();
+    let traces = dir.path().join("traces");
+    let mut command = command(&traces, &["annotate a b", "wait", "traced 2"]);
+    command.env("BITNET_TRACE_FORMAT", "jsonl").stderr(Stdio::null());
+    let mut first = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(first.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+    fs::remove_dir_all(&traces).expect("removed under it");
+    let second = start(&traces, &["dump other", "wait"]);
+    finish(first);
+    assert!(!traces.join("trace.jsonl").exists());
+    finish(second);
+    assert_eq!(Trace::open(&traces).expect("a trace").records().len(), 1);
+}
+
+#[test]
 fn a_deleted_run_json_is_written_again_where_it_was() {
     let dir = directory();
     let delete = format!("sh rm {}", dir.path().join("run.json").display());
@@ -434,4 +451,20 @@ fn a_function_whose_condition_was_false_was_called() {
     };
     assert!(unreached(&["traced 1"]));
     assert!(!unreached(&["traced 1", "seldom"]));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_directory_that_a_process_was_led_to_is_of_its_run() {
+    let dir = directory();
+    let (traces, link) = (dir.path().join("traces"), dir.path().join("link"));
+    let first = start(&traces, &["dump a", "wait"]);
+    let second = start(&traces, &["dump b", "wait", &format!("session {}", link.display()), "dump c"]);
+    let own = traces.join(format!("p{}", second.id()));
+    std::os::unix::fs::symlink(&own, &link).expect("a link");
+    finish(second);
+    assert_eq!(names(&own), ["b", "c", "double"]);
+    assert_eq!(manifest(&own)["records"], 3);
+    assert!(entries(&own).iter().all(|name| !name.starts_with('p')), "{:?}", entries(&own));
+    finish(first);
 }

@@ -220,3 +220,167 @@ fn lines_are_not_added_to_somebody_else_s_file() {
     let said = run(dir.path(), "files", &[&session]);
     assert!(said.contains("run-"), "{said}");
 }
+
+/// A run somewhere else, which is not to be touched.
+#[cfg(unix)]
+fn elsewhere(format: &str) -> (tempfile::TempDir, BTreeMap<PathBuf, Vec<u8>>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(run(dir.path(), format, &["traced 2"]), "");
+    let files = files(dir.path());
+    assert!(files.len() > 3);
+    (dir, files)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_link_in_the_directory_leads_to_is_not_ours() {
+    for format in FORMATS {
+        for link in ["p123", ".previous", ".previous.moving"] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            assert_eq!(run(dir.path(), format, &["traced 1"]), "");
+            let (other, others) = elsewhere(format);
+            std::os::unix::fs::symlink(other.path(), dir.path().join(link)).expect("a link");
+            for number in 1..=3 {
+                let said = run(dir.path(), format, &["traced 1"]);
+                assert_eq!(files(other.path()), others, "{format} {link}, run {number}: {said}");
+                assert!(dir.path().join(link).is_symlink(), "{format} {link}, run {number}");
+                assert!(link == "p123" || said.contains(link) && said.contains("run-"), "{format} {link}: {said}");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn run_json_is_made_over_no_file_and_through_no_link() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let target = dir.path().join("target");
+    fs::write(&target, "mine").expect("written");
+    let (linked, traces) = (dir.path().join("linked"), dir.path().join("traces"));
+    fs::create_dir(&linked).expect("a directory");
+    std::os::unix::fs::symlink(&target, linked.join(".run.json.new")).expect("a link");
+    write(&traces, ".run.json.new", "mine");
+    for directory in [&linked, &traces] {
+        for _ in 0..2 {
+            assert_eq!(run(directory, "files", &["traced 1"]), "");
+        }
+        assert_eq!(fs::read_to_string(directory.join(".run.json.new")).expect("still there"), "mine");
+        assert!(!directory.join("run.json").is_symlink());
+        assert_eq!(manifest(directory)["records"], 1);
+    }
+    assert_eq!(fs::read_to_string(&target).expect("still there"), "mine");
+}
+
+#[test]
+fn a_run_json_that_a_killed_process_was_writing_goes_with_its_run() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(run(dir.path(), "files", &["traced 1"]), "");
+    let unfinished = format!(".run.json.{}.new", manifest(dir.path())["run"].as_str().expect("an id"));
+    write(dir.path(), &unfinished, "{");
+    assert_eq!(run(dir.path(), "files", &["traced 1"]), "");
+    assert!(!dir.path().join(&unfinished).exists() && dir.path().join(".previous").join(&unfinished).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_not_ours() {
+    use std::os::unix::fs::symlink;
+    for format in FORMATS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(run(dir.path(), format, &["traced 1"]), "");
+        fs::create_dir(dir.path().join("directory.trace")).expect("a directory");
+        symlink("nowhere", dir.path().join("nowhere.trace")).expect("a link");
+        symlink("circle.trace", dir.path().join("circle.trace")).expect("a link");
+        for process in ["p1", "p2", "p3"] {
+            fs::create_dir(dir.path().join(process)).expect("a directory");
+        }
+        fs::create_dir(dir.path().join("p1/.lock")).expect("a directory");
+        symlink(".lock", dir.path().join("p2/.lock")).expect("a link");
+        assert!(Command::new("mkfifo").arg(dir.path().join("p3/.lock")).status().expect("mkfifo").success());
+        write(dir.path(), "p4", "a file");
+        assert_eq!(run(dir.path(), format, &["traced 2"]), "");
+        assert_eq!(manifest(dir.path())["records"], 2);
+        assert_eq!(manifest(&dir.path().join(".previous"))["records"], 1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn values_that_lead_elsewhere_are_neither_written_nor_removed() {
+    for format in FORMATS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (traces, other) = (dir.path().join("traces"), dir.path().join("other"));
+        write(&other, "double.safetensors", "weights");
+        let others = files(&other);
+        fs::create_dir(&traces).expect("a directory");
+        std::os::unix::fs::symlink(&other, traces.join("values")).expect("a link");
+        let said = run(&traces, format, &["traced 2"]);
+        assert!(said.contains("values") && said.contains("not a directory"), "{format}: {said}");
+        let here = manifest(&traces);
+        assert_eq!((here["records"].as_u64(), here["lost"].as_u64()), (Some(2), Some(2)), "{format}: {here}");
+        assert_eq!(files(&other), others, "{format}");
+        // A run whose `values` was replaced later, with files of the names in its records.
+        fs::remove_file(traces.join("values")).expect("removed");
+        assert_eq!(run(&traces, format, &["traced 1"]), "", "{format}");
+        fs::rename(traces.join("values"), dir.path().join("away")).expect("moved");
+        std::os::unix::fs::symlink(&other, traces.join("values")).expect("a link");
+        run(&traces, format, &["traced 1"]);
+        assert_eq!(files(&other), others, "{format}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn lines_are_added_to_the_file_that_the_run_wrote_alone() {
+    // Another file, a link, a pipe in its place.
+    for put in ["echo mine >", "ln -s \"$PWD/target\"", "ln -s /nowhere", "mkfifo"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write(dir.path(), "target", "mine\n");
+        // The second of the sessions writes lines.
+        let (sessions, traces) = (format!("sessions-many 2 {}", dir.path().display()), dir.path().join("1"));
+        let put = format!("sh cd {}; mv 1/trace.jsonl kept; {put} 1/trace.jsonl", dir.path().display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
+        command.args([&sessions, &put, &sessions]).env_remove("BITNET_TRACE_DIR");
+        let output = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("not the file that this run wrote"), "{put}: {said}");
+        assert_eq!(manifest(&traces)["lost"], 1, "{put}: {said}");
+        assert_eq!(fs::read_to_string(dir.path().join("target")).expect("there"), "mine\n", "{put}");
+        if put.contains("echo") {
+            assert_eq!(fs::read_to_string(traces.join("trace.jsonl")).expect("there"), "mine\n");
+        }
+    }
+}
+
+/// Somebody else's file that may not be read, beside an older run.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_may_not_be_read_stops_nothing() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("allowed");
+    for (format, file) in [("files", "mine.trace"), ("jsonl", "trace.jsonl")] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
+        fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
+        fs::create_dir(&traces).expect("a directory");
+        mode(dir.path(), 0o777);
+        mode(&traces, 0o777);
+        for number in 1..=2 {
+            let mut command = Command::new(&program);
+            command.arg("traced 1").env("BITNET_TRACE_DIR", &traces).env("BITNET_TRACE_FORMAT", format);
+            if dir.path().metadata().expect("there").uid() == 0 {
+                command.uid(65534).gid(65534);
+            }
+            let said = String::from_utf8(succeed(&mut command).stderr).expect("UTF-8");
+            assert!(!said.contains("off"), "{format}, run {number}: {said}");
+            assert_eq!(said.contains("run-"), (format, number) == ("jsonl", 2), "{format}, run {number}: {said}");
+            if number == 1 {
+                let _ = fs::remove_file(traces.join(file));
+                write(&traces, file, "mine");
+                mode(&traces.join(file), 0o000);
+            }
+        }
+        assert!(traces.join(file).exists() && !traces.join(".previous").join(file).exists());
+    }
+}

@@ -10,23 +10,22 @@ mod owned;
 mod previous;
 mod process;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::losses::warn;
-use crate::paths::{JSONL, MANIFEST, OURS, entries, is_process_directory, is_record};
+use crate::paths::{JSONL, MANIFEST, OURS, entries, is_own_process_directory, is_record};
 use crate::pieces::manifest_of;
 
-use lock::{Lock, Probe, Turn};
+use lock::{DENIED, IN_USE, Lock, NO_LOCK, Probe, Turn};
 pub(crate) use process::identity;
 use process::{Life, life};
 
 /// Held by the process that records here.
 const LOCK: &str = ".lock";
-
-const IN_USE: &str = "is in use by a running process";
 
 /// A directory that this process may write a run into.
 #[derive(Debug)]
@@ -47,20 +46,22 @@ impl Claim {
 /// `begin`, which writes `run.json`, before any other process may look:
 ///
 /// * an older run of ours is moved into `.previous`,
-/// * beside records or a `run.json` of something else, `run-<pid>` is taken,
+/// * beside records or a `run.json` of something else, and beside an older run that cannot be moved,
+///   `run-<pid>` is taken,
 /// * beside a run of a live process, `p<pid>` is taken.
 pub(crate) fn claim<T>(requested: &Path, begin: impl FnOnce(Claim) -> Result<T, Error>) -> Result<T, Error> {
     fs::create_dir_all(requested).map_err(Error::io("create", requested))?;
-    let Some(_turn) = Turn::take(requested)? else {
-        return begin(claim_inside(requested, "p", "is being prepared by another process, which does not finish")?);
+    let _turn = match Turn::take(requested)? {
+        Ok(turn) => turn,
+        Err(why) => return begin(claim_inside(requested, "p", why)?),
     };
     let claim = match occupant(requested)? {
-        Occupant::Live => claim_inside(requested, "p", IN_USE)?,
-        Occupant::Foreign(why) => claim_inside(requested, "run-", why)?,
-        Occupant::Older => {
-            previous::replace(requested)?;
-            claim_here(requested)?
-        }
+        Occupant::Live(why) => claim_inside(requested, "p", why)?,
+        Occupant::Foreign(why) => claim_inside(requested, "run-", &why)?,
+        Occupant::Older => match previous::replace(requested) {
+            Ok(()) => claim_here(requested)?,
+            Err(error) => claim_inside(requested, "run-", &stays(&error))?,
+        },
         Occupant::Nobody => claim_here(requested)?,
     };
     begin(claim)
@@ -69,12 +70,12 @@ pub(crate) fn claim<T>(requested: &Path, begin: impl FnOnce(Claim) -> Result<T, 
 /// Takes up the run with this id again, which this process left in `directory`. `None` if it is not
 /// there any more.
 pub(crate) fn reclaim(requested: &Path, directory: &Path, id: &str) -> Result<Option<Claim>, Error> {
-    let Some(_turn) = Turn::take(requested)? else { return Ok(None) };
+    let Ok(_turn) = Turn::take(requested)? else { return Ok(None) };
     if !holds_run(directory, id) {
         return Ok(None);
     }
     let lock = Lock::take(&directory.join(LOCK))?;
-    Ok(lock.map(|lock| Claim { directory: directory.to_owned(), lock }))
+    Ok(lock.ok().map(|lock| Claim { directory: directory.to_owned(), lock }))
 }
 
 /// Whether the `run.json` of a directory is that of the run with this id.
@@ -87,30 +88,43 @@ enum Occupant {
     Nobody,
     /// A run of ours whose process is gone, as are those of the directories inside.
     Older,
-    Live,
+    /// It lives, or that cannot be told; says what is known.
+    Live(&'static str),
     /// Not a run of ours; says what is there.
-    Foreign(&'static str),
+    Foreign(Cow<'static, str>),
+}
+
+/// What is said of an older run that could not be moved.
+fn stays(error: &Error) -> String {
+    format!("holds an older run that cannot be moved aside ({})", error.full())
 }
 
 fn occupant(directory: &Path) -> Result<Occupant, Error> {
-    if lives(directory)? {
-        return Ok(Occupant::Live);
+    if let Some(why) = in_use(directory) {
+        return Ok(Occupant::Live(why));
     }
-    previous::finish(directory)?;
+    if Lock::probe(&directory.join(LOCK)) == Probe::NoFile {
+        return Ok(Occupant::Foreign(NO_LOCK.into()));
+    }
+    if let Err(error) = previous::finish(directory) {
+        return Ok(Occupant::Foreign(stays(&error).into()));
+    }
     if is_ours(directory) {
         for path in entries(directory)? {
-            if is_process_directory(&path) && lives(&path)? {
-                return Ok(Occupant::Live);
+            if is_own_process_directory(&path)
+                && let Some(why) = in_use(&path)
+            {
+                return Ok(Occupant::Live(why));
             }
         }
         return Ok(Occupant::Older);
     }
     if directory.join(MANIFEST).symlink_metadata().is_ok() {
-        return Ok(Occupant::Foreign("holds a run.json of something else"));
+        return Ok(Occupant::Foreign("holds a run.json of something else".into()));
     }
     let holds_records = entries(directory)?.iter().any(|path| is_record(path) && path.is_file());
     if holds_records || directory.join(JSONL).symlink_metadata().is_ok() {
-        return Ok(Occupant::Foreign("holds records of something else"));
+        return Ok(Occupant::Foreign("holds records of something else".into()));
     }
     Ok(Occupant::Nobody)
 }
@@ -120,21 +134,25 @@ fn is_ours(directory: &Path) -> bool {
     manifest_of(directory)["schema"].as_str().is_some_and(|schema| schema.starts_with(OURS))
 }
 
-/// Whether the process of the run in a directory goes on.
-fn lives(directory: &Path) -> Result<bool, Error> {
-    let lock = Lock::probe(&directory.join(LOCK))?;
+/// Why a directory is left to the process of the run in it: that goes on, or it cannot be told.
+fn in_use(directory: &Path) -> Option<&'static str> {
+    let lock = Lock::probe(&directory.join(LOCK));
     if lock == Probe::Taken {
-        return Ok(true);
+        return Some(IN_USE);
     }
     if !is_ours(directory) {
-        return Ok(false);
+        return None;
     }
-    Ok(match life(&manifest_of(directory), directory) {
-        Life::Goes => true,
-        Life::Ended => false,
+    // The system may hide the processes of other users.
+    if lock == Probe::Denied {
+        return Some(DENIED);
+    }
+    match life(&manifest_of(directory), directory) {
+        Life::Goes => Some(IN_USE),
+        Life::Ended => None,
         // Of another machine: without a lock to ask, it is left alone.
-        Life::Unknown => lock == Probe::Unsupported,
-    })
+        Life::Unknown => (lock != Probe::Free).then_some(IN_USE),
+    }
 }
 
 fn claim_here(directory: &Path) -> Result<Claim, Error> {
@@ -143,8 +161,8 @@ fn claim_here(directory: &Path) -> Result<Claim, Error> {
         return claim_inside(directory, "run-", "holds records of something else");
     }
     match Lock::take(&directory.join(LOCK))? {
-        Some(lock) => Ok(Claim { directory: directory.to_owned(), lock }),
-        None => claim_inside(directory, "p", IN_USE),
+        Ok(lock) => Ok(Claim { directory: directory.to_owned(), lock }),
+        Err(why) => claim_inside(directory, "p", why),
     }
 }
 
@@ -160,7 +178,7 @@ fn claim_inside(directory: &Path, prefix: &str, why: &str) -> Result<Claim, Erro
             Err(error) => return Err(Error::io("create", &inside)(error)),
             Ok(()) => {}
         }
-        let Some(lock) = Lock::take(&inside.join(LOCK))? else { continue };
+        let Ok(lock) = Lock::take(&inside.join(LOCK))? else { continue };
         warn(format_args!("{} {why}; this process records into {}", directory.display(), inside.display()));
         return Ok(Claim { directory: inside, lock });
     }

@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use super::is_ours;
 use crate::error::Error;
+use crate::manifest::unfinished;
 use crate::name::file_stem;
-use crate::paths::{JSONL, MANIFEST, entries, is_process_directory, is_record};
+use crate::paths::{JSONL, MANIFEST, entries, is_directory, is_own_process_directory, is_record};
 use crate::pieces::{manifest_of, open, pieces, whole};
 use crate::record::TraceRecord;
 use crate::sink::values;
@@ -34,7 +35,7 @@ struct Named {
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in entries(directory)? {
-        if is_process_directory(&path) && is_ours(&path) {
+        if is_own_process_directory(&path) && is_ours(&path) {
             let name = path.file_name().unwrap_or_default();
             files.extend(of_one_process(&path)?.into_iter().map(|file| Path::new(name).join(file)));
         }
@@ -47,20 +48,23 @@ fn of_one_process(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let run = Run::read(directory);
     let mut records = Vec::new();
     let mut values = BTreeSet::new();
+    let has_values = is_directory(&directory.join(values::DIRECTORY));
     for path in entries(directory)? {
-        if run.wrote("files") && is_record(&path) && is_file(&path).is_some() && run.owns_record(&path, &mut values)? {
+        if run.wrote("files") && is_record(&path) && is_file(&path).is_some() && run.owns_record(&path, &mut values) {
             records.push(PathBuf::from(path.file_name().unwrap_or_default()));
         }
     }
     let lines = directory.join(JSONL);
-    if run.wrote("jsonl") && is_file(&lines).is_some() && run.owns_lines(&lines)? {
-        if directory.join(values::DIRECTORY).is_dir() {
+    if run.wrote("jsonl") && is_file(&lines).is_some() && run.owns_lines(&lines) {
+        if has_values {
             name_values(&lines, &mut values);
         }
         records.push(PathBuf::from(JSONL));
     }
-    let mut files: Vec<_> = values.into_iter().filter(|file| is_file(&directory.join(file)).is_some()).collect();
+    let is_there = |file: &PathBuf| has_values && is_file(&directory.join(file)).is_some();
+    let mut files: Vec<_> = values.into_iter().filter(is_there).collect();
     files.append(&mut records);
+    files.extend(run.unfinished().into_iter().filter(|file| is_file(&directory.join(file)).is_some()));
     files.push(PathBuf::from(MANIFEST));
     Ok(files)
 }
@@ -83,27 +87,38 @@ impl Run {
         self.manifest["formats"].as_array().is_none_or(|formats| formats.iter().any(|written| written == format))
     }
 
-    fn owns_record(&self, path: &Path, values: &mut BTreeSet<PathBuf>) -> Result<bool, Error> {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let Some(json) = contents(path)? else { return Ok(false) };
-        let Ok(record) = serde_json::from_slice::<TraceRecord>(&json) else {
-            return Ok(self.tore(path, &json, stem));
-        };
-        if record.order.is_none() || !is_stem_of(stem, &record.name) {
-            return Ok(false);
-        }
-        values.extend(record.values.as_deref().and_then(inside_values));
-        Ok(true)
+    /// The `run.json` that a process was writing when it was killed.
+    fn unfinished(&self) -> Option<PathBuf> {
+        let id = self.manifest["run"].as_str()?;
+        // A number, not a path.
+        id.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| unfinished(id).into())
     }
 
-    fn owns_lines(&self, path: &Path) -> Result<bool, Error> {
+    /// What cannot be read proves nothing.
+    fn owns_record(&self, path: &Path, values: &mut BTreeSet<PathBuf>) -> bool {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let Ok(json) = whole(path) else { return false };
+        let Ok(record) = serde_json::from_slice::<TraceRecord>(&json) else {
+            return self.tore(path, &json, stem);
+        };
+        if record.order.is_none() || !is_stem_of(stem, &record.name) {
+            return false;
+        }
+        values.extend(record.values.as_deref().and_then(inside_values));
+        true
+    }
+
+    fn owns_lines(&self, path: &Path) -> bool {
         let mut first = Vec::new();
-        let mut file = BufReader::new(open(path)?).take(FIRST_LINE);
-        file.read_until(b'\n', &mut first).map_err(Error::io("read", path))?;
+        let read =
+            open(path).is_ok_and(|file| BufReader::new(file).take(FIRST_LINE).read_until(b'\n', &mut first).is_ok());
+        if !read {
+            return false;
+        }
         let is_record = serde_json::from_slice::<TraceRecord>(&first).is_ok_and(|record| record.order.is_some());
         // Made, and killed before the first line was whole.
         let is_torn = first.is_empty() || first.starts_with(b"{\"name\":") && !first.ends_with(b"\n");
-        Ok(is_record || is_torn && self.was_made_by(path))
+        is_record || is_torn && self.was_made_by(path)
     }
 
     /// Whether a file that is no record is the one that the run's process was making when it was
@@ -121,7 +136,7 @@ impl Run {
     fn was_made_by(&self, path: &Path) -> bool {
         let written = is_file(path).and_then(|file| file.modified().ok());
         let (Some(started), Some(written)) = (self.started, written) else { return false };
-        self.manifest["complete"] != true && written + CLOCK >= started
+        self.manifest["complete"] != true && is_since(written, started)
     }
 }
 
@@ -131,14 +146,10 @@ const FIRST_LINE: u64 = 64 * 1024 * 1024;
 /// File systems keep times in steps of up to two seconds (FAT).
 const CLOCK: Duration = Duration::from_secs(2);
 
-/// The bytes of a file; `None` for one that is too large for a record, or was removed meanwhile.
-fn contents(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match whole(path) {
-        Ok(json) => Ok(Some(json)),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(Error::Damaged { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Whether a time is not before another, as far as file systems tell. One at the end of what the system
+/// counts is after all others.
+fn is_since(written: SystemTime, started: SystemTime) -> bool {
+    written.checked_add(CLOCK).is_none_or(|written| written >= started)
 }
 
 /// A regular file, not a link to one: a run makes no links.
@@ -176,7 +187,19 @@ fn inside_values(named: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{inside_values, is_stem_of};
+    use std::time::{Duration, SystemTime};
+
+    use super::{inside_values, is_since, is_stem_of};
+
+    #[test]
+    fn times_of_files() {
+        let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        assert!(is_since(started - Duration::from_secs(2), started));
+        assert!(!is_since(started - Duration::from_secs(3), started));
+        // The last that Linux has; where there is none so late, that is no matter.
+        let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX.unsigned_abs()));
+        assert!(last.is_none_or(|last| is_since(last, started)));
+    }
 
     #[test]
     fn names_of_files() {

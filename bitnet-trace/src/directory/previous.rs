@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LOCK, is_ours, owned};
 use crate::error::Error;
-use crate::paths::{MANIFEST, entries, is_process_directory};
+use crate::paths::{MANIFEST, entries, is_directory, is_own_process_directory};
 
 /// Where the run before this one is kept.
 const PREVIOUS: &str = ".previous";
@@ -22,7 +22,7 @@ pub(super) fn replace(directory: &Path) -> Result<(), Error> {
     let moving = directory.join(MOVING);
     // Before anything is moved.
     refuse_foreign(&directory.join(PREVIOUS))?;
-    fs::create_dir_all(&moving).map_err(Error::io("create", &moving))?;
+    make_directory(&moving)?;
     move_files(directory, &moving, &owned::files(directory)?)?;
     finish(directory)
 }
@@ -30,13 +30,14 @@ pub(super) fn replace(directory: &Path) -> Result<(), Error> {
 /// Finishes what a process that was killed left half done.
 pub(super) fn finish(directory: &Path) -> Result<(), Error> {
     let (moving, previous) = (directory.join(MOVING), directory.join(PREVIOUS));
-    if !moving.is_dir() {
+    if !is_directory(&moving) {
         return Ok(());
     }
+    refuse_link(&previous)?;
     if is_ours(&moving) {
         remove_run(&previous)?;
         // Gone, unless there is something of the user's in it.
-        if !previous.exists() {
+        if !is_there(&previous) {
             return fs::rename(&moving, &previous).map_err(Error::io("move", &moving));
         }
     } else if is_ours(directory) || !is_ours(&previous) {
@@ -54,8 +55,32 @@ pub(super) fn finish(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Also a link that leads nowhere is there.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// A run makes no links: what one leads to is somebody else's.
+fn refuse_link(path: &Path) -> Result<(), Error> {
+    if is_there(path) && !is_directory(path) {
+        let no_directory = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory of ours; move it away");
+        return Err(Error::io("replace", path)(no_directory));
+    }
+    Ok(())
+}
+
+/// Makes a directory, where there is none.
+fn make_directory(path: &Path) -> Result<(), Error> {
+    refuse_link(path)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// A `.previous` that holds something, but no run of ours, is the user's.
 fn refuse_foreign(previous: &Path) -> Result<(), Error> {
+    refuse_link(previous)?;
     if previous.exists() && !is_ours(previous) && !entries(previous)?.is_empty() {
         let no_run = io::Error::other("it is not a run of ours; move it away");
         return Err(Error::io("replace", previous)(no_run));
@@ -65,7 +90,7 @@ fn refuse_foreign(previous: &Path) -> Result<(), Error> {
 
 /// Removes what the run in a directory wrote, and the directory if nothing else is in it.
 fn remove_run(directory: &Path) -> Result<(), Error> {
-    if !directory.exists() {
+    if !is_directory(directory) {
         return Ok(());
     }
     let files = if is_ours(directory) { owned::files(directory)? } else { Vec::new() };
@@ -86,10 +111,12 @@ fn move_files(from: &Path, to: &Path, files: &[PathBuf]) -> Result<(), Error> {
     let mut made = HashSet::new();
     for file in files {
         let (old, new) = (from.join(file), to.join(file));
-        if let Some(parent) = new.parent()
-            && made.insert(parent.to_owned())
-        {
-            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        // From the outside in; the last is the directory itself.
+        let parents: Vec<_> = file.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev() {
+            if made.insert(parent) {
+                make_directory(&to.join(parent))?;
+            }
         }
         if new.symlink_metadata().is_ok() {
             if old.symlink_metadata().is_err() {
@@ -115,9 +142,12 @@ fn remove_empty(directory: &Path, files: &[PathBuf]) {
     // From the inside out.
     for inside in inside.iter().rev().filter(|inside| !inside.as_os_str().is_empty()) {
         let path = directory.join(inside);
+        if !is_directory(&path) {
+            continue;
+        }
         // A process's own lock, which nobody holds any more.
         let lock = path.join(LOCK);
-        if is_process_directory(&path) && entries(&path).is_ok_and(|entries| entries == [lock.as_path()]) {
+        if is_own_process_directory(&path) && entries(&path).is_ok_and(|entries| entries == [lock.as_path()]) {
             let _ = fs::remove_file(&lock);
         }
         let _ = fs::remove_dir(&path);

@@ -19,17 +19,32 @@ pub(crate) const DIRECTORY: &str = "values";
 /// relative to the trace directory. A file that could not be written whole is taken away again.
 pub(crate) fn write(directory: &Path, record: &TraceRecord, tensor: &Tensor, alike: &Alike) -> Result<String, Error> {
     let values = directory.join(DIRECTORY);
-    // Not with its parents: a trace directory that was deleted stays so.
-    match fs::create_dir(&values) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", &values)(error)),
-        _ => {}
-    }
+    make(&values)?;
     let (file, path) = create_new(&values, &record.name, "safetensors", alike)?;
     guarded("writing the values", || stream(file, &path, record, tensor)).inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{DIRECTORY}/{name}"))
+}
+
+/// Makes the directory of the values. A link to one leads to somebody else's files.
+fn make(values: &Path) -> Result<(), Error> {
+    let is_there = || values.symlink_metadata().map(|there| there.is_dir());
+    let made = match is_there() {
+        Ok(is_directory) => Ok(is_directory),
+        // Not with its parents: a trace directory that was deleted stays so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::create_dir(values) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_there(),
+            made => made.map(|()| true),
+        },
+        Err(error) => Err(error),
+    };
+    if made.map_err(Error::io("create", values))? {
+        return Ok(());
+    }
+    let reason = "it is there and not a directory of this run; move it away";
+    Err(Error::io("create", values)(io::Error::new(io::ErrorKind::NotADirectory, reason)))
 }
 
 fn stream(mut file: File, path: &PathBuf, record: &TraceRecord, tensor: &Tensor) -> Result<(), Error> {
