@@ -273,10 +273,9 @@ impl Walk<'_> {
         }
         let have_values = self.reference.has_values(reference) && self.trace.has_values(trace);
         if as_recorded && equal && raw == Raw::Unknown && !floats[0] && !have_values {
-            // f32 holds every integer up to this one exactly.
-            let exact = |record: &TraceRecord| {
-                record.min.zip(record.max).is_some_and(|(min, max)| -EXACT <= min && max <= EXACT)
-            };
+            // Below this one f32 holds every integer exactly, and none above becomes one below.
+            let exact =
+                |record: &TraceRecord| record.min.zip(record.max).is_some_and(|(min, max)| -EXACT < min && max < EXACT);
             if exact(&left) || exact(&right) {
                 return Outcome { verdict: Verdict::Identical, compared: true, details: None };
             }
@@ -477,7 +476,7 @@ impl Walk<'_> {
     }
 }
 
-/// The largest integer up to which f32 holds all of them.
+/// Below this integer f32 holds all of them.
 const EXACT: f64 = 16_777_216.0;
 
 /// What the digests of the elements' own bytes say, of types whose values f32 does not tell apart.
