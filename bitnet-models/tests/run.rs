@@ -311,9 +311,9 @@ mod traced {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("file");
         fs::write(&file, "").expect("a file");
-        let unwritable = dir.path().join("unwritable");
-        fs::create_dir_all(unwritable.join(".lock")).expect("a directory where a file has to be");
-        for directory in [file.join("traces"), file.clone(), unwritable] {
+        // Not even root may make a file in the second one.
+        let unwritable = cfg!(target_os = "linux").then(|| PathBuf::from("/proc/sys"));
+        for directory in [file.join("traces"), file.clone()].into_iter().chain(unwritable) {
             let output = run(&["--prompt", "12+34=", "--trace-dir", path(&directory)]);
             assert!(output.status.success(), "{output:?}");
             assert_eq!(stdout(&output), "46\n");
@@ -321,6 +321,18 @@ mod traced {
             assert_eq!(said.lines().count(), 1, "{said}");
             assert!(said.contains("warning") && said.contains(path(&directory)), "{said}");
         }
+    }
+
+    /// A directory in which something else has the name of the lock: the run goes beside it, with one
+    /// warning.
+    #[test]
+    fn where_the_lock_is_something_else_a_directory_inside_is_used() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(dir.path().join(".lock")).expect("a directory where a file has to be");
+        let output = run(&["--prompt", "12+34=", "--trace-dir", path(dir.path())]);
+        assert!(output.status.success() && stdout(&output).starts_with("46\n"), "{output:?}");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(said.lines().count() == 1 && said.contains("run-"), "{said}");
     }
 
     #[test]
