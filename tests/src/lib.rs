@@ -90,6 +90,18 @@ pub fn skip(required: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason} ({required}=1 makes this a failure)");
 }
 
+/// Copies a program that is to be run.
+///
+/// By a process of its own: a child that another thread starts meanwhile would hold the copy open for
+/// writing, and the system runs no such program (`ETXTBSY`).
+///
+/// # Panics
+///
+/// If it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let _ = succeed(Command::new("cp").args([from, to]));
+}
+
 /// Runs a command to its end.
 ///
 /// # Panics

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bitnet_trace::Trace;
-use bitnet_trace_tests::{manifest, skip, succeed};
+use bitnet_trace_tests::{copy_program, manifest, skip, succeed};
 
 /// How many processes are killed for each format.
 const KILLS: usize = 20;
@@ -328,7 +328,7 @@ fn locks_that_may_only_be_read_or_not_even_that() {
         for ends in [false, true] {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
-            fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
+            copy_program(Path::new(env!("CARGO_BIN_EXE_scenario")), &program);
             fs::create_dir(&traces).expect("a directory");
             mode(dir.path(), 0o777);
             mode(&traces, 0o777);

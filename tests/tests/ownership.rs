@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bitnet_trace::Trace;
-use bitnet_trace_tests::{manifest, succeed};
+use bitnet_trace_tests::{copy_program, manifest, succeed};
 
 fn run(directory: &Path, format: &str, steps: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
@@ -362,7 +362,7 @@ fn a_file_that_may_not_be_read_stops_nothing() {
     for (format, file) in [("files", "mine.trace"), ("jsonl", "trace.jsonl")] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (traces, program) = (dir.path().join("traces"), dir.path().join("scenario"));
-        fs::copy(env!("CARGO_BIN_EXE_scenario"), &program).expect("copied");
+        copy_program(Path::new(env!("CARGO_BIN_EXE_scenario")), &program);
         fs::create_dir(&traces).expect("a directory");
         mode(dir.path(), 0o777);
         mode(&traces, 0o777);
