@@ -78,6 +78,8 @@ mod read;
 mod record;
 #[cfg(feature = "read")]
 mod report;
+#[cfg(feature = "read")]
+mod strided;
 #[cfg(feature = "cli")]
 mod table;
 #[cfg(feature = "cli")]

@@ -10,6 +10,7 @@ mod coverage;
 mod entry;
 mod form;
 mod head;
+mod judge;
 mod key;
 mod map;
 mod measure;

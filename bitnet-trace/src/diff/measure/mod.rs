@@ -7,7 +7,6 @@ mod metric;
 mod number;
 mod opened;
 mod order;
-mod strides;
 mod sums;
 #[cfg(test)]
 mod tests;

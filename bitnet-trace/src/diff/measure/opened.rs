@@ -7,10 +7,10 @@ use bytemuck::Pod;
 use candle_core::{CpuStorage, Layout, Storage};
 use half::slice::HalfFloatSliceExt;
 
-use super::strides::Strided;
 use super::view::{Refused, View};
 use crate::captured::Captured;
 use crate::dtype::Dtype;
+use crate::strided::Strided;
 
 /// A captured tensor that can be looked at. candle's storage is locked against writers meanwhile; the
 /// lock is of another library in each version of candle.

@@ -6,11 +6,11 @@ use candle_core::{DType, Device, Tensor};
 
 use super::cause;
 use super::metric::measure;
-use super::strides::Strided;
 use super::view::{Step, View};
 use crate::captured::{Captured, CapturedValues};
 use crate::diff::verdict::Cause;
 use crate::dtype::Dtype;
+use crate::strided::Strided;
 
 use super::opened::Opened;
 

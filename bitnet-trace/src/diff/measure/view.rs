@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::dtype::Dtype;
 
 use super::number::Number;
-use super::strides::Strided;
+use crate::strided::{Rows, Strided};
 
 /// One step of making a tensor comparable.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,7 +213,7 @@ pub(crate) fn blocks_of_both<T: Number, B>(
 /// Reads a view's elements in logical order.
 struct Reader<'v> {
     view: &'v View<'v>,
-    rows: super::strides::Rows,
+    rows: Rows,
     /// Where the row begins of which elements are left, and how many were read.
     row: Option<usize>,
     taken: usize,

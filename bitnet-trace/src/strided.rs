@@ -97,43 +97,55 @@ impl Strided {
         runs.is_empty().then(|| Self { offset: self.offset, dims: dims.to_vec(), strides })
     }
 
-    /// (size, stride) of the dimensions, slowest first: neighbours that lie in storage like one are
-    /// taken as one, and those of size 1 are left out.
     fn runs(&self) -> Vec<(usize, usize)> {
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        for (&size, &stride) in self.dims.iter().zip(&self.strides) {
-            match runs.last_mut() {
-                _ if size == 1 => {}
-                Some((outer, outer_stride)) if *outer_stride == size * stride => {
-                    (*outer, *outer_stride) = (*outer * size, stride);
-                }
-                _ => runs.push((size, stride)),
-            }
-        }
-        runs
+        runs(&self.dims, &self.strides)
     }
 
     /// Rows of equal length in logical order, as long as they can be.
-    pub(super) fn rows(&self) -> Rows {
-        let empty = self.len() == 0;
-        let mut runs = if empty { Vec::new() } else { self.runs() };
-        let (length, stride) = runs.pop().unwrap_or((1, 1));
-        Rows {
-            length,
-            stride,
-            outer: runs.into_iter().map(|(size, stride)| (size, stride, 0)).collect(),
-            next: (!empty).then_some(self.offset),
-        }
+    pub(crate) fn rows(&self) -> Rows {
+        Rows::new(self.offset, &self.dims, &self.strides)
     }
 }
 
-/// The offsets at which rows begin.
-pub(super) struct Rows {
-    pub(super) length: usize,
-    pub(super) stride: usize,
+/// (size, stride) of the dimensions, slowest first: neighbours that lie in storage like one are
+/// taken as one, and those of size 1 are left out.
+fn runs(dims: &[usize], strides: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (&size, &stride) in dims.iter().zip(strides) {
+        match runs.last_mut() {
+            _ if size == 1 => {}
+            Some((outer, outer_stride)) if *outer_stride == size * stride => {
+                (*outer, *outer_stride) = (*outer * size, stride);
+            }
+            _ => runs.push((size, stride)),
+        }
+    }
+    runs
+}
+
+/// The offsets at which rows of equal length begin, in logical order.
+pub(crate) struct Rows {
+    /// Elements in a row, and the distance between two of them.
+    pub(crate) length: usize,
+    pub(crate) stride: usize,
     /// (size, stride, position) of the dimensions outside the row, slowest first.
     outer: Vec<(usize, usize, usize)>,
     next: Option<usize>,
+}
+
+impl Rows {
+    /// Of a tensor whose elements lie inside its storage; the rows are as long as they can be.
+    pub(crate) fn new(offset: usize, dims: &[usize], strides: &[usize]) -> Self {
+        let empty = dims.contains(&0);
+        let mut runs = if empty { Vec::new() } else { runs(dims, strides) };
+        let (length, stride) = runs.pop().unwrap_or((1, 1));
+        Self {
+            length,
+            stride,
+            outer: runs.into_iter().map(|(size, stride)| (size, stride, 0)).collect(),
+            next: (!empty).then_some(offset),
+        }
+    }
 }
 
 impl Iterator for Rows {
