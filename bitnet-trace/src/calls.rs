@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use foldhash::fast::RandomState;
+
 use crate::record::TraceRecord;
 
 /// How often each record was made, and how many there were.
 #[derive(Default)]
 pub(crate) struct Calls {
     order: u64,
-    /// By hash of what tells records apart, for the whole run: some 20 bytes for each that is different.
-    counts: HashMap<u64, u32>,
+    /// By step, then by hash of what else tells records apart, for the whole run: some 20 bytes for each
+    /// that is different. One map for all of them would be out of the cache at every record.
+    steps: HashMap<Option<usize>, HashMap<u64, u32, RandomState>, RandomState>,
 }
 
 impl Calls {
@@ -18,8 +21,8 @@ impl Calls {
     pub(crate) fn next(&mut self, record: &TraceRecord) -> (usize, u64) {
         let mut hasher = DefaultHasher::new();
         let TraceRecord { name, seq_index, layer_idx, stage, output, io, .. } = record;
-        (name, seq_index, layer_idx, stage, output, io).hash(&mut hasher);
-        let count = self.counts.entry(hasher.finish()).or_insert(0);
+        (name, layer_idx, stage, output, io).hash(&mut hasher);
+        let count = self.steps.entry(*seq_index).or_default().entry(hasher.finish()).or_insert(0);
         let call = *count as usize;
         *count = count.saturating_add(1);
         let order = self.order;
