@@ -110,29 +110,22 @@ impl Walk<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Vec<Pair> {
         let all = aligned.len();
+        let mut order: Vec<usize> = if by_token { (0..all).collect() } else { Vec::new() };
+        order.sort_by_cached_key(|at| self.record_order(aligned[*at]));
         let mut done = 0;
-        let mut tell = || {
+        let mut measure = |at: usize| {
+            let pair = self.pair(aligned[at]);
             done += 1;
             if done % BETWEEN == 0 || done == all {
                 progress(done, all);
             }
+            pair
         };
         if !by_token {
-            let mut pairs = Vec::with_capacity(all);
-            for aligned in aligned {
-                self.pair(*aligned, &mut |pair| pairs.push(pair));
-                tell();
-            }
-            return pairs;
+            return (0..all).map(measure).collect();
         }
         // The rows of one record one after another: its values are read once.
-        let mut order: Vec<usize> = (0..all).collect();
-        order.sort_by_cached_key(|at| self.record_order(aligned[*at]));
-        let mut found: Vec<(usize, Pair)> = Vec::with_capacity(all);
-        for at in order {
-            self.pair(aligned[at], &mut |pair| found.push((at, pair)));
-            tell();
-        }
+        let mut found: Vec<(usize, Pair)> = order.into_iter().map(|at| (at, measure(at))).collect();
         found.sort_by_key(|(at, _)| *at);
         found.into_iter().map(|(_, pair)| pair).collect()
     }
@@ -148,11 +141,11 @@ impl Walk<'_> {
         ((at.process, at.request), label, at.layer, (at.token, at.seq, at.call))
     }
 
-    fn pair(&mut self, aligned: Aligned, each: &mut dyn FnMut(Pair)) {
+    fn pair(&mut self, aligned: Aligned) -> Pair {
         let (reference, trace) = (self.reference, self.trace);
         match aligned {
-            Aligned::Reference(index) => each(self.alone(&reference.entries[index], 0)),
-            Aligned::Trace(index) => each(self.alone(&trace.entries[index], 1)),
+            Aligned::Reference(index) => self.alone(&reference.entries[index], 0),
+            Aligned::Trace(index) => self.alone(&trace.entries[index], 1),
             Aligned::Both(left, right) => {
                 let (left, right) = (&reference.entries[left], &trace.entries[right]);
                 let Outcome { verdict, compared, details } = self.both(left, right);
@@ -160,7 +153,7 @@ impl Walk<'_> {
                 for adaptation in align::adaptations(left, right).filter(|_| compared) {
                     self.adaptations.add(adaptation, &key);
                 }
-                each(Pair { key, verdict, compared, details });
+                Pair { key, verdict, compared, details }
             }
         }
     }
