@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use bitnet_trace::{DiffOptions, diff_paths};
+use bitnet_trace::compare::{DiffOptions, diff_paths};
 
 /// Tokens and channels of the tensor, elements of f32.
 const ROWS: u64 = 8192;

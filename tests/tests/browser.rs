@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use bitnet_models::{Transformer, tiny};
-use bitnet_trace::{DiffOptions, Html, TraceContext, TraceSession, diff_paths, manifest_of, tap};
+use bitnet_trace::compare::{DiffOptions, diff_paths};
+use bitnet_trace::report::Html;
+use bitnet_trace::{TraceContext, TraceSession, manifest_of, tap};
 use bitnet_trace_tests::{repository, skip, succeed, synthetic};
 use candle_core::Tensor;
 

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use bitnet_models::{Checkpoint, KvCache, Transformer};
-use bitnet_trace::{DiffOptions, NameMap, Tolerance, TraceSession, Verdict, diff_paths, dump_trace_with_context};
+use bitnet_trace::compare::{DiffOptions, NameMap, Verdict, diff_paths};
+use bitnet_trace::{Tolerance, TraceSession, dump_trace_with_context};
 use bitnet_trace_tests::golden::{TOKENS, activations, fixture, stages};
 use bitnet_trace_tests::repository;
 use candle_core::npy::NpzTensors;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use bitnet_trace::{Comparison, DiffOptions, NameMap, Trace, TraceContext, TraceSession, diff_paths, tap};
+use bitnet_trace::compare::{Comparison, DiffOptions, NameMap, diff_paths};
+use bitnet_trace::{Trace, TraceContext, TraceSession, tap};
 use candle_core::{Device, Tensor};
 
 use crate::{Directory, compare, noise, paths, record, tensor, trace};

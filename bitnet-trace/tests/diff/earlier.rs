@@ -1,8 +1,7 @@
 //! What the earlier tracer's comparer got wrong.
 
-use bitnet_trace::{
-    DiffOptions, Evidence, Tolerance, Trace, TraceContext, TraceSession, Verdict, diff, diff_paths, tap,
-};
+use bitnet_trace::compare::{DiffOptions, Evidence, Verdict, diff_paths};
+use bitnet_trace::{Tolerance, Trace, TraceContext, TraceSession, diff, tap};
 
 use crate::{Directory, compare, noise, of, paths, record, tensor, trace};
 

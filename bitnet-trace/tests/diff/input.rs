@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use bitnet_trace::{Conclusion, Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, diff, tap};
+use bitnet_trace::compare::{Conclusion, Evidence, NameMap, Verdict};
+use bitnet_trace::{Tolerance, Trace, TraceRecord, TraceSession, diff, tap};
 
 use crate::{Directory, noise, paths, record, tensor};
 

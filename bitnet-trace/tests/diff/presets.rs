@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bitnet_trace::{Comparison, DiffOptions, NameMap, Pair, TraceContext, Verdict, diff_paths, tap};
+use bitnet_trace::compare::{Comparison, DiffOptions, NameMap, Pair, Verdict, diff_paths};
+use bitnet_trace::{TraceContext, tap};
 
 use crate::{Directory, noise, tensor, trace};
 

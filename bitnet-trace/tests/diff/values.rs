@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use bitnet_trace::{Difference, Tolerance, Trace, diff};
+use bitnet_trace::compare::Difference;
+use bitnet_trace::{Tolerance, Trace, diff};
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Directory, noise, of, paths, tensor};
@@ -193,8 +194,8 @@ fn maps_see_files_as_candle_does() {
     let theirs = run("theirs", &[("theirs", &x), ("other", &x)]);
     let ours =
         run("ours", &[("y", &expected.reshape((3, 2, 4)).expect("a shape")), ("z", &x.flatten_all().expect("flat"))]);
-    let options = bitnet_trace::DiffOptions { map: map.parse().expect("a map"), ..Default::default() };
-    let comparison = bitnet_trace::diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
+    let options = bitnet_trace::compare::DiffOptions { map: map.parse().expect("a map"), ..Default::default() };
+    let comparison = bitnet_trace::compare::diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
     assert_eq!((comparison.compared(), comparison.matches()), (2, true), "{comparison}");
     assert!(paths(&theirs, &ours).is_err() || !paths(&theirs, &ours).expect("readable").matches());
 }

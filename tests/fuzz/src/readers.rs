@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use bitnet_trace::{
-    DiffOptions, Html, NameMap, Screen, Tolerance, Trace, TraceRecord, diff, diff_paths, manifest_of, verify,
-};
+use bitnet_trace::compare::{DiffOptions, NameMap, diff_paths};
+use bitnet_trace::report::{Html, Screen};
+use bitnet_trace::{Tolerance, Trace, TraceRecord, diff, manifest_of, verify};
 
 /// A record that every comparison finds on its other side.
 const RECORD: &str = r#"{"name":"t0/blk0/q","shape":[2,2],"dtype":"F32","blake3":"00","rms":1.0,"num_elements":4,"seq_index":0,"layer_idx":0,"stage":"q","order":0,"tokens":[0,2],"values":"x.safetensors","min":0.0,"max":1.0,"mean":0.5}"#;
