@@ -9,15 +9,17 @@ use std::process::Command;
 use bitnet_models::{Transformer, tiny};
 use bitnet_trace::compare::{DiffOptions, diff_paths};
 use bitnet_trace::report::Html;
-use bitnet_trace::{TraceContext, TraceSession, manifest_of, tap};
+use bitnet_trace::trace::Manifest;
+use bitnet_trace::{TraceContext, TraceSession, tap};
 use bitnet_trace_tests::{repository, skip, succeed, synthetic};
 use candle_core::Tensor;
 
 fn report(reference: &Path, trace: &Path, page: &Path) {
     let comparison = diff_paths(reference, trace, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
-    let manifests = [manifest_of(reference), manifest_of(trace)];
-    let html =
-        Html { comparison: &comparison, names: ["reference", "mine"], manifests: [&manifests[0], &manifests[1]] };
+    let manifests = [reference, trace].map(|path| Manifest::open(path).expect("readable"));
+    let html = Html::new(&comparison)
+        .with_names(["reference", "mine"])
+        .with_manifests([manifests[0].as_ref(), manifests[1].as_ref()]);
     std::fs::write(page, html.to_string()).expect("written");
 }
 

@@ -151,17 +151,13 @@ fn a_process_that_cannot_be_read_is_named_and_the_rest_is_read() {
     }
     let comparison = paths(&directory.path("a"), &directory.path("b"));
     let trace = Trace::open(directory.path("a"));
-    #[cfg(feature = "cli")]
-    let verification = bitnet_trace::verify(directory.path("a"), &mut |_, _| ());
+    let verification = bitnet_trace::tools::verify(directory.path("a"), &mut |_, _| ());
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open again");
     let (comparison, trace) = (comparison.expect("readable"), trace.expect("readable"));
     assert_eq!((comparison.compared(), comparison.conclusion()), (1, Conclusion::NotAllRead), "{comparison}");
     assert!(comparison.problems[0].contains("p12"), "{:?}", comparison.problems);
     assert_eq!((trace.records().len(), trace.problems().len()), (1, 1));
-    #[cfg(feature = "cli")]
-    {
-        let verification = verification.expect("readable");
-        let named = verification.findings.iter().any(|finding| finding.contains("p12"));
-        assert!(verification.records == 1 && named, "{:?}", verification.findings);
-    }
+    let verification = verification.expect("readable");
+    let named = verification.findings.iter().any(|finding| finding.contains("p12"));
+    assert!(verification.records == 1 && named, "{:?}", verification.findings);
 }

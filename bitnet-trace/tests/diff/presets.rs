@@ -75,7 +75,7 @@ fn ours<'a>(lines: impl Iterator<Item = &'a Line>, optional: bool) -> String {
 
 fn compared(reference: &str, trace: &str, map: NameMap) -> Comparison {
     let directory = Directory::new(&[("a.jsonl", reference), ("b.jsonl", trace)]);
-    let options = DiffOptions { map, ..DiffOptions::default() };
+    let options = DiffOptions::default().with_map(map);
     diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ()).expect("readable")
 }
 

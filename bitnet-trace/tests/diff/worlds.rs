@@ -79,8 +79,7 @@ fn stages_of_one_side_are_coverage_and_not_the_headline() {
         assert!(screen.contains(expected), "{expected}\n{screen}");
     }
     // The report has the same.
-    let null = serde_json::Value::Null;
-    let page = Html { comparison: &same, names: ["a", "b"], manifests: [&null, &null] }.to_string();
+    let page = Html::new(&same).to_string();
     for expected in [
         r#""conclusion":"missing""#,
         r#""onlyCommon":false"#,
@@ -114,7 +113,7 @@ fn a_stage_under_another_name_is_offered_with_its_rule() {
     // The rule does what it says.
     let directory =
         Directory::new(&[("a.jsonl", &side("ffn_out", 2).join("\n")), ("b.jsonl", &side("down_proj", 2).join("\n"))]);
-    let options = bitnet_trace::compare::DiffOptions { map: suggestion.rule.parse().expect("a map"), ..Default::default() };
+    let options = bitnet_trace::compare::DiffOptions::default().with_map(suggestion.rule.parse().expect("a map"));
     let mapped =
         bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
     let mapped = mapped.expect("readable");
@@ -305,7 +304,7 @@ fn chunks_without_values_are_not_compared_by_their_steps() {
         ("a.jsonl", &[line(0, [0, 8]), line(1, [8, 9])].join("\n")),
         ("b.jsonl", &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])].join("\n")),
     ]);
-    let options = bitnet_trace::compare::DiffOptions { only_common: true, ..Default::default() };
+    let options = bitnet_trace::compare::DiffOptions::default().with_only_common(true);
     let common =
         bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
     assert!(!common.expect("readable").matches());

@@ -18,12 +18,29 @@ const DETAILED: usize = 2_000;
 /// the details of each pair, the two runs side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Html<'a> {
-    /// What was found.
-    pub comparison: &'a Comparison,
-    /// What the two sides are called.
-    pub names: [&'a str; 2],
-    /// What the `run.json` of each side says; `None` where there is none.
-    pub manifests: [Option<&'a Manifest>; 2],
+    comparison: &'a Comparison,
+    names: [&'a str; 2],
+    manifests: [Option<&'a Manifest>; 2],
+}
+
+impl<'a> Html<'a> {
+    /// The page of what was found; the sides are called `reference` and `trace`.
+    #[must_use]
+    pub fn new(comparison: &'a Comparison) -> Self {
+        Self { comparison, names: ["reference", "trace"], manifests: [None, None] }
+    }
+
+    /// The names of the two sides.
+    #[must_use]
+    pub fn with_names(self, names: [&'a str; 2]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What `run.json` of each side says; `None` where there is none.
+    #[must_use]
+    pub fn with_manifests(self, manifests: [Option<&'a Manifest>; 2]) -> Self {
+        Self { manifests, ..self }
+    }
 }
 
 /// What the page calls pairs that could not be compared.

@@ -17,12 +17,29 @@ const NAMED: usize = 4;
 /// A comparison as a person reads it: what went wrong first, by how much, where in the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen<'a> {
-    /// What was found.
-    pub comparison: &'a Comparison,
-    /// What the two sides are called.
-    pub names: [&'a str; 2],
-    /// Lists every pair, not only the differences that come next.
-    pub all: bool,
+    comparison: &'a Comparison,
+    names: [&'a str; 2],
+    all: bool,
+}
+
+impl<'a> Screen<'a> {
+    /// The screen of what was found; the sides are called `reference` and `trace`.
+    #[must_use]
+    pub fn new(comparison: &'a Comparison) -> Self {
+        Self { comparison, names: ["reference", "trace"], all: false }
+    }
+
+    /// The names of the two sides.
+    #[must_use]
+    pub fn with_names(self, names: [&'a str; 2]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Whether every pair is listed, not only the differences that come next.
+    #[must_use]
+    pub fn with_all(self, all: bool) -> Self {
+        Self { all, ..self }
+    }
 }
 
 impl fmt::Display for Screen<'_> {
@@ -289,6 +306,6 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
 /// The screen of the first divergence, without colours.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Screen { comparison: self, names: ["reference", "trace"], all: false }.fmt(f)
+        Screen::new(self).fmt(f)
     }
 }
