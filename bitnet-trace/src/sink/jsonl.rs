@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::line::append;
 use crate::error::Error;
 use crate::paths::JSONL;
 use crate::record::TraceRecord;
@@ -74,7 +73,8 @@ impl Jsonl {
         if *torn {
             line.push(b'\n');
         }
-        append(line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        serde_json::to_writer(&mut *line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        line.push(b'\n');
         match file.write_all(line) {
             Ok(()) => {
                 // What was torn before lies in between.

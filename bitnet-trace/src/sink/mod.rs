@@ -3,7 +3,6 @@
 
 pub(crate) mod files;
 mod jsonl;
-mod line;
 mod memory;
 pub(crate) mod print;
 pub(crate) mod values;
