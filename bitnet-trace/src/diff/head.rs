@@ -136,3 +136,18 @@ pub(crate) enum Hash {
     Bytes([u8; 32]),
     NoDigest,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Hash;
+
+    #[test]
+    fn a_digest_is_64_hex_digits_of_either_case() {
+        let digits = "0123456789abcdefABCDEF0000000000".repeat(2);
+        let Hash::Bytes(bytes) = Hash::parse(&digits) else { panic!("{digits} is a digest") };
+        assert_eq!(bytes[..11], [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xab, 0xcd, 0xef]);
+        for wrong in ["", &digits[1..], &format!("{digits}0"), &digits.replace('9', "g"), &digits.replace('9', "+")] {
+            assert_eq!(Hash::parse(wrong), Hash::NoDigest, "{wrong}");
+        }
+    }
+}
