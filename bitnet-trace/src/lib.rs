@@ -69,7 +69,11 @@ mod error;
 #[cfg(feature = "read")]
 mod filter;
 #[cfg(feature = "read")]
+mod nearest;
+#[cfg(feature = "read")]
 mod paths;
+#[cfg(feature = "read")]
+mod pattern;
 #[cfg(feature = "read")]
 mod pieces;
 #[cfg(feature = "read")]
