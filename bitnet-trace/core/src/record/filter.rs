@@ -184,13 +184,13 @@ fn condition(text: &str) -> Result<Condition, String> {
         "stage" => all_texts(TextKey::Stage)?,
         "name" => all_texts(TextKey::Name)?,
         "io" => {
-            let test = all_texts(TextKey::Io)?;
-            if let Test::Text(_, globs) = &test
+            let wanted = all_texts(TextKey::Io)?;
+            if let Test::Text(_, globs) = &wanted
                 && let Some(glob) = globs.iter().find(|glob| !IOS.iter().any(|io| glob.matches(io)))
             {
                 return Err(unknown("io", glob.text(), &IOS));
             }
-            test
+            wanted
         }
         "layer" => all_numbers(NumberKey::Layer)?,
         "seq" => all_numbers(NumberKey::Seq)?,

@@ -1,7 +1,8 @@
 //! Patterns for names: globs, and names with numbers in them. The one matcher of filters, tolerance rules and name maps.
 //!
 //! Patterns of text and `*` alone are matched by searching for their texts in turn, as `regex-lite`, which matches all
-//! others, takes 1.4 us or more for `*q*` on a name of 28 bytes: as much as the rest of a record.
+//! others, takes 1.4 us for `*q*` on a name of 28 bytes instead of 0.1 (a loop of `is_match`, `--release`), as much as a
+//! record beyond its digest.
 
 use regex_lite::Regex;
 
