@@ -175,10 +175,14 @@ fn the_directory_takes_process_and_rank() {
 fn a_wrong_value_is_told_once_and_turns_tracing_off() {
     for (variable, value, allowed) in [
         ("BITNET_TRACE_FORMAT", "xml", "`files` or `jsonl`"),
-        ("BITNET_TRACE_FILTER", "stag=x", "unknown key `stag`, expected one of: stage,"),
-        ("BITNET_TRACE_FILTER", "io=input", "unknown io `input`, expected one of: in, out, let, weight, grad"),
+        ("BITNET_TRACE_FILTER", "stag=x", "unknown key `stag`, did you mean `stage`? Expected one of: stage,"),
+        (
+            "BITNET_TRACE_FILTER",
+            "io=input",
+            "unknown io `input`, did you mean `in`? Expected one of: in, out, let, weight, grad",
+        ),
         ("BITNET_TRACE_CAPTURE", "everything", "`sketch`, `rows`, `values`"),
-        ("BITNET_TRACE_PRINT", "layer=x", "\"x\" is no number"),
+        ("BITNET_TRACE_PRINT", "layer=x", "\"x\" is not a number"),
         ("BITNET_TRACE_STRICT", "yes", "0 or 1"),
     ] {
         let dir = directory();

@@ -327,7 +327,7 @@ fn rules_ask_for_the_names_beside_them() {
         ("[[map]]\nfrom = \"a\"\nbeside = \"{x}\"\nto = \"b\"", "line 1, column 1: `beside`: the pattern"),
         ("[[map]]\nfrom = \"a\"\nbeside = 3\nto = \"b\"", "line 3, column"),
         ("[[map]]\nfrom = \"a{n}\"\nlayer = \"after\"\nto = \"b\"", "line 3, column"),
-        ("[[map]]\nfrom = \"{base}a\"\nto = \"b\"", "expected `{layer}`"),
+        ("[[map]]\nfrom = \"{base}a\"\nto = \"b\"", "expected one of: `{layer}`"),
     ] {
         let error = text.parse::<NameMap>().expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");

@@ -1,5 +1,6 @@
 //! Traces for people to read.
 
+mod columns;
 mod html;
 mod printable;
 mod screen;

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use super::columns::Columns;
 use super::printable;
 use crate::compare::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
 
 /// How many of the differences after the first are listed.
 const LISTED: usize = 12;
 
-/// Longer names are not waited for by the columns behind them.
-const WIDEST: usize = 80;
+/// Longer names do not move the columns behind them.
+const ROWS: Columns<4> = Columns { right: [false; 4], indent: "  ", widest: 80 };
 
 /// How many stages of an adaptation are named.
 const NAMED: usize = 4;
@@ -61,7 +62,7 @@ impl fmt::Display for Screen<'_> {
         }
         if all {
             writeln!(f, "\nall pairs")?;
-            write_rows(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
+            ROWS.write(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
         }
         self.coverage(f)?;
         writeln!(f)?;
@@ -126,7 +127,7 @@ impl Screen<'_> {
                     [stage, side, extent, printable(note).into_owned()]
                 })
                 .collect();
-            write_rows(f, &rows)?;
+            ROWS.write(f, &rows)?;
             if let more @ 1.. = coverage.len().saturating_sub(LISTED) {
                 writeln!(f, "  ... {more} more stages")?;
             }
@@ -185,22 +186,12 @@ impl Screen<'_> {
         }
         writeln!(f, "\nthen")?;
         let rows: Vec<[String; 4]> = others.iter().take(LISTED).map(|pair| row(pair)).collect();
-        write_rows(f, &rows)?;
+        ROWS.write(f, &rows)?;
         match others.len().saturating_sub(LISTED) {
             0 => Ok(()),
             more => writeln!(f, "  ... {more} more"),
         }
     }
-}
-
-fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDEST);
-    let widths = [width(0), width(1), width(2)];
-    for [name, verdict, error, gain] in rows {
-        let line = format!("  {name:<0$}  {verdict:<1$}  {error:<2$}  {gain}", widths[0], widths[1], widths[2]);
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
 }
 
 fn row(pair: &Pair) -> [String; 4] {
