@@ -1,5 +1,7 @@
 //! Traces for people to read.
 
+#[cfg(test)]
+mod filter_cases;
 mod html;
 mod printable;
 mod screen;
