@@ -28,31 +28,38 @@ pub struct Html<'a> {
 /// What the page calls pairs that could not be compared.
 const NOT_COMPARED: &str = "not compared";
 
-/// The page, and the elements of it that other files, and the data, take the place of: what stands in for
-/// an element, what is written before it and after it.
+/// The page. Files of their own, and the data, take the place of elements of it: see [`parts`].
 const PAGE: &str = include_str!("page.html");
-const STYLE: Part = Part("<link rel=\"stylesheet\" href=\"page.css\">", "<style>\n", "</style>");
-const DATA: Part = Part(
-    "<script id=\"data\" type=\"application/json\"></script>",
-    "<script id=\"data\" type=\"application/json\">",
-    "</script>",
-);
-const SCRIPTS: [(Part, &str); 3] = [
-    (Part("<script src=\"filter.js\"></script>", "<script>\n", "</script>"), include_str!("filter.js")),
-    (Part("<script src=\"map.js\"></script>", "<script>\n", "</script>"), include_str!("map.js")),
-    (Part("<script src=\"page.js\"></script>", "<script>\n", "</script>"), include_str!("page.js")),
-];
 
-/// An element of the page, and the tags around what takes its place.
-struct Part(&'static str, &'static str, &'static str);
+/// What takes the place of an element of the page.
+struct Part<'a> {
+    element: &'static str,
+    open: &'static str,
+    content: &'a str,
+    close: &'static str,
+}
+
+/// The parts of the page in their order.
+fn parts(data: &str) -> [Part<'_>; 6] {
+    const DATA: &str = r#"<script id="data" type="application/json">"#;
+    let style = |element, content| Part { element, open: "<style>\n", content, close: "</style>" };
+    let script = |element, content| Part { element, open: "<script>\n", content, close: "</script>" };
+    [
+        style(r#"<link rel="stylesheet" href="page.css">"#, include_str!("page.css")),
+        Part { element: DATA, open: DATA, content: data, close: "" },
+        script(r#"<script src="filter.js"></script>"#, include_str!("filter.js")),
+        script(r#"<script src="map.js"></script>"#, include_str!("map.js")),
+        script(r#"<script src="growth.js"></script>"#, include_str!("growth.js")),
+        script(r#"<script src="page.js"></script>"#, include_str!("page.js")),
+    ]
+}
 
 impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Inside a script nothing may look like its end.
         let data = self.data().to_string().replace('<', "\\u003c");
-        let parts = [(STYLE, include_str!("page.css")), (DATA, &*data)].into_iter().chain(SCRIPTS);
         let mut rest = PAGE;
-        for (Part(element, open, close), content) in parts {
+        for Part { element, open, content, close } in parts(&data) {
             let (before, after) = rest.split_once(element).unwrap_or((rest, ""));
             write!(f, "{before}{open}{content}{close}")?;
             rest = after;
@@ -172,16 +179,15 @@ fn row(pair: &Pair, [step, stage]: [usize; 2], details: Option<usize>) -> Value 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
-    use super::{DATA, Html, PAGE, Part, SCRIPTS, STYLE};
-    use crate::diff::{Tolerance, diff};
+    use super::{Html, PAGE, Part, parts, stage, step};
+    use crate::diff::{Key, Tolerance, diff};
     use crate::read::Trace;
 
     #[test]
     fn every_file_of_the_page_takes_its_place_once() {
-        let styles = include_str!("page.css");
-        for (Part(element, ..), content) in SCRIPTS.into_iter().chain([(STYLE, styles), (DATA, "")]) {
+        for Part { element, content, .. } in parts("") {
             assert_eq!(PAGE.matches(element).count(), 1, "{element}");
             // Nothing in a file ends the element that holds it, or begins a comment that hides the end.
             for ending in ["</script", "</style", "<!--", "<script"] {
@@ -193,13 +199,32 @@ mod tests {
         let null = Value::Null;
         let html = Html { comparison: &comparison, names: ["</script><b>", "a"], manifests: [&null, &null] };
         let page = html.to_string();
-        for (_, content) in SCRIPTS {
+        for Part { content, .. } in parts("\"pairs\":[]") {
             assert_eq!(page.matches(content).count(), 1);
         }
-        assert_eq!(page.matches(styles).count(), 1);
         assert!(page.ends_with("</html>\n"));
         // No file is left to be loaded, and what the data holds is no tag.
         assert!(!page.contains("src=\"") && !page.contains("<link") && !page.contains("<b>"), "{page}");
         assert!(page.contains(r#""names":["\u003c/script>\u003cb>","a"]"#));
+    }
+
+    #[test]
+    fn steps_and_stages_hold_what_a_filter_asks_for() {
+        let mut key = Key {
+            process: 2,
+            request: Some(u64::MAX),
+            seq: Some(3),
+            token: Some(40),
+            layer: None,
+            stage: "q_proj".into(),
+            output: Some("x".into()),
+            io: Some("in".into()),
+            call: 1,
+        };
+        assert_eq!(step(&key), json!(["process 2 request 18446744073709551615 token 40", "3", "18446744073709551615"]));
+        assert_eq!(stage(&key), json!(["q_proj.in.x#1", "q_proj", "in"]));
+        key = Key { process: 0, request: None, seq: None, token: None, output: None, io: None, call: 0, ..key };
+        assert_eq!(step(&key), json!(["-", null, null]));
+        assert_eq!(stage(&key), json!(["q_proj", "q_proj", "out"]));
     }
 }

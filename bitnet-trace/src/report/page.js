@@ -1,7 +1,7 @@
 "use strict";
 // The report: takes the comparison from the element `data`, and shows it. What a trace holds reaches the page
 // as text only.
-/* global parseFilter, PairMap */
+/* global parseFilter, PairMap, GrowthCurve */
 
 const by = (id) => document.getElementById(id);
 const data = JSON.parse(by("data").textContent);
@@ -105,6 +105,16 @@ const map = new PairMap(by("map"), {
   },
 });
 
+const curve = new GrowthCurve(by("growth"), {
+  count: data.pairs.length,
+  // No number says more of what is identical.
+  error: (index) => verdictOf(data.pairs[index]).name === "identical" ? 0 : data.pairs[index][ERROR],
+  diverges: (index) => diverges(data.pairs[index]),
+  wanted: (index) => wanted[index] === 1,
+  name: (index) => described(data.pairs[index]),
+  choose: (index) => choose(index, true),
+});
+
 // Reads the controls. False if the filter has an error, which is shown; all stays as it was then.
 function applyFilter() {
   const field = by("filter"), message = by("filter-error");
@@ -115,10 +125,14 @@ function applyFilter() {
     message.textContent = `${error.message}. Nothing was filtered anew.`;
     message.hidden = false;
     field.setAttribute("aria-invalid", "true");
-    by("filter-help").open = true;
+    if (!by("filter-help").open) by("filter-help").dataset.opened = by("filter-help").open = true;
     return false;
   }
   message.hidden = true;
+  if (by("filter-help").dataset.opened) {
+    by("filter-help").open = false;
+    delete by("filter-help").dataset.opened;
+  }
   field.removeAttribute("aria-invalid");
   const only = by("only").value === "" ? null : data.verdicts.indexOf(by("only").value);
   for (const step of steps) Object.assign(step, { wanted: 0, diverging: 0 });
@@ -202,9 +216,10 @@ function choose(index, focus) {
   }
   const details = pair[DETAILS] === null ? null : data.details[pair[DETAILS]];
   const numbers = [pair[ERROR] === null ? "" : `relative L2 ${number(pair[ERROR])}`, pair[GAIN] === null ? "" : `${pair[GAIN].toPrecision(4)} times the largest error before`].filter(Boolean).join(", ");
-  by("pair").textContent = `${nameOf(pair)}  ${verdictOf(pair).name}\n` + (details || (numbers ? `  ${numbers}\n` : ""));
+  const lines = `${nameOf(pair)}  ${verdictOf(pair).name}\n` + (details || (numbers ? `  ${numbers}\n` : ""));
+  by("pair").replaceChildren(...lines.match(/.*\n/g).map((line) => element("span", line)));
   markRow();
-  drawGrowth();
+  curve.draw(index);
 }
 function goToDivergence(direction) {
   const all = data.pairs.length, from = state.chosen ?? (direction > 0 ? -1 : all);
@@ -215,64 +230,6 @@ function goToDivergence(direction) {
       return;
     }
   }
-}
-
-// The largest error of each point of the curve: of pairs that diverge and of those that do not.
-let curve = { width: 0, good: [], bad: [] };
-function gatherGrowth(width) {
-  const last = Math.max(1, data.pairs.length - 1), largest = { width, good: new Array(width).fill(-1), bad: new Array(width).fill(-1) };
-  data.pairs.forEach((pair, index) => {
-    if (pair[ERROR] === null || wanted[index] === 0) return;
-    const points = diverges(pair) ? largest.bad : largest.good, at = Math.round((width - 1) * index / last);
-    if (points[at] < 0 || data.pairs[points[at]][ERROR] < pair[ERROR]) points[at] = index;
-  });
-  curve = largest;
-  const drawn = [...largest.good, ...largest.bad].filter((index) => index >= 0);
-  const most = drawn.reduce((worst, index) => worst < 0 || data.pairs[index][ERROR] > data.pairs[worst][ERROR] ? index : worst, -1);
-  by("growth").setAttribute("aria-label", "Relative L2 error over execution order, logarithmic. " + (most < 0 ? "No pair has an error in numbers." : `The largest: ${described(data.pairs[most])}.`));
-}
-const GROWTH = { left: 46, top: 12, bottom: 12, side: 3, lowest: -10, highest: 1 };
-function drawGrowth() {
-  const canvas = by("growth"), ratio = window.devicePixelRatio || 1, across = canvas.clientWidth, down = canvas.clientHeight;
-  const { left, top, bottom, side, lowest, highest } = GROWTH, points = Math.max(1, across - left - side - 6);
-  if (curve.width !== points) gatherGrowth(points);
-  canvas.width = Math.max(1, Math.round(across * ratio));
-  canvas.height = Math.max(1, Math.round(down * ratio));
-  const style = getComputedStyle(document.documentElement);
-  const [faint, line, good, bad, mark] = ["--faint", "--line", "--good", "--bad", "--mark"].map((name) => style.getPropertyValue(name));
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.font = "11px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace";
-  const height = (error) => {
-    const power = Math.min(highest, Math.max(lowest, Math.log10(Math.max(error, 10 ** lowest))));
-    return down - bottom - (down - top - bottom) * (power - lowest) / (highest - lowest);
-  };
-  for (let power = lowest; power <= 0; power += 2) {
-    const y = Math.round(height(10 ** power));
-    pen.fillStyle = faint;
-    pen.fillText(power === 0 ? "1" : `1e${power}`, 4, y + 4);
-    pen.fillStyle = line;
-    pen.fillRect(left, y, across - left, 1);
-  }
-  for (const [indices, colour] of [[curve.good, good], [curve.bad, bad]]) {
-    pen.fillStyle = colour;
-    indices.forEach((index, at) => { if (index >= 0) pen.fillRect(left + at, height(data.pairs[index][ERROR]) - side / 2, side, side); });
-  }
-  if (state.chosen !== null) {
-    pen.fillStyle = mark;
-    pen.fillRect(left + 1 + Math.round((points - 1) * state.chosen / Math.max(1, data.pairs.length - 1)), 0, 1, down);
-  }
-}
-// The pair drawn nearest to a place of the curve.
-function growthAt(event) {
-  const at = Math.round(event.offsetX - GROWTH.left - 1);
-  for (let away = 0; away < 12; away += 1) {
-    for (const point of [at - away, at + away]) {
-      const index = Math.max(curve.bad[point] ?? -1, -1) >= 0 ? curve.bad[point] : curve.good[point] ?? -1;
-      if (index >= 0) return index;
-    }
-  }
-  return -1;
 }
 
 function drawList() {
@@ -394,20 +351,23 @@ function drawTheme() {
   by("theme").textContent = state.dark ? "Light theme" : "Dark theme";
   drawLegend();
   map.draw();
-  drawGrowth();
+  curve.draw(state.chosen);
 }
 
-let typing;
+let typing, applied = null;
 function filterAnew() {
   clearTimeout(typing);
+  const asked = JSON.stringify([by("filter").value, by("only").value]);
+  if (asked === applied) return;
+  applied = asked;
   if (!applyFilter()) return;
   state.from = 0;
-  curve.width = 0;
   settleStep();
   drawSteps();
   drawMap();
   drawList();
-  drawGrowth();
+  curve.gather();
+  curve.draw(state.chosen);
 }
 function turnPage(direction) {
   state.from = Math.max(0, state.from + direction * LISTED);
@@ -431,14 +391,12 @@ by("list").addEventListener("click", (event) => {
   const line = event.target.closest("[data-index]");
   if (line !== null) choose(Number(line.dataset.index), true);
 });
-by("growth").addEventListener("click", (event) => { const index = growthAt(event); if (index >= 0) choose(index, true); });
-by("growth").addEventListener("mousemove", (event) => { const index = growthAt(event); by("growth").title = index < 0 ? "" : described(data.pairs[index]); });
 by("theme").addEventListener("click", () => { document.documentElement.dataset.theme = state.dark ? "light" : "dark"; drawTheme(); });
-window.addEventListener("resize", drawGrowth);
+window.addEventListener("resize", () => curve.draw(state.chosen));
 darkAsked.addEventListener("change", drawTheme);
 
 by("names").textContent = `reference ${data.names[0]}\ntrace     ${data.names[1]}`;
-by("filter-syntax").textContent = data.filterSyntax;
+by("filter-syntax").append(...data.filterSyntax.split("`").map((text, at) => element(at % 2 === 1 ? "code" : "span", text)));
 by("next").disabled = by("previous").disabled = first < 0;
 data.verdicts.forEach((verdict, at) => { if (counts[at] > 0) by("only").append(element("option", `${verdict} (${counts[at]})`, { value: verdict })); });
 if (data.problems.length) by("problems").append(element("pre", data.problems.slice(0, 50).join("\n"), { class: "bad" }));
