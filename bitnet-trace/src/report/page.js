@@ -122,7 +122,7 @@ function applyFilter() {
   try {
     takes = parseFilter(field.value);
   } catch (error) {
-    message.textContent = `${error.message}. Nothing was filtered anew.`;
+    message.textContent = `${error.message}. The filter before still applies.`;
     message.hidden = false;
     field.setAttribute("aria-invalid", "true");
     if (!by("filter-help").open) by("filter-help").dataset.opened = by("filter-help").open = true;
