@@ -12,11 +12,11 @@ mod off;
 mod values;
 
 pub use annotation::{Annotation, Part, Site, TensorVisitor, Traced};
+#[cfg(feature = "read")]
+pub use bitnet_trace_core::{Error, Tolerance, Trace, TraceRecord, compare, diff, report, tools, trace};
 #[cfg(feature = "trace")]
 pub use capture::*;
 #[cfg(not(feature = "trace"))]
 pub use off::*;
-#[cfg(feature = "read")]
-pub use bitnet_trace_core::{Error, Tolerance, Trace, TraceRecord, compare, diff, report, tools, trace};
 #[cfg(feature = "read")]
 pub use values::ToTensor;

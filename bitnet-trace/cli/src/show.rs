@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use bitnet_trace_core::report::printable;
 use bitnet_trace_core::trace::Values;
 use bitnet_trace_core::{Trace, TraceRecord};
-use ndarray::{ArrayD, ArrayViewD};
 use clap::Args;
+use ndarray::{ArrayD, ArrayViewD};
 use serde::Serialize;
 
 use crate::outcome::{Outcome, warn_of};
@@ -128,7 +128,8 @@ fn array(values: &Values) -> Result<ArrayD<f64>, String> {
 
 /// As many decimals as tell the elements apart, the middle of long dimensions left out.
 fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>, values: &Values) -> std::io::Result<()> {
-    let largest = shown.iter().filter(|element| element.is_finite()).fold(0f64, |most, element| most.max(element.abs()));
+    let largest =
+        shown.iter().filter(|element| element.is_finite()).fold(0f64, |most, element| most.max(element.abs()));
     if shown.iter().all(|element| element.fract() == 0.0) && largest < WHOLE {
         writeln!(out, "{shown:.0}")?;
     } else if (SMALL..LARGE).contains(&largest) {

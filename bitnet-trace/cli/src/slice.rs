@@ -3,7 +3,7 @@
 use ndarray::{ArrayViewD, Axis, Slice};
 
 /// What is taken of a dimension.
-enum Part {
+enum Cut {
     /// One place; the dimension goes.
     At(usize),
     /// From the first, before the last, every so many.
@@ -26,7 +26,7 @@ pub(crate) fn sliced<'a, T>(tensor: ArrayViewD<'a, T>, slice: &str) -> Result<Ar
     for part in parts {
         if part == "..." {
             let between = dims.len() - given;
-            wanted.extend(dims[wanted.len()..][..between].iter().map(|length| Part::Range(0, *length, 1)));
+            wanted.extend(dims[wanted.len()..][..between].iter().map(|length| Cut::Range(0, *length, 1)));
         } else {
             wanted.push(parse(part, wanted.len(), dims[wanted.len()])?);
         }
@@ -34,7 +34,7 @@ pub(crate) fn sliced<'a, T>(tensor: ArrayViewD<'a, T>, slice: &str) -> Result<Ar
     Ok(take(tensor, &wanted))
 }
 
-fn parse(part: &str, dim: usize, length: usize) -> Result<Part, String> {
+fn parse(part: &str, dim: usize, length: usize) -> Result<Cut, String> {
     let wrong = || format!("--slice has {part:?}, expected an index or a range such as `3`, `-1`, `:8`, `2:5`, `::2`");
     let outside = || format!("--slice has {part:?}, dimension {dim} has {length}");
     let number = |text: &str| text.trim().parse::<i64>().map_err(|_| wrong());
@@ -45,7 +45,7 @@ fn parse(part: &str, dim: usize, length: usize) -> Result<Part, String> {
     };
     let Some((start, rest)) = part.split_once(':') else {
         let index = place(number(part)?).filter(|index| *index < length).ok_or_else(outside)?;
-        return Ok(Part::At(index));
+        return Ok(Cut::At(index));
     };
     let (end, step) = rest.split_once(':').unwrap_or((rest, ""));
     let bound = |text: &str, or: usize| match text.trim() {
@@ -61,15 +61,15 @@ fn parse(part: &str, dim: usize, length: usize) -> Result<Part, String> {
     if start >= end && length > 0 {
         return Err(outside());
     }
-    Ok(Part::Range(start, end.max(start), step))
+    Ok(Cut::Range(start, end.max(start), step))
 }
 
-fn take<'a, T>(mut tensor: ArrayViewD<'a, T>, parts: &[Part]) -> ArrayViewD<'a, T> {
+fn take<'a, T>(mut tensor: ArrayViewD<'a, T>, parts: &[Cut]) -> ArrayViewD<'a, T> {
     let mut dim = 0;
     for part in parts {
         match *part {
-            Part::At(index) => tensor.index_axis_inplace(Axis(dim), index),
-            Part::Range(start, end, step) => {
+            Cut::At(index) => tensor.index_axis_inplace(Axis(dim), index),
+            Cut::Range(start, end, step) => {
                 // An end beyond isize would be that of more elements than a memory holds.
                 let [start, end, step] = [start, end, step].map(|place| isize::try_from(place).unwrap_or(isize::MAX));
                 tensor.slice_axis_inplace(Axis(dim), Slice::new(start, Some(end), step));

@@ -12,10 +12,9 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
-
 /// What a column holds.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ColumnType {
     /// An index or a count.
     Integer,
     /// Any 64-bit number.
@@ -26,32 +25,32 @@ enum Kind {
 }
 
 /// The columns, in this order: the record's fields but for sketch and rows.
-const COLUMNS: [(&str, Kind); 25] = [
-    ("order", Kind::Unsigned),
-    ("name", Kind::Text),
-    ("request", Kind::Unsigned),
-    ("seq_index", Kind::Integer),
-    ("layer_idx", Kind::Integer),
-    ("stage", Kind::Text),
-    ("output", Kind::Text),
-    ("io", Kind::Text),
-    ("call", Kind::Integer),
-    ("tokens", Kind::Text),
-    ("shape", Kind::Text),
-    ("dtype", Kind::Text),
-    ("num_elements", Kind::Integer),
-    ("rms", Kind::Float),
-    ("min", Kind::Float),
-    ("max", Kind::Float),
-    ("mean", Kind::Float),
-    ("nan_count", Kind::Integer),
-    ("inf_count", Kind::Integer),
-    ("zero_count", Kind::Integer),
-    ("blake3", Kind::Text),
-    ("raw_blake3", Kind::Text),
-    ("values", Kind::Text),
-    ("site", Kind::Text),
-    ("device", Kind::Text),
+const COLUMNS: [(&str, ColumnType); 25] = [
+    ("order", ColumnType::Unsigned),
+    ("name", ColumnType::Text),
+    ("request", ColumnType::Unsigned),
+    ("seq_index", ColumnType::Integer),
+    ("layer_idx", ColumnType::Integer),
+    ("stage", ColumnType::Text),
+    ("output", ColumnType::Text),
+    ("io", ColumnType::Text),
+    ("call", ColumnType::Integer),
+    ("tokens", ColumnType::Text),
+    ("shape", ColumnType::Text),
+    ("dtype", ColumnType::Text),
+    ("num_elements", ColumnType::Integer),
+    ("rms", ColumnType::Float),
+    ("min", ColumnType::Float),
+    ("max", ColumnType::Float),
+    ("mean", ColumnType::Float),
+    ("nan_count", ColumnType::Integer),
+    ("inf_count", ColumnType::Integer),
+    ("zero_count", ColumnType::Integer),
+    ("blake3", ColumnType::Text),
+    ("raw_blake3", ColumnType::Text),
+    ("values", ColumnType::Text),
+    ("site", ColumnType::Text),
+    ("device", ColumnType::Text),
 ];
 
 /// Writes the records of a trace with `write` into a file that is not there yet. Gives their number.
@@ -97,10 +96,10 @@ pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Erro
 
 /// The cells of an integer column that have a value. Parquet stores an unsigned number as the signed one of
 /// the same bits; an index or count that is no signed number is refused.
-fn integers(rows: &[Value], name: &str, kind: Kind, path: &Path) -> Result<Vec<i64>, Error> {
+fn integers(rows: &[Value], name: &str, kind: ColumnType, path: &Path) -> Result<Vec<i64>, Error> {
     let cells = rows.iter().filter_map(|row| Some((row, row[name].as_u64()?)));
     let integer = |(row, number): (&Value, u64)| match kind {
-        Kind::Unsigned => Ok(number.cast_signed()),
+        ColumnType::Unsigned => Ok(number.cast_signed()),
         _ => i64::try_from(number).map_err(|_| {
             let reason =
                 format!("{name} of the record {} is {number}, Parquet's INT64 ends at {}", row["name"], i64::MAX);
@@ -114,16 +113,18 @@ fn integers(rows: &[Value], name: &str, kind: Kind, path: &Path) -> Result<Vec<i
 pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
     let failed = |error: parquet::errors::ParquetError| failed_to("write", path)(std::io::Error::other(error));
     let columns = COLUMNS.map(|(name, kind)| match kind {
-        Kind::Integer => format!("OPTIONAL INT64 {name};"),
-        Kind::Unsigned => format!("OPTIONAL INT64 {name} (INTEGER(64,false));"),
-        Kind::Float => format!("OPTIONAL DOUBLE {name};"),
-        Kind::Text => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
+        ColumnType::Integer => format!("OPTIONAL INT64 {name};"),
+        ColumnType::Unsigned => format!("OPTIONAL INT64 {name} (INTEGER(64,false));"),
+        ColumnType::Float => format!("OPTIONAL DOUBLE {name};"),
+        ColumnType::Text => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
     });
     let schema = parse_message_type(&format!("message trace {{ {} }}", columns.join(" "))).map_err(failed)?;
     let rows = records.iter().map(|record| json(record, path)).collect::<Result<Vec<_>, _>>()?;
     // Before there is a file.
     let mut numbers = Vec::new();
-    for (name, kind) in COLUMNS.into_iter().filter(|(_, kind)| matches!(kind, Kind::Integer | Kind::Unsigned)) {
+    for (name, kind) in
+        COLUMNS.into_iter().filter(|(_, kind)| matches!(kind, ColumnType::Integer | ColumnType::Unsigned))
+    {
         numbers.push(integers(&rows, name, kind, path)?);
     }
     let mut numbers = numbers.into_iter();
@@ -137,17 +138,17 @@ pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), 
         let levels =
             |there: &dyn Fn(&Value) -> bool| rows.iter().map(|row| i16::from(there(&row[name]))).collect::<Vec<_>>();
         match kind {
-            Kind::Integer | Kind::Unsigned => {
+            ColumnType::Integer | ColumnType::Unsigned => {
                 let values = numbers.next().unwrap_or_default();
                 let levels = levels(&Value::is_u64);
                 column.typed::<Int64Type>().write_batch(&values, Some(&levels), None).map_err(failed)?;
             }
-            Kind::Float => {
+            ColumnType::Float => {
                 let values: Vec<f64> = rows.iter().filter_map(|row| row[name].as_f64()).collect();
                 let levels = levels(&|value| value.as_f64().is_some());
                 column.typed::<DoubleType>().write_batch(&values, Some(&levels), None).map_err(failed)?;
             }
-            Kind::Text => {
+            ColumnType::Text => {
                 let values: Vec<ByteArray> =
                     rows.iter().filter_map(|row| Some(ByteArray::from(text(&row[name])?.into_bytes()))).collect();
                 let levels = levels(&|value| !value.is_null());

@@ -72,11 +72,11 @@ static LISTED: &CallSite = &ANCHOR;
 static ANCHOR: CallSite = CallSite::new("", "", "", "", 0);
 
 /// Between two bounds lie pointers; a linker may fill gaps between object files with zeros.
-type Element = Option<&'static CallSite>;
+type Slot = Option<&'static CallSite>;
 
 #[cfg(unix)]
 mod section {
-    use super::Element;
+    use super::Slot;
 
     // The linker defines these symbols for a section whose name is an identifier.
     unsafe extern "C" {
@@ -88,41 +88,41 @@ mod section {
         static STOP: [usize; 0];
     }
 
-    pub(super) fn elements() -> &'static [Element] {
+    pub(super) fn elements() -> &'static [Slot] {
         let (start, stop) = (&raw const START, &raw const STOP);
         let bytes = stop.addr().saturating_sub(start.addr());
         // SAFETY: the section holds nothing but references of this type, initialised by the loader
         // and never written; the linker's two symbols are its bounds.
-        unsafe { std::slice::from_raw_parts(start.cast(), bytes / size_of::<Element>()) }
+        unsafe { std::slice::from_raw_parts(start.cast(), bytes / size_of::<Slot>()) }
     }
 }
 
 #[cfg(windows)]
 mod section {
-    use super::Element;
+    use super::Slot;
 
     // The linker sorts parts of a section by what stands behind the dollar.
     #[used]
     #[unsafe(link_section = ".btrace$a")]
-    static START: [Element; 0] = [];
+    static START: [Slot; 0] = [];
     #[used]
     #[unsafe(link_section = ".btrace$z")]
-    static STOP: [Element; 0] = [];
+    static STOP: [Slot; 0] = [];
 
-    pub(super) fn elements() -> &'static [Element] {
+    pub(super) fn elements() -> &'static [Slot] {
         let (start, stop) = (&raw const START, &raw const STOP);
         let bytes = stop.addr().saturating_sub(start.addr());
         // SAFETY: between the two lie references of this type and zeros, initialised by the loader
         // and never written.
-        unsafe { std::slice::from_raw_parts(start.cast(), bytes / size_of::<Element>()) }
+        unsafe { std::slice::from_raw_parts(start.cast(), bytes / size_of::<Slot>()) }
     }
 }
 
 #[cfg(not(any(unix, windows)))]
 mod section {
-    use super::Element;
+    use super::Slot;
 
-    pub(super) fn elements() -> &'static [Element] {
+    pub(super) fn elements() -> &'static [Slot] {
         &[]
     }
 }

@@ -114,8 +114,12 @@ fn a_stage_under_another_name_is_offered_with_its_rule() {
     let directory =
         Directory::new(&[("a.jsonl", &side("ffn_out", 2).join("\n")), ("b.jsonl", &side("down_proj", 2).join("\n"))]);
     let options = bitnet_trace::compare::DiffOptions::default().with_map(suggestion.rule.parse().expect("a map"));
-    let mapped =
-        bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
+    let mapped = bitnet_trace::compare::diff_paths(
+        directory.path("a.jsonl"),
+        directory.path("b.jsonl"),
+        &options,
+        &mut |_, _| (),
+    );
     let mapped = mapped.expect("readable");
     assert!(mapped.matches() && mapped.compared() == 8, "{mapped}");
     // Two that fit are none; nor is one that has a partner elsewhere.
@@ -305,8 +309,12 @@ fn chunks_without_values_are_not_compared_by_their_steps() {
         ("b.jsonl", &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])].join("\n")),
     ]);
     let options = bitnet_trace::compare::DiffOptions::default().with_only_common(true);
-    let common =
-        bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
+    let common = bitnet_trace::compare::diff_paths(
+        directory.path("a.jsonl"),
+        directory.path("b.jsonl"),
+        &options,
+        &mut |_, _| (),
+    );
     assert!(!common.expect("readable").matches());
 }
 

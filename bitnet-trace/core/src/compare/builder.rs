@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::record::parts_of;
 use crate::trace::pieces::MOST_PROBLEMS;
 
-use super::entry::{Entry, Kind, Place};
+use super::entry::{Entry, Kind, Location};
 use super::head::{Hash, Head};
 use super::key::{Label, Position};
 use super::map::NameMap;
@@ -52,7 +52,7 @@ impl<'m> Builder<'m> {
         }
     }
 
-    pub(crate) fn add(&mut self, head: &Head<'_>, process: u32, place: Place) {
+    pub(crate) fn add(&mut self, head: &Head<'_>, process: u32, place: Location) {
         let parts = parts_of(&head.name, head.stage());
         let position = Position {
             process,

@@ -15,7 +15,7 @@ pub(crate) struct Entry {
     pub(crate) tokens: Option<[usize; 2]>,
     pub(crate) hash: Hash,
     pub(crate) raw: Option<Box<Hash>>,
-    pub(crate) place: Place,
+    pub(crate) place: Location,
     /// The layer was taken from the trailing number of the name.
     pub(crate) layer_from_name: bool,
     /// No record of the other side is its partner: that one computed these tokens in other steps, and
@@ -35,7 +35,7 @@ pub(crate) struct Kind {
 
 /// Where the whole record is: of a trace in memory `at` is its index, of files its first byte.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub(crate) file: u32,
     pub(crate) length: u32,
     pub(crate) at: u64,

@@ -1,18 +1,17 @@
 //! Gives two records that belong together their verdict, and says what it rests on.
 
-use std::collections::HashMap;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::record::TraceRecord;
 use crate::trace::Values;
 use crate::trace::pieces::MOST_PROBLEMS;
-use crate::record::TraceRecord;
 
 use super::adaptation::Adaptation;
-use super::compare::Walk;
 use super::comparison::Details;
 use super::entry::{Entry, Kind};
 use super::head::Hash;
@@ -20,6 +19,7 @@ use super::measure::{Compared, Given, Step, is_float, smaller, squeezed};
 use super::side::Side;
 use super::tolerance::{Held, Limits};
 use super::verdict::{Cause, Difference, Evidence, Verdict};
+use super::walk::Walk;
 use super::{form, measure, precision};
 
 /// Tensors of fewer elements are equal to another one by chance too easily.

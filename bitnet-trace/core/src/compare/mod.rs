@@ -4,7 +4,7 @@ mod adaptation;
 mod align;
 mod builder;
 mod captures;
-mod compare;
+
 mod comparison;
 mod coverage;
 mod entry;
@@ -22,6 +22,7 @@ mod scan;
 mod side;
 mod tolerance;
 mod verdict;
+mod walk;
 
 pub use adaptation::{Adaptation, Adapted, Coverage, Suggestion, Where};
 pub use comparison::{Comparison, Conclusion, Details, Pair};
@@ -89,7 +90,7 @@ pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparis
     let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
     let (mut reference, mut trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
     rename::take_back(&mut reference, &mut trace);
-    compare::compare(reference, trace, &options, &mut |_, _| ())
+    walk::compare(reference, trace, &options, &mut |_, _| ())
 }
 
 /// Compares two trace directories or `.jsonl` files without holding their records in memory;
@@ -126,5 +127,5 @@ pub fn diff_paths(
             }));
         }
     }
-    Ok(compare::compare(sides.0, sides.1, options, progress))
+    Ok(walk::compare(sides.0, sides.1, options, progress))
 }

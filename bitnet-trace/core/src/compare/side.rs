@@ -9,14 +9,14 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::trace::values::{Values, read_values};
 use crate::error::Error;
-use crate::trace::pieces::{self, Piece, open, pieces, places};
-use crate::trace::Trace;
 use crate::record::TraceRecord;
+use crate::trace::Trace;
+use crate::trace::pieces::{self, Piece, open, pieces, process_directories};
+use crate::trace::values::{Values, read_values};
 
 use super::builder::Builder;
-use super::entry::{Entry, Place};
+use super::entry::{Entry, Location};
 use super::head::Head;
 use super::map::NameMap;
 use super::rename::Sorted;
@@ -50,7 +50,7 @@ impl<'a> Side<'a> {
     pub(crate) fn of(trace: &'a Trace, map: &NameMap) -> Self {
         let mut builder = Builder::new(map);
         for (index, record) in trace.records().iter().enumerate() {
-            let place = Place { file: 0, length: 0, at: index as u64 };
+            let place = Location { file: 0, length: 0, at: index as u64 };
             builder.add(&Head::from(record), number(trace.process_of(index)), place);
         }
         trace.problems().iter().for_each(|problem| builder.problem(problem));
@@ -96,8 +96,11 @@ impl Side<'static> {
     pub(crate) fn open(path: &Path, map: &NameMap) -> Result<Self, Error> {
         let mut builder = Builder::new(map);
         let mut files = Files::default();
-        let places =
-            if path.is_file() { vec![pieces::Place { path: path.to_owned(), process: 0 }] } else { places(path)? };
+        let places = if path.is_file() {
+            vec![pieces::ProcessDirectory { path: path.to_owned(), process: 0 }]
+        } else {
+            process_directories(path)?
+        };
         for place in &places {
             let process = number(place.process);
             pieces(&place.path, &mut |piece| {
@@ -122,18 +125,18 @@ impl Side<'static> {
 }
 
 impl Files {
-    fn place(&mut self, piece: &Piece<'_>) -> Place {
+    fn place(&mut self, piece: &Piece<'_>) -> Location {
         if self.paths.last().is_none_or(|last| last.as_os_str() != piece.path.as_os_str()) {
             self.paths.push(piece.path.to_owned());
         }
-        Place { file: number(self.paths.len() - 1), length: number(piece.bytes.len()), at: piece.offset }
+        Location { file: number(self.paths.len() - 1), length: number(piece.bytes.len()), at: piece.offset }
     }
 
-    fn path(&self, place: Place) -> &Path {
+    fn path(&self, place: Location) -> &Path {
         &self.paths[place.file as usize]
     }
 
-    fn record(&self, place: Place) -> Result<TraceRecord, Error> {
+    fn record(&self, place: Location) -> Result<TraceRecord, Error> {
         let path = self.path(place);
         let mut bytes = vec![0; place.length as usize];
         let mut opened = self.opened.borrow_mut();

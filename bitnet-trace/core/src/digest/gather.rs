@@ -4,12 +4,7 @@ use super::view::TensorView;
 
 /// Calls `chunk` with the tensor's elements in logical order: `gathered.len()` of them each time,
 /// the last time fewer.
-pub(super) fn gather<T: Copy>(
-    data: &[T],
-    view: &TensorView<'_>,
-    gathered: &mut [T],
-    mut chunk: impl FnMut(&[T]),
-) {
+pub(super) fn gather<T: Copy>(data: &[T], view: &TensorView<'_>, gathered: &mut [T], mut chunk: impl FnMut(&[T])) {
     let rows = view.rows();
     let (row_len, stride) = (rows.length, rows.stride);
     let mut filled = 0;

@@ -76,10 +76,10 @@ struct Pass {
     raw: Hasher,
     statistics: Statistics,
     sketch: Option<Sketch>,
-    rows: Rows,
+    rows: RowDigests,
 }
 
-enum Rows {
+enum RowDigests {
     Unwanted,
     /// One row, whose hash is the tensor's.
     One,
@@ -90,10 +90,10 @@ impl Pass {
     fn new(kernel: Kernel, view: &TensorView<'_>, wanted: Wanted) -> Self {
         let (count, dimensions) = (view.count(), view.shape());
         let rows = match dimensions.last() {
-            _ if !wanted.rows => Rows::Unwanted,
-            _ if count == 0 => Rows::Many(RowHashes::new(dimensions)),
-            Some(&row) if row != count => Rows::Many(RowHashes::new(dimensions)),
-            _ => Rows::One,
+            _ if !wanted.rows => RowDigests::Unwanted,
+            _ if count == 0 => RowDigests::Many(RowHashes::new(dimensions)),
+            Some(&row) if row != count => RowDigests::Many(RowHashes::new(dimensions)),
+            _ => RowDigests::One,
         };
         Self {
             kernel,
@@ -110,7 +110,7 @@ impl Pass {
     fn add(&mut self, block: &Block<'_>) {
         little_endian(bytemuck::cast_slice(block.values), size_of::<f32>(), &mut |bytes| {
             self.hasher.update(bytes);
-            if let Rows::Many(rows) = &mut self.rows {
+            if let RowDigests::Many(rows) = &mut self.rows {
                 rows.update(bytes);
             }
         });
@@ -133,9 +133,9 @@ impl Pass {
             statistics: self.statistics,
             sketch: self.sketch.map(|sketch| sketch.finish()),
             rows: match self.rows {
-                Rows::Unwanted => None,
-                Rows::One => Some(vec![rows::first_bytes(blake3)]),
-                Rows::Many(rows) => Some(rows.finish()),
+                RowDigests::Unwanted => None,
+                RowDigests::One => Some(vec![rows::first_bytes(blake3)]),
+                RowDigests::Many(rows) => Some(rows.finish()),
             },
         }
     }

@@ -210,7 +210,10 @@ fn product(shape: &[usize]) -> Option<usize> {
 
 /// The place of the last element in the storage; no dimension is 0.
 fn last(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
-    shape.iter().zip(strides).try_fold(offset, |place, (dim, stride)| place.checked_add((dim - 1).checked_mul(*stride)?))
+    shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |place, (dim, stride)| place.checked_add((dim - 1).checked_mul(*stride)?))
 }
 
 /// Whether the elements lie in row-major order without gaps.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::TraceRecord;
 
 /// `t{seq}/blk{layer}/{stage}`, parts that are not known left out, then `.{label}` if there is one.
+#[must_use]
 pub fn record_name(seq: Option<usize>, layer: Option<usize>, stage: &str, label: &str) -> String {
     let mut name = String::with_capacity(stage.len() + label.len() + 16);
     // Writing to a String does not fail.
@@ -66,7 +67,7 @@ fn number(part: &str, prefix: &str) -> Option<usize> {
 
 /// What a name says, beside what the record's fields say.
 #[derive(Default)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct NameParts<'a> {
     pub(crate) seq: Option<usize>,
     pub(crate) layer: Option<usize>,
     pub(crate) stage: &'a str,
@@ -77,14 +78,14 @@ pub(crate) struct Parts<'a> {
 
 /// Of a record without a stage all is taken from its name; where that follows no convention, the
 /// name itself is the stage, without its repeat number.
-pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> Parts<'a> {
+pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> NameParts<'a> {
     if let Some(stage) = stage {
-        return Parts { stage, ..Parts::default() };
+        return NameParts { stage, ..NameParts::default() };
     }
     let Some((seq, layer, stage)) = TraceRecord::parse_name(name) else {
         let numbered = name.rsplit_once('#').and_then(|(stage, call)| Some((stage, call.parse().ok()?)));
         let (stage, call) = numbered.filter(|(stage, _)| !stage.is_empty()).unwrap_or((name, 0));
-        return Parts { stage, call, ..Parts::default() };
+        return NameParts { stage, call, ..NameParts::default() };
     };
     let last = name.rsplit('/').next().unwrap_or(name);
     let (labels, call) = match last[stage.len()..].rsplit_once('#') {
@@ -95,7 +96,7 @@ pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> Parts<'a> {
         Some(argument) => (Some("in"), Some(argument)),
         None => (None, labels.strip_prefix('.')),
     };
-    Parts { seq, layer, stage, io, output, call }
+    NameParts { seq, layer, stage, io, output, call }
 }
 
 #[cfg(test)]

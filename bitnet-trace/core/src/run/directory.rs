@@ -10,9 +10,9 @@ use super::config::{Config, Format};
 use super::own::Written;
 use crate::digest::TensorView;
 use crate::error::Error;
-use crate::record::layout::MANIFEST;
-use crate::record::TraceRecord;
 use crate::failing::locked;
+use crate::record::TraceRecord;
+use crate::record::layout::MANIFEST;
 use crate::sink::{Alike, Jsonl, files, values};
 
 pub(crate) struct Directory {

@@ -41,7 +41,7 @@ use repeats::Repeats;
 
 /// What every writer to one place shares: the execution order, the repeat numbers, the losses.
 pub(crate) struct Run {
-    place: Place,
+    place: Store,
     library: Library,
     repeats: Mutex<Repeats>,
     written: AtomicU64,
@@ -63,7 +63,7 @@ pub(crate) struct Run {
 }
 
 /// Where records are kept.
-enum Place {
+enum Store {
     Directory(Box<Directory>),
     Memory(Memory),
 }
@@ -78,7 +78,7 @@ impl Hold {
 
     /// One more of it.
     pub(crate) fn again(&self) -> Self {
-        if let Place::Directory(directory) = &self.0.place {
+        if let Store::Directory(directory) = &self.0.place {
             directory.join_others();
         }
         Self(Arc::clone(&self.0))
@@ -87,7 +87,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Place::Directory(directory) = &self.0.place {
+        if let Store::Directory(directory) = &self.0.place {
             directory.leave();
         }
     }
@@ -129,7 +129,7 @@ impl Run {
         // There was none; or its directory is gone, or somebody else's by now.
         claim(&key, |claim| {
             if let Some(run) = runs.last()
-                && let Place::Directory(directory) = &run.place
+                && let Store::Directory(directory) = &run.place
                 && directory.path == claim.directory
             {
                 directory.join_anew(claim);
@@ -146,7 +146,7 @@ impl Run {
     /// One more who records into this run, which began when `asked` was asked for. `None` if its
     /// directory is gone, or somebody else's by now.
     fn go_on(self: &Arc<Self>, asked: &Path) -> Result<Option<Hold>, Error> {
-        let Place::Directory(directory) = &self.place else { return Ok(None) };
+        let Store::Directory(directory) = &self.place else { return Ok(None) };
         if directory.join() {
             let hold = Hold(Arc::clone(self));
             if !directory.path.join(MANIFEST).exists() {
@@ -161,7 +161,7 @@ impl Run {
         let now = SystemTime::now();
         let id = RandomState::new().hash_one((std::process::id(), now));
         let directory = Directory::new(claim, format!("{id:016x}"), config.clone());
-        let hold = Hold(Arc::new(Self::new(Place::Directory(Box::new(directory)), library, now)));
+        let hold = Hold(Arc::new(Self::new(Store::Directory(Box::new(directory)), library, now)));
         hold.0.write_manifest(None)?;
         exit::at_exit(finish_all);
         Ok(hold)
@@ -169,10 +169,10 @@ impl Run {
 
     /// A run that leaves nothing behind.
     pub(crate) fn in_memory() -> Hold {
-        Hold(Arc::new(Self::new(Place::Memory(Memory::default()), Library::of::<Plain>(), SystemTime::now())))
+        Hold(Arc::new(Self::new(Store::Memory(Memory::default()), Library::of::<Plain>(), SystemTime::now())))
     }
 
-    fn new(place: Place, library: Library, started: SystemTime) -> Self {
+    fn new(place: Store, library: Library, started: SystemTime) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         Self {
             place,
@@ -194,16 +194,16 @@ impl Run {
     /// Where the records lie: the directory asked for, or one inside it. None in memory.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.place {
-            Place::Directory(directory) => Some(&directory.path),
-            Place::Memory(_) => None,
+            Store::Directory(directory) => Some(&directory.path),
+            Store::Memory(_) => None,
         }
     }
 
     /// What a run in memory holds; empty for others.
     pub(crate) fn take_memory(&self) -> Vec<(TraceRecord, Option<Values>)> {
         match &self.place {
-            Place::Memory(memory) => memory.take(),
-            Place::Directory(_) => Vec::new(),
+            Store::Memory(memory) => memory.take(),
+            Store::Directory(_) => Vec::new(),
         }
     }
 
@@ -222,8 +222,8 @@ impl Run {
             record.name = format!("{}#{call}", record.name);
         }
         let written = match &self.place {
-            Place::Memory(memory) => (Written::Memory, memory.write(record, values).into_iter().collect()),
-            Place::Directory(directory) => {
+            Store::Memory(memory) => (Written::Memory, memory.write(record, values).into_iter().collect()),
+            Store::Directory(directory) => {
                 if directory.begins(format) {
                     // `run.json` says so before there is such a file. Without it the file is still read.
                     let _ = self.write_manifest(None);
@@ -277,7 +277,7 @@ impl Run {
 
     /// Writes `run.json`: with a time when the run ended cleanly, without while it goes on.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
-        let Place::Directory(directory) = &self.place else { return Ok(()) };
+        let Store::Directory(directory) = &self.place else { return Ok(()) };
         let _writing = locked(&self.writing);
         directory.check_manifest()?;
         let progress = Progress {
@@ -296,8 +296,8 @@ impl Run {
 /// to date. Goes through all runs that somebody records into, and gives the first error.
 pub(crate) fn flush_all() -> Result<(), Error> {
     let goes_on = |run: &&Arc<Run>| match &run.place {
-        Place::Directory(directory) => directory.is_open() && directory.is_ours(),
-        Place::Memory(_) => false,
+        Store::Directory(directory) => directory.is_open() && directory.is_ours(),
+        Store::Memory(_) => false,
     };
     let outcomes: Vec<_> = all().iter().filter(goes_on).map(|run| run.write_manifest(None)).collect();
     outcomes.into_iter().collect()
@@ -306,7 +306,7 @@ pub(crate) fn flush_all() -> Result<(), Error> {
 /// At the process's end. `clean`: main returned, or `process::exit` was called.
 fn finish_all(clean: bool) {
     for run in all() {
-        let Place::Directory(directory) = &run.place else { continue };
+        let Store::Directory(directory) = &run.place else { continue };
         // A directory that was deleted is not made again.
         let told = directory.is_ours()
             && run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(error.full())).is_ok();

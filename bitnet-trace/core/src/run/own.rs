@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::record::layout::JSONL;
-use crate::trace::pieces::{lines_within, whole_record};
 use crate::record::TraceRecord;
+use crate::record::layout::JSONL;
 use crate::trace::Trace;
+use crate::trace::pieces::{lines_within, whole_record};
 
 /// Where a record was written.
 #[derive(Debug)]

@@ -213,11 +213,12 @@ impl<L: TensorLibrary> TraceSessionBuilder<L> {
         let hold = match &self.destination {
             Destination::None => return Err(Error::NoDestination),
             Destination::Memory => Run::in_memory(),
-            Destination::Directory(directory) => Run::in_directory(directory, &config, Library::of::<L>()).inspect_err(|error| {
-                if config.strict {
-                    abort(error);
-                }
-            })?,
+            Destination::Directory(directory) => Run::in_directory(directory, &config, Library::of::<L>())
+                .inspect_err(|error| {
+                    if config.strict {
+                        abort(error);
+                    }
+                })?,
         };
         let run = hold.run();
         if run.in_session.swap(true, Ordering::AcqRel) {

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Alike, create_new};
-use crate::error::Error;
 use crate::digest::{TensorView, visit_bytes};
+use crate::error::Error;
 use crate::failing::guarded;
 use crate::record::TraceRecord;
 
@@ -15,7 +15,12 @@ pub(crate) const DIRECTORY: &str = "values";
 
 /// Streams a tensor to `values/{file stem}.safetensors`, block by block, and returns the path
 /// relative to the trace directory. A file that could not be written whole is taken away again.
-pub(crate) fn write(directory: &Path, record: &TraceRecord, view: &TensorView<'_>, alike: &Alike) -> Result<String, Error> {
+pub(crate) fn write(
+    directory: &Path,
+    record: &TraceRecord,
+    view: &TensorView<'_>,
+    alike: &Alike,
+) -> Result<String, Error> {
     let values = directory.join(DIRECTORY);
     make(&values)?;
     let (file, path) = create_new(&values, &record.name, "safetensors", alike)?;

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::trace::values::{CapturedFile, open_captured};
 use crate::error::Error;
-use crate::sink::file_stem;
-use crate::record::layout::{JSONL, MANIFEST, is_record};
-use crate::trace::pieces::{Place, manifest_of, places};
-use crate::trace::Trace;
 use crate::record::TraceRecord;
+use crate::record::layout::{JSONL, MANIFEST, is_record};
+use crate::sink::file_stem;
+use crate::trace::Trace;
+use crate::trace::pieces::{ProcessDirectory, manifest_of, process_directories};
+use crate::trace::values::{CapturedFile, open_captured};
 
 /// How the records of a trace directory are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
         write(around, &trace, destination, format)?;
         return Ok(trace.records().len());
     }
-    for Place { path: place, .. } in places(source)? {
+    for ProcessDirectory { path: place, .. } in process_directories(source)? {
         let run = whole(Trace::read_directory(&place), &place)?;
         if !run.records().is_empty() || place.join(MANIFEST).exists() {
             // Each process counts its own order and has its own run.json.

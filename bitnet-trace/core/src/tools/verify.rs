@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::Error;
 use crate::digest::{TensorSource, Wanted, digest};
-use crate::record::layout::{JSONL, is_record};
-use crate::trace::pieces::{Place, manifest_of, places};
-use crate::trace::{Trace, Values};
+use crate::error::Error;
 use crate::record::TraceRecord;
+use crate::record::layout::{JSONL, is_record};
+use crate::trace::pieces::{ProcessDirectory, manifest_of, process_directories};
+use crate::trace::{Trace, Values};
 
 /// What checking a trace found.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,7 +47,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
         }
         return Ok(found);
     }
-    for Place { path: place, .. } in places(path)? {
+    for ProcessDirectory { path: place, .. } in process_directories(path)? {
         let trace = Trace::read_directory(&place);
         if trace.records().is_empty() && trace.problems().is_empty() && !place.join("run.json").exists() {
             continue;
@@ -153,7 +153,9 @@ fn wrong(record: &TraceRecord, values: &Values) -> Option<String> {
     });
     let again = match (shown, again) {
         (Ok(()), Some(again)) => again,
-        (shown, _) => return Some(shown.err().map_or_else(|| "its values cannot be read".to_owned(), |error| error.full())),
+        (shown, _) => {
+            return Some(shown.err().map_or_else(|| "its values cannot be read".to_owned(), |error| error.full()));
+        }
     };
     let differs = |field: &str, found: &dyn Display, says: &dyn Display| {
         Some(format!("its values have {field} {found}, the record says {says}"))

@@ -12,9 +12,9 @@ pub use values::Values;
 
 use crate::error::Error;
 use crate::record::filter::{Filter, Rest, SYNTAX, Subject};
-use crate::record::{TraceRecord, parts_of};
 pub use crate::record::{Function, Loss, Manifest};
-use pieces::{MOST_PROBLEMS, Place, open, pieces, places};
+use crate::record::{TraceRecord, parts_of};
+use pieces::{MOST_PROBLEMS, ProcessDirectory, open, pieces, process_directories};
 use values::read_values;
 
 /// The records of a run, in execution order.
@@ -63,7 +63,7 @@ impl Trace {
         }
         let mut trace = Self { values: Captured::Directory(path.to_owned()), ..Self::default() };
         trace.read_manifest(path);
-        for Place { path: place, process } in places(path)? {
+        for ProcessDirectory { path: place, process } in process_directories(path)? {
             trace.processes.push((trace.records.len(), process));
             let mut other = Self::read_directory(&place);
             if place != path {
@@ -74,7 +74,9 @@ impl Trace {
                 }
             }
             trace.records.append(&mut other.records);
-            other.problems.into_iter().for_each(|problem| trace.problem(problem));
+            for problem in other.problems {
+                trace.problem(problem);
+            }
         }
         if trace.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
@@ -205,7 +207,9 @@ impl Trace {
         let values = Captured::Directory(directory.to_owned());
         let mut trace = Self { records, values, ..Self::default() };
         trace.read_manifest(directory);
-        problems.into_iter().for_each(|problem| trace.problem(problem));
+        for problem in problems {
+            trace.problem(problem);
+        }
         trace.sort();
         trace
     }

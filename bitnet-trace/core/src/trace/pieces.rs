@@ -11,8 +11,10 @@ use memchr::memchr;
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::record::layout::{JSONL, MANIFEST, OURS, SCHEMA, digits, entries, is_process_directory, is_record, process_number};
 use crate::record::TraceRecord;
+use crate::record::layout::{
+    JSONL, MANIFEST, OURS, SCHEMA, digits, entries, is_process_directory, is_record, process_number,
+};
 
 /// Largest record file, and longest line, that is read; a record takes about a kilobyte.
 pub(crate) const LARGEST: u64 = 64 * 1024 * 1024;
@@ -166,7 +168,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 }
 
 /// A directory with the records of one process.
-pub(crate) struct Place {
+pub(crate) struct ProcessDirectory {
     pub(crate) path: PathBuf,
     /// What this process's records are compared with on the other side: those of the same number.
     pub(crate) process: usize,
@@ -177,7 +179,7 @@ pub(crate) struct Place {
 ///
 /// Where every process says its rank, that is its number; else they are numbered by the numbers of
 /// their directories.
-pub(crate) fn places(directory: &Path) -> Result<Vec<Place>, Error> {
+pub(crate) fn process_directories(directory: &Path) -> Result<Vec<ProcessDirectory>, Error> {
     let inside = entries(directory)?;
     let rank_of = |path: &Path| path.file_name().and_then(|name| digits(name.to_str()?));
     let holds_records = inside.iter().any(|path| is_record(path)) || directory.join(JSONL).exists();
@@ -194,14 +196,14 @@ pub(crate) fn places(directory: &Path) -> Result<Vec<Place>, Error> {
     Ok(numbered(paths, holds_records))
 }
 
-fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<Place> {
+fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<ProcessDirectory> {
     // The directory around those of the ranks has none itself.
     let is_empty = |path: &PathBuf| *path == paths[0] && !holds_records && !path.join(MANIFEST).exists();
     let ranks: Option<Vec<u64>> =
         paths.iter().filter(|path| !is_empty(path)).map(|path| manifest_of(path)["rank"].as_u64()).collect();
     let distinct = |ranks: &Vec<u64>| ranks.len() > 1 && ranks.iter().collect::<BTreeSet<_>>().len() == ranks.len();
     let Some(mut ranks) = ranks.filter(distinct) else {
-        return paths.into_iter().enumerate().map(|(process, path)| Place { path, process }).collect();
+        return paths.into_iter().enumerate().map(|(process, path)| ProcessDirectory { path, process }).collect();
     };
     if ranks.len() < paths.len() {
         // Whatever it holds by the time that it is read is no rank's.
@@ -210,7 +212,7 @@ fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<Place> {
     let mut places: Vec<_> = paths
         .into_iter()
         .zip(ranks)
-        .map(|(path, rank)| Place { path, process: usize::try_from(rank).unwrap_or(usize::MAX) })
+        .map(|(path, rank)| ProcessDirectory { path, process: usize::try_from(rank).unwrap_or(usize::MAX) })
         .collect();
     places.sort_by_key(|place| place.process);
     places

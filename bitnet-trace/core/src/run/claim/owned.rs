@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use super::is_ours;
 use crate::error::Error;
+use crate::record::TraceRecord;
+use crate::record::layout::{JSONL, MANIFEST, entries, is_directory, is_own_process_directory, is_record};
 use crate::run::manifest::unfinished;
 use crate::sink::file_stem;
-use crate::record::layout::{JSONL, MANIFEST, entries, is_directory, is_own_process_directory, is_record};
-use crate::trace::pieces::{manifest_of, open, pieces, whole};
-use crate::record::TraceRecord;
 use crate::sink::values;
+use crate::trace::pieces::{manifest_of, open, pieces, whole};
 
 /// What proves a record, and what it names.
 #[derive(Deserialize)]
