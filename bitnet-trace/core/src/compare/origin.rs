@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::comparison::{Details, Pair};
 use super::key::Position;
 use super::tolerance::usual_error;
-use super::verdict::{Cause, Origin, Verdict};
+use super::verdict::{Cause, Evidence, Origin, Verdict};
 
 /// An error so many times that of every stage before was made here.
 const JUMP: f64 = 10.0;
@@ -42,16 +42,16 @@ struct Before {
 }
 
 /// A call of a stage.
-type Call = (Position, Arc<str>);
+type StageCall = (Position, Arc<str>);
 
 /// Follows the pairs in execution order.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     before: HashMap<(u32, Option<u64>), Before>,
-    inputs: HashMap<Call, Errors>,
+    inputs: HashMap<StageCall, Errors>,
     /// Stages of which not every call recorded every input: repeat numbers of outputs and inputs do
     /// not say which belong together.
-    unrelated: HashSet<Call>,
+    unrelated: HashSet<StageCall>,
     /// Processes in which some pair does not match.
     diverged: HashSet<u32>,
     /// The type in which all of the trace was computed that differs, though it was recorded as `F32`.
@@ -65,7 +65,7 @@ impl Origins {
     /// Looks at all pairs first: which inputs belong to which call, and which processes diverge.
     pub(crate) fn of(pairs: &[Pair]) -> Self {
         let mut origins = Self::default();
-        let mut calls: HashMap<Call, [HashMap<Option<&str>, usize>; 2]> = HashMap::new();
+        let mut calls: HashMap<StageCall, [HashMap<Option<&str>, usize>; 2]> = HashMap::new();
         let is_input = |pair: &Pair| pair.key.io.as_deref() == Some("in");
         let stages: HashSet<&str> = pairs.iter().filter(|pair| is_input(pair)).map(|pair| &*pair.key.stage).collect();
         for pair in pairs {
@@ -161,12 +161,22 @@ impl Pair {
     }
 }
 
-fn without_call(position: Position, stage: &Arc<str>) -> Call {
+fn without_call(position: Position, stage: &Arc<str>) -> StageCall {
     (Position { call: 0, ..position }, Arc::clone(stage))
 }
 
 fn error_of(pair: &Pair) -> Option<f64> {
     pair.details.as_ref()?.difference.as_ref()?.rel_l2
+}
+
+impl Pair {
+    /// Whether every element was compared, and none is finite on both sides: the pair has no error to
+    /// hold others to.
+    fn has_no_finite_elements(&self) -> bool {
+        let difference = self.details.as_ref().and_then(|details| details.difference.as_ref());
+        difference
+            .is_some_and(|difference| difference.evidence == Evidence::Values && difference.rel_l2.is_none())
+    }
 }
 
 impl Errors {
@@ -187,6 +197,7 @@ impl Errors {
         self.diverged |= pair.is_divergence();
         match error_of(pair) {
             Some(error) => self.largest = self.largest.max(error),
+            None if pair.has_no_finite_elements() => {}
             None => self.unknown = true,
         }
     }

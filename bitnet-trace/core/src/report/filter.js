@@ -62,7 +62,7 @@ function parseNumbers(part) {
   const text = trim(part);
   if (text === "none") return (number) => number === null;
   const [first, last] = (splitOnce(text, "-") ?? [text, text]).map(parseNumber);
-  if (first === null || last === null) throw new Error(`${quoted(text)} is no number or range`);
+  if (first === null || last === null) throw new Error(`${quoted(text)} is not a number or a range`);
   if (first > last) throw new Error(`${quoted(text)} ends before it begins`);
   return (number) => number !== null && first <= number && number <= last;
 }

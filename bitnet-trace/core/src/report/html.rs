@@ -50,7 +50,7 @@ const NOT_COMPARED: &str = "not compared";
 const PAGE: &str = include_str!("page.html");
 
 /// What takes the place of an element of the page.
-struct Part<'a> {
+struct PagePart<'a> {
     element: &'static str,
     open: &'static str,
     content: &'a str,
@@ -58,13 +58,13 @@ struct Part<'a> {
 }
 
 /// The parts of the page in their order.
-fn parts(data: &str) -> [Part<'_>; 6] {
+fn parts(data: &str) -> [PagePart<'_>; 6] {
     const DATA: &str = r#"<script id="data" type="application/json">"#;
-    let style = |element, content| Part { element, open: "<style>\n", content, close: "</style>" };
-    let script = |element, content| Part { element, open: "<script>\n", content, close: "</script>" };
+    let style = |element, content| PagePart { element, open: "<style>\n", content, close: "</style>" };
+    let script = |element, content| PagePart { element, open: "<script>\n", content, close: "</script>" };
     [
         style(r#"<link rel="stylesheet" href="page.css">"#, include_str!("page.css")),
-        Part { element: DATA, open: DATA, content: data, close: "" },
+        PagePart { element: DATA, open: DATA, content: data, close: "" },
         script(r#"<script src="filter.js"></script>"#, include_str!("filter.js")),
         script(r#"<script src="map.js"></script>"#, include_str!("map.js")),
         script(r#"<script src="growth.js"></script>"#, include_str!("growth.js")),
@@ -77,7 +77,7 @@ impl fmt::Display for Html<'_> {
         // Inside a script nothing may look like its end.
         let data = self.data().to_string().replace('<', "\\u003c");
         let mut rest = PAGE;
-        for Part { element, open, content, close } in parts(&data) {
+        for PagePart { element, open, content, close } in parts(&data) {
             let (before, after) = rest.split_once(element).unwrap_or((rest, ""));
             write!(f, "{before}{open}{content}{close}")?;
             rest = after;
@@ -197,15 +197,15 @@ fn row(pair: &Pair, [step, stage]: [usize; 2], details: Option<usize>) -> Value 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    use super::{Html, PAGE, Part, parts, stage, step};
+    use super::{Html, PAGE, PagePart, parts, stage, step};
     use crate::compare::{Key, Tolerance, diff};
     use crate::trace::Trace;
 
     #[test]
     fn every_file_of_the_page_takes_its_place_once() {
-        for Part { element, content, .. } in parts("") {
+        for PagePart { element, content, .. } in parts("") {
             assert_eq!(PAGE.matches(element).count(), 1, "{element}");
             // Nothing in a file ends the element that holds it, or begins a comment that hides the end.
             for ending in ["</script", "</style", "<!--", "<script"] {
@@ -214,10 +214,9 @@ mod tests {
         }
         let trace = Trace::default();
         let comparison = diff(&trace, &trace, &Tolerance::default());
-        let null = Value::Null;
-        let html = Html { comparison: &comparison, names: ["</script><b>", "a"], manifests: [&null, &null] };
+        let html = Html { comparison: &comparison, names: ["</script><b>", "a"], manifests: [None, None] };
         let page = html.to_string();
-        for Part { content, .. } in parts("\"pairs\":[]") {
+        for PagePart { content, .. } in parts("\"pairs\":[]") {
             assert_eq!(page.matches(content).count(), 1);
         }
         assert!(page.ends_with("</html>\n"));

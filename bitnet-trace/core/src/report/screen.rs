@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::columns::Columns;
 use super::printable;
+use super::text::significant;
 use crate::compare::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
 
 /// How many of the differences after the first are listed.
@@ -194,10 +195,16 @@ impl Screen<'_> {
     }
 }
 
+/// A gain with three decimals, or two significant digits if three decimals would show less.
+fn times(gain: f64) -> String {
+    const SMALL: f64 = 0.01;
+    if gain < SMALL { significant(gain, 2) } else { format!("{gain:.3}") }
+}
+
 fn row(pair: &Pair) -> [String; 4] {
     let details = pair.details.as_deref();
     let error = details.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
-    let gain = details.and_then(|details| details.gain).map(|gain| format!("x{gain:.3}")).unwrap_or_default();
+    let gain = details.and_then(|details| details.gain).map(|gain| format!("x{}", times(gain))).unwrap_or_default();
     let note = match details.and_then(|details| details.cause.as_ref()) {
         Some(cause) => format!("{gain} {cause}"),
         None => gain,
@@ -215,7 +222,7 @@ pub(crate) struct Fields<'a>(pub(crate) &'a Details);
 
 impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note, .. } = self.0;
+        let Details { names, shapes, dtypes, site, difference, cause, origin, gain, note, .. } = self.0;
         if let Some(site) = site {
             writeln!(f, "  source   {}", printable(site))?;
         }
@@ -235,10 +242,11 @@ impl fmt::Display for Fields<'_> {
             writeln!(f, "  tensor   reference {reference}, trace {trace}")?;
         }
         if let Some(difference) = difference {
-            numbers(f, difference, *rms)?;
+            numbers(f, difference, self.0)?;
         }
         if let Some(origin) = origin {
-            let gain = gain.map(|gain| format!(" ({gain:.3} times the largest error before)")).unwrap_or_default();
+            let gain = gain.map(|gain| format!(" ({} times the largest error before)", times(gain)));
+            let gain = gain.unwrap_or_default();
             writeln!(f, "  origin   {}{gain}", printable(&origin.to_string()))?;
         }
         if let Some(cause) = cause {
@@ -251,8 +259,10 @@ impl fmt::Display for Fields<'_> {
     }
 }
 
-fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64>; 2]) -> fmt::Result {
+fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, details: &Details) -> fmt::Result {
     let evidence = match difference.evidence {
+        Evidence::Values if difference.rel_l2.is_none() => "no element is finite on both sides",
+        Evidence::Values if details.nonfinite != [0, 0] => "of every element that is finite on both sides",
         Evidence::Values => "of every element",
         Evidence::Sketch => "estimated from the sketches, within 20 %",
         Evidence::Statistics => "unknown: neither values nor sketches on both sides",
@@ -277,7 +287,7 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
     if let Some(worst) = &difference.worst {
         writeln!(f, "  worst    {:?}: reference {}, trace {}", worst.index, worst.reference, worst.trace)?;
     }
-    if let [Some(reference), Some(trace)] = rms
+    if let [Some(reference), Some(trace)] = details.rms
         && difference.evidence != Evidence::Values
     {
         writeln!(f, "  rms      reference {reference}, trace {trace}")?;
@@ -298,5 +308,59 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Screen::new(self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::times;
+    use crate::compare::{Tolerance, diff};
+    use crate::digest::{Dtype, TensorSource, Wanted, digest};
+    use crate::record::TraceRecord;
+    use crate::trace::{Trace, Values};
+
+    /// A trace in memory with one tensor, whose values are captured.
+    fn trace(elements: &[f32]) -> Trace {
+        let bytes = elements.iter().flat_map(|element| element.to_le_bytes()).collect();
+        let values = Values { dtype: Dtype::F32, shape: vec![elements.len()], bytes };
+        let mut found = None;
+        let read = values.with_view(&mut |view| {
+            found = Some(digest(view, Wanted::default()));
+            Ok(())
+        });
+        read.expect("a view");
+        let found = found.expect("a digest");
+        let record = serde_json::json!({
+            "name": "proj", "stage": "proj", "order": 0, "shape": values.shape, "num_elements": elements.len(),
+            "dtype": "F32", "blake3": found.blake3_text(), "rms": found.statistics.rms(),
+            "nan_count": found.statistics.nan_count,
+        });
+        let record: TraceRecord = serde_json::from_value(record).expect("a record");
+        Trace::in_memory(vec![(record, Some(values))])
+    }
+
+    #[test]
+    fn an_error_is_claimed_only_of_elements_that_are_finite_on_both_sides() {
+        let reference = trace(&[1.0, 2.0, 3.0]);
+        let screen = |elements: &[f32]| diff(&reference, &trace(elements), &Tolerance::default()).to_string();
+        let all = screen(&[f32::NAN; 3]);
+        assert!(all.contains("first divergence  proj  nonfinite"), "{all}");
+        assert!(all.contains("  error    no element is finite on both sides\n"), "{all}");
+        assert!(!all.contains("cosine") && !all.contains("max abs") && !all.contains("mean abs"), "{all}");
+        let some = screen(&[1.0, f32::NAN, 3.0]);
+        let expected = "relative L2 0.000e0, cosine 1.000000, of every element that is finite on both sides\n";
+        assert!(some.contains(expected), "{some}");
+        let none = screen(&[1.0, 2.0, 4.0]);
+        assert!(none.contains(", of every element\n"), "{none}");
+    }
+
+    #[test]
+    fn small_gains_are_not_rounded_to_zero() {
+        for (gain, expected) in
+            [(1.0554, "1.055"), (12.0, "12.000"), (0.01, "0.010"), (0.003_82, "0.0038"), (3.2e-7, "3.2e-7"), (0.0, "0")]
+        {
+            assert_eq!(times(gain), expected);
+        }
+        assert_eq!(times(f64::INFINITY), "inf");
     }
 }

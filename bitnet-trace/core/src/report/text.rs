@@ -47,32 +47,52 @@ impl<R: Borrow<TraceRecord>> fmt::Display for Table<'_, R> {
 
 fn row(record: &TraceRecord) -> [String; COLUMNS] {
     let index = |index: Option<usize>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
-    let mut stage = record.stage.clone().unwrap_or_else(|| record.name.clone());
-    if let Some(label) = &record.output {
-        stage = format!("{stage}.{label}");
-    }
-    if record.call > 0 {
-        stage = format!("{stage}#{}", record.call);
-    }
     [
         index(record.seq_index),
         index(record.layer_idx),
-        printable(&stage).into_owned(),
+        printable(&stage_of(record)).into_owned(),
         format!("{:?}", record.shape),
-        significant(record.rms),
+        significant(record.rms, TABLE_DIGITS),
         printable(&record.blake3.chars().take(8).collect::<String>()).into_owned(),
     ]
 }
 
-/// Six significant digits, without zeros at the end; in scientific notation below 1e-4 and from 1e6.
-fn significant(value: f64) -> String {
-    let scientific = format!("{value:.5e}");
+/// The stage with what tells its records apart: `qkv.q`, `rope.in.q`, `proj#1`. Weights, and records
+/// without a stage, have a name of their own.
+fn stage_of(record: &TraceRecord) -> String {
+    let io = record.io.as_deref();
+    let mut text = match &record.stage {
+        Some(stage) if io != Some("weight") => stage.clone(),
+        _ => return record.name.clone(),
+    };
+    // The name of a record has these two between the stage and the label.
+    if let Some(io @ ("in" | "let")) = io {
+        text = format!("{text}.{io}");
+    }
+    if let Some(label) = &record.output {
+        text = format!("{text}.{label}");
+    }
+    if record.call > 0 {
+        text = format!("{text}#{}", record.call);
+    }
+    text
+}
+
+/// Significant digits of the numbers of a table.
+const TABLE_DIGITS: u8 = 6;
+
+/// At most `digits` significant digits (at least 1), without zeros at the end of the fraction. Scientific
+/// notation below 1e-4, and from the first number that has more digits before the point.
+pub(super) fn significant(value: f64, digits: u8) -> String {
+    let after_first = usize::from(digits.saturating_sub(1));
+    let scientific = format!("{value:.after_first$e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         return scientific; // NaN and infinities
     };
-    // The exponent of the rounded value: 999999.5 has become 1e6.
-    match exponent.parse::<i32>().map(|exponent| (exponent, usize::try_from(5 - exponent))) {
-        Ok((-4..6, Ok(decimals))) => without_zeros(&format!("{value:.decimals$}")).to_owned(),
+    // This is the exponent of the rounded value: 999999.5 has become 1e6.
+    let Ok(exponent) = exponent.parse::<i32>() else { return scientific };
+    match usize::try_from(i32::from(digits) - 1 - exponent) {
+        Ok(decimals) if exponent >= -4 => without_zeros(&format!("{value:.decimals$}")).to_owned(),
         _ => format!("{}e{exponent}", without_zeros(mantissa)),
     }
 }
@@ -84,7 +104,8 @@ fn without_zeros(number: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::significant;
+    use super::{TABLE_DIGITS, Table, significant};
+    use crate::record::TraceRecord;
 
     #[test]
     fn numbers_have_six_significant_digits() {
@@ -109,7 +130,30 @@ mod tests {
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-inf"),
         ] {
-            assert_eq!(significant(value), expected, "{value:?}");
+            assert_eq!(significant(value, TABLE_DIGITS), expected, "{value:?}");
+        }
+        for (value, expected) in [(0.003_82, "0.0038"), (0.000_004_999, "5e-6"), (99.6, "1e2"), (7.04, "7")] {
+            assert_eq!(significant(value, 2), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_names_inputs_locals_and_weights_as_their_records_do() {
+        for (fields, expected) in [
+            (r#""stage":"rope","io":"in","output":"q""#, "rope.in.q"),
+            (r#""stage":"rope","io":"let","output":"q","call":2"#, "rope.let.q#2"),
+            (r#""stage":"rope","output":"q""#, "rope.q"),
+            (r#""stage":"rope","call":1"#, "rope#1"),
+            (r#""io":"weight""#, "the/name"),
+            (r#""stage":"norm","io":"weight""#, "the/name"),
+            (r#""call":1"#, "the/name"),
+        ] {
+            let json = format!(
+                r#"{{"name":"the/name","shape":[1],"dtype":"F32","blake3":"00","rms":1.0,"num_elements":1,{fields}}}"#
+            );
+            let record: TraceRecord = serde_json::from_str(&json).expect("a record");
+            let table = Table(&[record]).to_string();
+            assert_eq!(table.lines().nth(1).and_then(|row| row.split_whitespace().nth(2)), Some(expected), "{table}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
     let dims = views[0].dims();
     let precision = if dtypes[0] == dtypes[1] { views[0].dtype.precision() } else { None };
     let rounding = rounding(dtypes);
-    let mut pass = Pass::<T>::new(dims);
+    let mut pass = Accumulator::<T>::new(dims);
     blocks_of_both(views, |start, a: &[T], b: &[T]| {
         for (index, (x, y)) in (start..).zip(a.iter().zip(b)) {
             pass.add(index, *x, *y);
@@ -60,6 +60,9 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
     }
     let [tokens, channels] = pass.shares.worst();
     let count = views[0].len();
+    // Sums over no elements say nothing of two sides that differ in what is not finite.
+    let measured = pass.sums.count > 0 || pass.nonfinite == 0;
+    let known = |number: f64| measured.then_some(number);
     let element = |(_, index, x, y): Worst<T>| Element {
         index: coordinates(index, dims),
         reference: x.value(),
@@ -67,13 +70,13 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
     };
     let difference = Difference {
         evidence: Evidence::Values,
-        rel_l2: Some(pass.sums.rel_l2()),
-        cosine: Some(pass.sums.cosine()),
-        max_abs: Some(pass.worst.map_or(0.0, |(error, ..)| error)),
+        rel_l2: known(pass.sums.rel_l2()),
+        cosine: known(pass.sums.cosine()),
+        max_abs: known(pass.worst.map_or(0.0, |(error, ..)| error)),
         worst: pass.worst.map(element),
         max_rel: pass.worst_relative.map(|(error, ..)| error),
         worst_relative: pass.worst_relative.map(element),
-        mean_abs: Some(pass.sums.absolute / pass.sums.count.max(1) as f64),
+        mean_abs: known(pass.sums.absolute / pass.sums.count.max(1) as f64),
         max_ulp: pass.ulp,
         differing: Some(pass.differing),
         bit_equal: Some(if count == 0 { 1.0 } else { (count - pass.differing) as f64 / count as f64 }),
@@ -88,7 +91,7 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
 /// An error, its index, and the elements of both sides.
 type Worst<T> = (f64, usize, T, T);
 
-struct Pass<T> {
+struct Accumulator<T> {
     sums: Sums,
     shares: Shares,
     nonfinite: usize,
@@ -101,7 +104,7 @@ struct Pass<T> {
     vanishes: bool,
 }
 
-impl<T: Number> Pass<T> {
+impl<T: Number> Accumulator<T> {
     fn new(dims: &[usize]) -> Self {
         Self {
             sums: Sums::default(),
