@@ -19,11 +19,11 @@ pub(crate) struct Convert {
     destination: PathBuf,
     /// The format to write
     #[arg(long, value_enum)]
-    format: Format,
+    format: OutputFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// A directory with one `.trace` file a record.
     Files,
     /// A directory with one line a record in `trace.jsonl`.
@@ -41,10 +41,10 @@ impl Convert {
     pub(crate) fn execute(&self) -> Outcome {
         let (source, destination) = (&self.source, &self.destination);
         let records = match self.format {
-            Format::Files => convert(source, destination, TraceFormat::Files)?,
-            Format::Jsonl => convert(source, destination, TraceFormat::Jsonl)?,
-            Format::Csv => table::write(&open_whole(source)?, destination, table::write_csv)?,
-            Format::Parquet => table::write(&open_whole(source)?, destination, table::write_parquet)?,
+            OutputFormat::Files => convert(source, destination, TraceFormat::Files)?,
+            OutputFormat::Jsonl => convert(source, destination, TraceFormat::Jsonl)?,
+            OutputFormat::Csv => table::write(&open_whole(source)?, destination, table::write_csv)?,
+            OutputFormat::Parquet => table::write(&open_whole(source)?, destination, table::write_parquet)?,
         };
         writeln!(anstream::stderr(), "{records} records in {}", self.destination.display())?;
         Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use crate::outcome::{DIFFERS, FAILED, Outcome, progress};
 
 /// What two traces are compared by.
 #[derive(Args)]
-pub(crate) struct Sides {
+pub(crate) struct CompareArgs {
     /// The trace that is right: a directory, or a `.jsonl` file
     pub(crate) reference: PathBuf,
     /// The trace that is asked about
@@ -34,7 +34,7 @@ pub(crate) struct Sides {
     only_common: bool,
 }
 
-impl Sides {
+impl CompareArgs {
     pub(crate) fn compare(&self) -> Result<Comparison, Box<dyn Error>> {
         let tolerance = match (&self.tolerance, self.rel_l2) {
             (Some(file), _) => Tolerance::open(file)?,
@@ -79,7 +79,7 @@ pub(crate) fn exit_code(comparison: &Comparison) -> ExitCode {
 #[derive(Args)]
 pub(crate) struct Diff {
     #[command(flatten)]
-    sides: Sides,
+    sides: CompareArgs,
     /// Lists every pair
     #[arg(long)]
     all: bool,

@@ -7,14 +7,14 @@ use bitnet_trace_core::report::Html;
 use bitnet_trace_core::trace::Manifest;
 use clap::Args;
 
-use crate::diff::{Sides, exit_code};
+use crate::diff::{CompareArgs, exit_code};
 use crate::outcome::Outcome;
 
 /// Writes the comparison of two traces as one HTML file
 #[derive(Args)]
 pub(crate) struct Report {
     #[command(flatten)]
-    sides: Sides,
+    sides: CompareArgs,
     /// The file to write; an existing one is replaced
     #[arg(short, long, value_name = "FILE", default_value = "diff.html")]
     output: PathBuf,

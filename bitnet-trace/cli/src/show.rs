@@ -47,12 +47,12 @@ const NOT_CAPTURED: &str = "the values were not captured: BITNET_TRACE_CAPTURE=v
 struct WithSlice<'a> {
     #[serde(flatten)]
     record: &'a TraceRecord,
-    slice: Elements<'a>,
+    slice: SliceElements<'a>,
 }
 
 /// Elements in row-major order; what is not finite is `null`.
 #[derive(Serialize)]
-struct Elements<'a> {
+struct SliceElements<'a> {
     shape: &'a [usize],
     elements: Vec<f64>,
 }
@@ -67,7 +67,7 @@ impl Show {
                 Some(slice) => {
                     let values = array(&trace.values(record)?.ok_or(NOT_CAPTURED)?)?;
                     let values = sliced(values.view(), slice)?;
-                    let slice = Elements { shape: values.shape(), elements: values.iter().copied().collect() };
+                    let slice = SliceElements { shape: values.shape(), elements: values.iter().copied().collect() };
                     serde_json::to_writer_pretty(&mut out, &WithSlice { record, slice })?;
                 }
                 None => serde_json::to_writer_pretty(&mut out, record)?,

@@ -13,12 +13,12 @@ use super::side::Side;
 /// prefill are parts of one tensor.
 pub(crate) struct Captures<'s> {
     sides: [&'s Side<'s>; 2],
-    last: [Option<(Of, Rc<Cow<'s, Values>>)>; 2],
+    last: [Option<(RecordPlace, Rc<Cow<'s, Values>>)>; 2],
     reads: [usize; 2],
 }
 
 /// File and place of a record.
-type Of = (u32, u64);
+type RecordPlace = (u32, u64);
 
 impl<'s> Captures<'s> {
     /// Of the reference and the trace.

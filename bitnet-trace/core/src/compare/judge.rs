@@ -15,7 +15,7 @@ use super::adaptation::Adaptation;
 use super::comparison::Details;
 use super::entry::{Entry, Kind};
 use super::head::Hash;
-use super::measure::{Compared, Given, Step, is_float, smaller, squeezed};
+use super::measure::{Compared, MeasuredSide, Step, is_float, smaller, squeezed};
 use super::side::Side;
 use super::tolerance::{Held, Limits};
 use super::verdict::{Cause, Difference, Evidence, Verdict};
@@ -29,14 +29,14 @@ const ENOUGH: usize = 8;
 const EXACT: f64 = 16_777_216.0;
 
 /// What comes of two records that belong together.
-pub(super) struct Outcome {
+pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     /// False where the records do not hold what it takes.
     pub(super) compared: bool,
     pub(super) details: Option<Box<Details>>,
 }
 
-impl Outcome {
+impl Judgement {
     fn new(verdict: Verdict, details: Details) -> Self {
         Self { verdict, compared: true, details: Some(Box::new(details)) }
     }
@@ -62,7 +62,7 @@ pub(super) type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
 impl Walk<'_> {
     /// Two records of one key.
-    pub(super) fn both(&mut self, reference: &Entry, trace: &Entry) -> Outcome {
+    pub(super) fn both(&mut self, reference: &Entry, trace: &Entry) -> Judgement {
         let as_recorded = reference.kind.steps.is_empty() && trace.kind.steps.is_empty();
         let shapes = [&reference.kind.shape, &trace.kind.shape];
         let same_shape = shapes[0] == shapes[1] || squeezed(shapes[0]) == squeezed(shapes[1]);
@@ -72,7 +72,7 @@ impl Walk<'_> {
         // What is done to both alike makes no difference between them.
         let alike = as_recorded && same_shape || reference.kind.steps == trace.kind.steps && shapes[0] == shapes[1];
         if alike && equal && raw == Raw::Equal && floats[0] == floats[1] {
-            return Outcome { verdict: Verdict::Identical, compared: true, details: None };
+            return Judgement { verdict: Verdict::Identical, compared: true, details: None };
         }
         let (left, right) = match (self.reference.record(reference), self.trace.record(trace)) {
             (Ok(left), Ok(right)) => (left, right),
@@ -81,7 +81,7 @@ impl Walk<'_> {
                     self.problem(problem.full());
                 }
                 let reason = "the record could not be read again".to_owned();
-                return Outcome::not_compared(Details::default(), reason);
+                return Judgement::not_compared(Details::default(), reason);
             }
         };
         let mut details = Details::default();
@@ -96,7 +96,7 @@ impl Walk<'_> {
         }
         if floats[0] != floats[1] {
             self.needed = None;
-            return Outcome::new(Verdict::Dtype, details);
+            return Judgement::new(Verdict::Dtype, details);
         }
         if as_recorded && !same_shape {
             return self.other_shape([reference, trace], [&left, &right], details);
@@ -104,18 +104,18 @@ impl Walk<'_> {
         if as_recorded && equal && raw == Raw::Different && !floats[0] {
             details.note = Some("the elements are equal as f32, and not in their own type".to_owned());
             self.needed = None;
-            return Outcome::new(Verdict::Diverged, details);
+            return Judgement::new(Verdict::Diverged, details);
         }
         if as_recorded && equal && raw == Raw::Unknown && !floats[0] && !self.have_values([reference, trace]) {
             // Below this one f32 holds every integer exactly, and none above becomes one below.
             let exact =
                 |record: &TraceRecord| record.min.zip(record.max).is_some_and(|(min, max)| -EXACT < min && max < EXACT);
             if exact(&left) || exact(&right) {
-                return Outcome { verdict: Verdict::Identical, compared: true, details: None };
+                return Judgement { verdict: Verdict::Identical, compared: true, details: None };
             }
             let reason = "the elements are equal as f32, which does not tell all integers apart; `raw_blake3` or the \
                           values of both sides do";
-            return Outcome::not_compared(details, reason.to_owned());
+            return Judgement::not_compared(details, reason.to_owned());
         }
         if let Some((left, right)) = reference.tokens.zip(trace.tokens).filter(|(left, right)| left != right)
             && as_recorded
@@ -131,11 +131,11 @@ impl Walk<'_> {
     }
 
     /// Two records of other dimensions: the last row of one may be the other.
-    fn other_shape(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Outcome {
+    fn other_shape(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Judgement {
         let Some((side, row)) = form::last_row(entries) else {
             self.needed = None;
             details.cause = self.rearranged(entries, records);
-            return Outcome::new(Verdict::Shape, details);
+            return Judgement::new(Verdict::Shape, details);
         };
         let steps = Arc::from([row]);
         let entry = Entry { kind: Arc::new(Kind { steps, ..(*entries[side].kind).clone() }), ..entries[side].clone() };
@@ -150,7 +150,7 @@ impl Walk<'_> {
         details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
         details.difference = Some(Difference::unknown(Evidence::Statistics));
         self.needed = self.needed.filter(|_| equal);
-        Outcome::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
+        Judgement::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
     }
 
     /// Whether one is a reshape of the other, or has dimensions exchanged.
@@ -173,7 +173,7 @@ impl Walk<'_> {
     }
 
     /// Two records that can differ in their elements alone.
-    fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Outcome {
+    fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Judgement {
         let as_recorded = entries.iter().all(|entry| entry.kind.steps.is_empty());
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
         let limits =
@@ -183,14 +183,14 @@ impl Walk<'_> {
             Some(Ok(Compared::Shapes([left, right]))) => {
                 details.shapes = [Some(left), Some(right)];
                 self.needed = None;
-                return Outcome::new(Verdict::Shape, details);
+                return Judgement::new(Verdict::Shape, details);
             }
             Some(Ok(Compared::Elements { difference, nonfinite, cause })) => {
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
                     // There may be very many rows.
                     let is_row = entries.iter().any(|entry| entry.is_row());
                     let details = Some(details).filter(|_| !is_row).map(Box::new);
-                    return Outcome { verdict: Verdict::Identical, compared: true, details };
+                    return Judgement { verdict: Verdict::Identical, compared: true, details };
                 }
                 let digests = entries.iter().all(|entry| entry.hash.is_digest());
                 if difference.differing == Some(0)
@@ -201,12 +201,12 @@ impl Walk<'_> {
                     let reason = "the captured values are equal and the digests are not: some values are not those of \
                                   their record (`bitnet-trace verify` tells which)";
                     self.problem(format!("{}: {reason}", records[1].name));
-                    return Outcome::not_compared(details, reason.to_owned());
+                    return Judgement::not_compared(details, reason.to_owned());
                 }
                 if nonfinite > 0 {
                     details.difference = Some(difference);
                     self.needed = None;
-                    return Outcome::new(Verdict::Nonfinite, details);
+                    return Judgement::new(Verdict::Nonfinite, details);
                 }
                 details.cause = cause;
                 difference
@@ -214,7 +214,7 @@ impl Walk<'_> {
             Some(Err(refused)) => {
                 details.note = Some(refused);
                 self.needed = None;
-                return Outcome::new(Verdict::Shape, details);
+                return Judgement::new(Verdict::Shape, details);
             }
             None if !as_recorded => {
                 let reason = details.note.take().unwrap_or_else(|| {
@@ -222,7 +222,7 @@ impl Walk<'_> {
                      BITNET_TRACE_CAPTURE=values"
                         .to_owned()
                 });
-                return Outcome::not_compared(details, reason);
+                return Judgement::not_compared(details, reason);
             }
             None => {
                 let (mut difference, cause) = measure::estimate(records[0], records[1]);
@@ -231,12 +231,12 @@ impl Walk<'_> {
                 if counts(records[0]) != counts(records[1]) || details.nonfinite[0] != details.nonfinite[1] {
                     details.difference = Some(difference);
                     self.needed = None;
-                    return Outcome::new(Verdict::Nonfinite, details);
+                    return Judgement::new(Verdict::Nonfinite, details);
                 }
                 if details.nonfinite != [0, 0] && !exceeds(&difference) {
                     let reason = "both sides have NaN or infinite elements, whose places and signs only values tell: \
                                   BITNET_TRACE_CAPTURE=values";
-                    return Outcome::not_compared(details, reason.to_owned());
+                    return Judgement::not_compared(details, reason.to_owned());
                 }
                 if entries[0].hash.proves_equal(&entries[1].hash) && difference.rel_l2.is_none_or(|error| error == 0.0)
                 {
@@ -257,7 +257,7 @@ impl Walk<'_> {
             details.cause = Some(Cause::Equals(found.key().to_string()));
         }
         details.difference = Some(difference);
-        Outcome::new(verdict, details)
+        Judgement::new(verdict, details)
     }
 
     /// Holds a difference to its limits.
@@ -298,7 +298,7 @@ impl Walk<'_> {
             }
         }
         let [Some(left), Some(right)] = captured else { return None };
-        let given = |side: usize, captured| Given {
+        let given = |side: usize, captured| MeasuredSide {
             captured,
             dtype: records[side].dtype.as_str(),
             steps: &entries[side].kind.steps,

@@ -51,17 +51,17 @@ use super::rules;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct NameMap {
-    rules: Vec<Rule>,
+    rules: Vec<NameRule>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Rule {
+pub(crate) struct NameRule {
     pub(crate) from: Pattern,
     /// Which of the records of a name in one pass, from 0.
     pub(crate) call: Option<usize>,
     /// How often the name occurs in one pass.
     pub(crate) of: Option<usize>,
-    pub(crate) to: Target,
+    pub(crate) to: RuleTarget,
     /// The layer is that of the record before it in execution order.
     pub(crate) layer_before: bool,
     /// Names that the side has all of.
@@ -73,7 +73,7 @@ pub(crate) struct Rule {
 
 /// What becomes of a record.
 #[derive(Debug, Clone)]
-pub(crate) enum Target {
+pub(crate) enum RuleTarget {
     Stage(String),
     /// Left out unless the other side has the stage.
     Optional(String),
@@ -81,7 +81,7 @@ pub(crate) enum Target {
     Ignored,
 }
 
-impl Rule {
+impl NameRule {
     /// Only slices of one tensor go to several stages.
     pub(crate) fn is_slice(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Slice { .. }))
@@ -90,17 +90,17 @@ impl Rule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct MapFile {
     /// What `{base}` stands for; a rule that has it becomes one rule for each.
     #[serde(default)]
     base: Vec<String>,
     #[serde(default)]
-    map: Vec<toml::Spanned<Written>>,
+    map: Vec<toml::Spanned<WrittenNameRule>>,
 }
 
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenNameRule {
     from: String,
     call: Option<usize>,
     of: Option<usize>,
@@ -181,7 +181,7 @@ impl NameMap {
         self
     }
 
-    pub(crate) fn rules(&self) -> &[Rule] {
+    pub(crate) fn rules(&self) -> &[NameRule] {
         &self.rules
     }
 
@@ -197,7 +197,7 @@ impl std::str::FromStr for NameMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let file: File = rules::parse(text)?;
+        let file: MapFile = rules::parse(text)?;
         let mut count = 0;
         let rules_of = |written| {
             let written = with_base(written, &file.base);
@@ -212,7 +212,7 @@ impl std::str::FromStr for NameMap {
 }
 
 /// A rule for each text that `{base}` stands for.
-fn with_base(written: Written, bases: &[String]) -> Vec<Written> {
+fn with_base(written: WrittenNameRule, bases: &[String]) -> Vec<WrittenNameRule> {
     const BASE: &str = "{base}";
     let names = [written.beside.all(), written.without.all(), std::slice::from_ref(&written.from)];
     if bases.is_empty() || !names.iter().copied().flatten().any(|name| name.contains(BASE)) {
@@ -222,7 +222,7 @@ fn with_base(written: Written, bases: &[String]) -> Vec<Written> {
         let of = |name: &String| name.replace(BASE, base);
         let of_all = |names: &Names| Names::Several(names.all().iter().map(of).collect());
         let (beside, without) = (of_all(&written.beside), of_all(&written.without));
-        Written { from: of(&written.from), beside, without, ..written.clone() }
+        WrittenNameRule { from: of(&written.from), beside, without, ..written.clone() }
     };
     bases.iter().take(MOST_RULES + 1).map(with).collect()
 }
@@ -236,13 +236,13 @@ impl Names {
     }
 }
 
-fn rule(written: Written) -> Result<Rule, String> {
-    let Written { from, call, of, beside, without, to, optional, ignore, layer, .. } = written;
-    let Written { reshape, transpose, permute, slice, trim, .. } = written;
+fn rule(written: WrittenNameRule) -> Result<NameRule, String> {
+    let WrittenNameRule { from, call, of, beside, without, to, optional, ignore, layer, .. } = written;
+    let WrittenNameRule { reshape, transpose, permute, slice, trim, .. } = written;
     let to = match (to, ignore) {
-        (Some(stage), false) if optional => Target::Optional(stage),
-        (Some(stage), false) => Target::Stage(stage),
-        (None, true) if !optional => Target::Ignored,
+        (Some(stage), false) if optional => RuleTarget::Optional(stage),
+        (Some(stage), false) => RuleTarget::Stage(stage),
+        (None, true) if !optional => RuleTarget::Ignored,
         _ => return Err("expected either `to = \"stage\"` or `ignore = true`; `optional` goes with `to`".to_owned()),
     };
     let steps = [
@@ -256,7 +256,7 @@ fn rule(written: Written) -> Result<Rule, String> {
         let parsed = names.all().iter().map(|name| Pattern::of_name(name));
         parsed.collect::<Result<Vec<_>, _>>().map_err(|reason| format!("`{key}`: {reason}"))
     };
-    Ok(Rule {
+    Ok(NameRule {
         from: Pattern::of_name(&from).map_err(|reason| format!("`from`: {reason}"))?,
         call,
         of,

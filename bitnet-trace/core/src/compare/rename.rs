@@ -10,7 +10,7 @@ use crate::record::pattern::Pattern;
 use super::builder::in_order;
 use super::entry::Entry;
 use super::key::{Label, Position};
-use super::map::{NameMap, Rule, Target};
+use super::map::{NameMap, NameRule, RuleTarget};
 use super::measure::Step;
 use super::side::Side;
 
@@ -46,14 +46,14 @@ pub(crate) fn rename<'m>(
 ) -> Sorted {
     // Which of several records of a name a record is, execution order tells.
     waiting.sort_by_key(|Waiting { entry, .. }| (entry.position.process, entry.order));
-    let tried: Vec<Option<Tried<'_>>> = waiting.iter().map(|waiting| tried(map, waiting)).collect();
-    let there = There::of(map, &waiting, &tried);
+    let tried: Vec<Option<MatchedText<'_>>> = waiting.iter().map(|waiting| tried(map, waiting)).collect();
+    let there = PresentNames::of(map, &waiting, &tried);
     let mut counter = Counter::default();
-    let found: Vec<Found<'m>> =
+    let found: Vec<FoundRules<'m>> =
         waiting.iter().zip(tried).map(|(waiting, tried)| counter.find(&there, waiting, tried)).collect();
     let mut sorted = Sorted::default();
     for (Waiting { entry: as_recorded, .. }, found) in waiting.into_iter().zip(found) {
-        let Found { hits, call, keeps_output, before } = found;
+        let FoundRules { hits, call, keeps_output, before } = found;
         let fits = |hit: &&Hit<'m>| {
             hit.rule.call.is_none_or(|wanted| wanted == call)
                 && hit.rule.of.is_none_or(|of| counter.most.get(hit.rule.from.text()) == Some(&of))
@@ -71,13 +71,13 @@ pub(crate) fn rename<'m>(
         match fitting.next() {
             None => sorted.entries.push(as_recorded),
             Some(first) => match &first.rule.to {
-                Target::Ignored => sorted.left_out.push(as_recorded),
-                Target::Optional(stage) => sorted.left_out.push(renamed(first, stage)),
-                Target::Stage(stage) => {
+                RuleTarget::Ignored => sorted.left_out.push(as_recorded),
+                RuleTarget::Optional(stage) => sorted.left_out.push(renamed(first, stage)),
+                RuleTarget::Stage(stage) => {
                     sorted.entries.push(renamed(first, stage));
                     // The first rule decides; where it takes a slice, further slices have rules of their own.
                     for hit in fitting.filter(|hit| first.rule.is_slice() && hit.rule.is_slice()) {
-                        if let Target::Stage(stage) = &hit.rule.to {
+                        if let RuleTarget::Stage(stage) = &hit.rule.to {
                             sorted.entries.push(renamed(hit, stage));
                         }
                     }
@@ -90,13 +90,13 @@ pub(crate) fn rename<'m>(
 
 /// A rule whose pattern a name has.
 struct Hit<'m> {
-    rule: &'m Rule,
+    rule: &'m NameRule,
     layer: Option<usize>,
     seq: Option<usize>,
 }
 
 /// What is found of a record before its rules are chosen by how often its name occurs.
-struct Found<'m> {
+struct FoundRules<'m> {
     hits: Vec<Hit<'m>>,
     /// How many records of the name came before in the same pass.
     call: usize,
@@ -106,21 +106,21 @@ struct Found<'m> {
 }
 
 /// The text of a record that rules fit.
-struct Tried<'m> {
+struct MatchedText<'m> {
     /// Which of the candidates.
     which: usize,
     hits: Vec<Hit<'m>>,
 }
 
 /// The first text of a record that a rule fits decides.
-fn tried<'m>(map: &'m NameMap, waiting: &Waiting) -> Option<Tried<'m>> {
+fn tried<'m>(map: &'m NameMap, waiting: &Waiting) -> Option<MatchedText<'m>> {
     candidates(waiting).enumerate().find_map(|(which, candidate)| {
-        let hit = |rule: &'m Rule| {
+        let hit = |rule: &'m NameRule| {
             let numbers = rule.from.indices(candidate.text)?;
             Some(Hit { rule, layer: numbers.layer, seq: numbers.seq })
         };
         let hits: Vec<Hit<'m>> = map.rules().iter().filter_map(hit).collect();
-        (!hits.is_empty()).then_some(Tried { which, hits })
+        (!hits.is_empty()).then_some(MatchedText { which, hits })
     })
 }
 
@@ -155,10 +155,10 @@ fn candidates(Waiting { entry, name }: &Waiting) -> impl Iterator<Item = Candida
 }
 
 /// Which of the names that rules ask for a side has, and in which layers.
-struct There<'m>(HashMap<&'m str, HashSet<Option<usize>>, RandomState>);
+struct PresentNames<'m>(HashMap<&'m str, HashSet<Option<usize>>, RandomState>);
 
-impl<'m> There<'m> {
-    fn of(map: &'m NameMap, waiting: &[Waiting], tried: &[Option<Tried<'_>>]) -> Self {
+impl<'m> PresentNames<'m> {
+    fn of(map: &'m NameMap, waiting: &[Waiting], tried: &[Option<MatchedText<'_>>]) -> Self {
         let asked = map.rules().iter().flat_map(|rule| rule.beside.iter().chain(&rule.without));
         let patterns: HashMap<&str, &Pattern> = asked.map(|pattern| (pattern.text(), pattern)).collect();
         let mut there = Self(HashMap::default());
@@ -187,17 +187,17 @@ impl<'m> There<'m> {
 /// Counts the records of each name.
 #[derive(Default)]
 struct Counter<'m> {
-    counts: HashMap<(Run, Arc<str>), Count, RandomState>,
+    counts: HashMap<(StepKey, Arc<str>), Count, RandomState>,
     /// How often a name occurs in a pass at most, by the pattern of its rules.
     most: HashMap<&'m str, usize, RandomState>,
-    run: Run,
+    run: StepKey,
     layer: Option<usize>,
     /// A pass through the model goes from layer to layer: grows by one with each of them.
     stretch: usize,
 }
 
 /// Process, request and step.
-type Run = (u32, Option<u64>, Option<usize>);
+type StepKey = (u32, Option<u64>, Option<usize>);
 
 #[derive(Default)]
 struct Count {
@@ -208,7 +208,7 @@ struct Count {
 }
 
 impl<'m> Counter<'m> {
-    fn find(&mut self, there: &There<'m>, waiting: &Waiting, tried: Option<Tried<'m>>) -> Found<'m> {
+    fn find(&mut self, there: &PresentNames<'m>, waiting: &Waiting, tried: Option<MatchedText<'m>>) -> FoundRules<'m> {
         let position = waiting.entry.position;
         let run = (position.process, position.request, position.seq);
         if self.run != run {
@@ -224,11 +224,11 @@ impl<'m> Counter<'m> {
         });
         let (Some(candidate), Some(first)) = (candidate, hits.first()) else {
             self.goes_to(position.layer);
-            return Found { hits, call: 0, keeps_output: true, before };
+            return FoundRules { hits, call: 0, keeps_output: true, before };
         };
         let of_name = hits.iter().find_map(|hit| hit.layer);
         let layer = position.layer.or(of_name).or(before.filter(|_| first.rule.layer_before));
-        if layer.is_none() && matches!(first.rule.to, Target::Stage(_)) {
+        if layer.is_none() && matches!(first.rule.to, RuleTarget::Stage(_)) {
             // Before the first layer, or after the last.
             (self.layer, self.stretch) = (None, self.stretch + 1);
         }
@@ -238,7 +238,7 @@ impl<'m> Counter<'m> {
             let most = self.most.entry(hit.rule.from.text()).or_default();
             *most = call.saturating_add(1).max(*most);
         }
-        Found { hits, call, keeps_output: candidate.is_stage, before }
+        FoundRules { hits, call, keeps_output: candidate.is_stage, before }
     }
 
     fn goes_to(&mut self, layer: Option<usize>) {
@@ -248,7 +248,7 @@ impl<'m> Counter<'m> {
     }
 
     /// How many records of the name came before: in the pass, if the name belongs to a layer.
-    fn count(&mut self, run: Run, candidate: &Candidate<'_>, in_layer: bool) -> usize {
+    fn count(&mut self, run: StepKey, candidate: &Candidate<'_>, in_layer: bool) -> usize {
         let count = self.counts.entry((run, candidate.text.into())).or_default();
         let number = candidate.number.unwrap_or(count.next);
         count.next = number.saturating_add(1).max(count.next);
@@ -260,7 +260,7 @@ impl<'m> Counter<'m> {
 }
 
 /// Layers and stages of a side.
-type Stages = HashSet<(Option<usize>, Label), RandomState>;
+type LayerLabels = HashSet<(Option<usize>, Label), RandomState>;
 
 /// Compares what the map leaves out where both sides have it: no rule takes a record from its
 /// partner.
@@ -269,7 +269,7 @@ pub(crate) fn take_back<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
         return;
     }
     let stage = |entry: &Entry| (entry.position.layer, entry.kind.label.clone());
-    let stages = |side: &Side<'_>| -> Stages { side.entries.iter().chain(&side.left_out).map(stage).collect() };
+    let stages = |side: &Side<'_>| -> LayerLabels { side.entries.iter().chain(&side.left_out).map(stage).collect() };
     let (of_reference, of_trace) = (stages(reference), stages(trace));
     for (side, other) in [(reference, of_trace), (trace, of_reference)] {
         let (mut back, out) =

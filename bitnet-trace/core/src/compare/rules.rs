@@ -79,18 +79,18 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct File {
-        rule: Vec<toml::Spanned<Rule>>,
+    struct TestFile {
+        rule: Vec<toml::Spanned<TestRule>>,
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
-    struct Rule {
+    struct TestRule {
         stage: Option<String>,
         layer: Option<String>,
         limit: Option<Limit>,
-        kind: Option<Kind>,
+        kind: Option<LimitKind>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -102,7 +102,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Kind {
+    enum LimitKind {
         Absolute,
         Relative,
     }
@@ -121,7 +121,7 @@ mod tests {
             ("[[other]]", "line 1, column 3: unknown key `other`, expected: rule".to_owned()),
             ("rule", "line 1, column".to_owned()),
         ] {
-            let error = parse::<File>(text).expect_err(text);
+            let error = parse::<TestFile>(text).expect_err(text);
             assert!(error.starts_with(&expected), "{error:?} instead of {expected:?}");
         }
     }
@@ -130,7 +130,7 @@ mod tests {
     fn rules_are_made_in_order_and_the_first_error_has_its_place() {
         let text = "[[rule]]\nstage = \"a\"\n[[rule]]\nstage = \"\u{e4}\"\n  [[rule]]\nlayer = \"b\"\n";
         let made = |last: Result<Vec<String>, String>| {
-            let file: File = parse(text).expect("rules");
+            let file: TestFile = parse(text).expect("rules");
             each(text, file.rule, |rule| rule.stage.map_or_else(|| last.clone(), |stage| Ok(vec![stage; 2])))
         };
         assert_eq!(made(Ok(vec![])).expect("made"), ["a", "a", "\u{e4}", "\u{e4}"]);

@@ -28,11 +28,11 @@ pub(crate) struct Side<'a> {
     pub(crate) problems: Vec<String>,
     /// What the map leaves out.
     pub(crate) left_out: Vec<Entry>,
-    source: Source<'a>,
+    source: RecordSource<'a>,
 }
 
 /// Where whole records are.
-enum Source<'a> {
+enum RecordSource<'a> {
     Trace(&'a Trace),
     Files(Files),
 }
@@ -54,10 +54,10 @@ impl<'a> Side<'a> {
             builder.add(&Head::from(record), number(trace.process_of(index)), place);
         }
         trace.problems().iter().for_each(|problem| builder.problem(problem));
-        Self::built(builder, Source::Trace(trace))
+        Self::built(builder, RecordSource::Trace(trace))
     }
 
-    fn built(builder: Builder<'_>, source: Source<'a>) -> Self {
+    fn built(builder: Builder<'_>, source: RecordSource<'a>) -> Self {
         let (Sorted { entries, left_out }, problems) = builder.finish();
         Self { entries, problems, left_out, source }
     }
@@ -65,24 +65,24 @@ impl<'a> Side<'a> {
     /// Whether the entry's tensor was captured.
     pub(crate) fn has_values(&self, entry: &Entry) -> bool {
         match &self.source {
-            Source::Trace(trace) => trace.has_values(&trace.records()[index(entry.place.at)]),
-            Source::Files(files) => files.record(entry.place).is_ok_and(|record| record.values.is_some()),
+            RecordSource::Trace(trace) => trace.has_values(&trace.records()[index(entry.place.at)]),
+            RecordSource::Files(files) => files.record(entry.place).is_ok_and(|record| record.values.is_some()),
         }
     }
 
     /// The entry's whole record.
     pub(crate) fn record(&self, entry: &Entry) -> Result<Cow<'_, TraceRecord>, Error> {
         match &self.source {
-            Source::Trace(trace) => Ok(Cow::Borrowed(&trace.records()[index(entry.place.at)])),
-            Source::Files(files) => Ok(Cow::Owned(files.record(entry.place)?)),
+            RecordSource::Trace(trace) => Ok(Cow::Borrowed(&trace.records()[index(entry.place.at)])),
+            RecordSource::Files(files) => Ok(Cow::Owned(files.record(entry.place)?)),
         }
     }
 
     /// The entry's captured elements, as they were recorded.
     pub(crate) fn captured(&self, entry: &Entry, record: &TraceRecord) -> Result<Option<Cow<'_, Values>>, Error> {
         match &self.source {
-            Source::Trace(trace) => trace.captured(record),
-            Source::Files(files) => {
+            RecordSource::Trace(trace) => trace.captured(record),
+            RecordSource::Files(files) => {
                 // Values are named from where the records lie.
                 let directory = files.path(entry.place).parent().unwrap_or(Path::new(""));
                 Ok(read_values(directory, record)?.map(Cow::Owned))
@@ -120,7 +120,7 @@ impl Side<'static> {
         if builder.is_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
         }
-        Ok(Self::built(builder, Source::Files(files)))
+        Ok(Self::built(builder, RecordSource::Files(files)))
     }
 }
 

@@ -38,7 +38,7 @@ use super::verdict::Difference;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Tolerance {
-    rules: Vec<Rule>,
+    rules: Vec<ToleranceRule>,
 }
 
 /// The limits of a pair.
@@ -50,7 +50,7 @@ pub(crate) struct Limits {
 }
 
 #[derive(Debug, Clone)]
-struct Rule {
+struct ToleranceRule {
     stage: Option<Pattern>,
     layer: Option<Vec<Numbers>>,
     limits: Limits,
@@ -58,14 +58,14 @@ struct Rule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ToleranceFile {
     #[serde(default)]
-    rule: Vec<toml::Spanned<Written>>,
+    rule: Vec<toml::Spanned<WrittenToleranceRule>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenToleranceRule {
     stage: Option<String>,
     layer: Option<String>,
     rel_l2: Option<f64>,
@@ -78,7 +78,7 @@ impl Tolerance {
     #[must_use]
     pub fn rel_l2(limit: f64) -> Self {
         let limits = Limits { rel_l2: Some(limit), ..Limits::default() };
-        Self { rules: vec![Rule { stage: None, layer: None, limits }] }
+        Self { rules: vec![ToleranceRule { stage: None, layer: None, limits }] }
     }
 
     /// Reads a TOML file.
@@ -92,7 +92,7 @@ impl Tolerance {
 
     /// What a pair is held to; `dtype` is the smaller of its two types.
     pub(crate) fn limits(&self, stage: &str, layer: Option<usize>, dtype: &str) -> Limits {
-        let fits = |rule: &&Rule| {
+        let fits = |rule: &&ToleranceRule| {
             rule.stage.as_ref().is_none_or(|glob| glob.matches(stage))
                 && rule
                     .layer
@@ -210,13 +210,13 @@ impl std::str::FromStr for Tolerance {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let file: File = rules::parse(text)?;
+        let file: ToleranceFile = rules::parse(text)?;
         Ok(Self { rules: rules::each(text, file.rule, |written| Ok(vec![rule(written)?]))? })
     }
 }
 
-fn rule(written: Written) -> Result<Rule, String> {
-    let Written { stage, layer, rel_l2, max_abs, cosine } = written;
+fn rule(written: WrittenToleranceRule) -> Result<ToleranceRule, String> {
+    let WrittenToleranceRule { stage, layer, rel_l2, max_abs, cosine } = written;
     for (name, limit) in [("rel_l2", rel_l2), ("max_abs", max_abs)] {
         if limit.is_some_and(|limit| limit.is_nan() || limit < 0.0) {
             return Err(format!("`{name}` is {}, expected a number that is not negative", limit.unwrap_or_default()));
@@ -234,5 +234,5 @@ fn rule(written: Written) -> Result<Rule, String> {
     let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose();
     let layer = layer.map_err(|reason| format!("`layer`: {reason}"))?;
     let stage = stage.map(|glob| Pattern::glob(&glob)).transpose().map_err(|reason| format!("`stage`: {reason}"))?;
-    Ok(Rule { stage, layer, limits })
+    Ok(ToleranceRule { stage, layer, limits })
 }

@@ -14,7 +14,7 @@ use super::captures::Captures;
 use super::comparison::{Comparison, Conclusion, Details, Pair};
 use super::coverage::{Adaptations, coverage};
 use super::entry::Entry;
-use super::judge::{Elsewhere, Outcome, describe};
+use super::judge::{Elsewhere, Judgement, describe};
 use super::origin::Origins;
 use super::side::Side;
 use super::tolerance::Needed;
@@ -80,9 +80,9 @@ pub(crate) fn compare<'a>(
     comparison
 }
 
-type Stages<'s> = HashSet<(Option<usize>, &'s str), RandomState>;
+type LayerStages<'s> = HashSet<(Option<usize>, &'s str), RandomState>;
 
-fn stages<'s>(trace: &'s Side<'_>) -> Stages<'s> {
+fn stages<'s>(trace: &'s Side<'_>) -> LayerStages<'s> {
     trace.entries.iter().map(|entry| (entry.position.layer, &*entry.kind.label.stage)).collect()
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Walk<'s> {
     pub(super) options: &'s DiffOptions,
     pub(super) elsewhere: OnceCell<Elsewhere<'s>>,
     /// The layers and stages of the trace's records.
-    stages: OnceCell<Stages<'s>>,
+    stages: OnceCell<LayerStages<'s>>,
     /// The smallest limits that would do for the pairs so far; `None` where none would.
     pub(super) needed: Option<Needed>,
     pub(super) adaptations: Adaptations,
@@ -148,7 +148,7 @@ impl Walk<'_> {
             Aligned::Trace(index) => self.alone(&trace.entries[index], 1),
             Aligned::Both(left, right) => {
                 let (left, right) = (&reference.entries[left], &trace.entries[right]);
-                let Outcome { verdict, compared, details } = self.both(left, right);
+                let Judgement { verdict, compared, details } = self.both(left, right);
                 let key = align::merged(left, right);
                 for adaptation in align::adaptations(left, right).filter(|_| compared) {
                     self.adaptations.add(adaptation, &key);

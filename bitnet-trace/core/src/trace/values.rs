@@ -186,7 +186,7 @@ pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Op
 
 /// What the header says of a tensor.
 #[derive(Deserialize)]
-struct Info {
+struct TensorHeader {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: [u64; 2],
@@ -203,7 +203,7 @@ fn agreed(header: &[u8], record: &TraceRecord) -> Result<(Dtype, u64), String> {
     let (Some((_, tensor)), None) = (tensors.next(), tensors.next()) else {
         return Err("expected one tensor in the safetensors header".to_owned());
     };
-    let Info { dtype: name, shape, data_offsets } =
+    let TensorHeader { dtype: name, shape, data_offsets } =
         serde_json::from_value(tensor).map_err(|error| format!("the safetensors header is damaged: {error}"))?;
     let dtype = Dtype::of_safetensors(&name).ok_or_else(|| format!("values of type {name:?} cannot be read"))?;
     if dtype.name() != record.dtype {

@@ -59,7 +59,7 @@ pub(crate) fn align(reference: &mut Side<'_>, trace: &mut Side<'_>) -> Alignment
 
 fn align_entries(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>, is_captured: [IsCaptured<'_>; 2]) -> Alignment {
     layers::from_trailing_numbers(reference, trace);
-    let tokens::Outcome { by_token, problems, hints, whole } = tokens::align_positions(reference, trace, is_captured);
+    let tokens::TokenAlignment { by_token, problems, hints, whole } = tokens::align_positions(reference, trace, is_captured);
     let mut partners = exact(reference, trace);
     steps::pair_in_order(reference, trace, &mut partners);
     Alignment { pairs: in_order(&partners), by_token, problems, hints, whole }

@@ -38,8 +38,8 @@ impl Relaxed {
 
 /// Pairs what is left without a partner.
 pub(crate) fn pair_in_order(reference: &[Entry], trace: &[Entry], partners: &mut Partners) {
-    let steps = Numbers::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
-    let requests = Numbers::of(reference, trace, |at| at.request);
+    let steps = Numbering::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
+    let requests = Numbering::of(reference, trace, |at| at.request);
     for relaxed in [Relaxed::Request, Relaxed::Step, Relaxed::Both] {
         let all_paired = |side: &[Option<usize>]| side.iter().all(Option::is_some);
         if all_paired(&partners.of_reference) || all_paired(&partners.of_trace) {
@@ -86,8 +86,8 @@ fn groups(reference: &[Entry], trace: &[Entry], partners: &Partners, relaxed: Re
 struct Sides<'s> {
     reference: &'s [Entry],
     trace: &'s [Entry],
-    steps: &'s Numbers,
-    requests: &'s Numbers,
+    steps: &'s Numbering,
+    requests: &'s Numbering,
 }
 
 impl Sides<'_> {
@@ -156,14 +156,14 @@ impl Sides<'_> {
 }
 
 /// The numbers of the steps, or of the requests, that the sides know.
-struct Numbers {
+struct Numbering {
     reference: BTreeSet<u64>,
     trace: BTreeSet<u64>,
     /// The reference's number of each of the trace's, where the sides count the same steps differently.
     renumbered: HashMap<u64, u64>,
 }
 
-impl Numbers {
+impl Numbering {
     fn of(reference: &[Entry], trace: &[Entry], number: impl Fn(&Position) -> Option<u64>) -> Self {
         let numbers = |side: &[Entry]| {
             let mut numbers = BTreeSet::new();

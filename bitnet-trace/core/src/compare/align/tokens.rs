@@ -24,7 +24,7 @@ const SMALL: usize = 64;
 
 /// What was done.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct TokenAlignment {
     pub(crate) by_token: bool,
     pub(crate) problems: Vec<String>,
     pub(crate) hints: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) fn align_positions(
     reference: &mut Vec<Entry>,
     trace: &mut Vec<Entry>,
     is_captured: [IsCaptured<'_>; 2],
-) -> Outcome {
+) -> TokenAlignment {
     let steps = [steps_of(reference), steps_of(trace)];
     let scopes: HashSet<Scope> = steps[0]
         .iter()
@@ -62,13 +62,13 @@ pub(crate) fn align_positions(
         .map(|(scope, _)| *scope)
         .collect();
     if scopes.is_empty() {
-        return Outcome::default();
+        return TokenAlignment::default();
     }
     let forms = Forms::of([reference, trace], &scopes);
-    let mut outcome = Outcome { by_token: true, ..Outcome::default() };
+    let mut outcome = TokenAlignment { by_token: true, ..TokenAlignment::default() };
     for (number, side) in [reference, trace].into_iter().enumerate() {
         let whole = std::mem::take(side);
-        let mut apart = Apart {
+        let mut apart = TokenSplitter {
             forms: &forms,
             side: number,
             is_captured: is_captured[number],
@@ -304,7 +304,7 @@ fn without(dims: &[usize], dim: usize) -> Vec<usize> {
 }
 
 /// One side in the making.
-struct Apart<'f> {
+struct TokenSplitter<'f> {
     forms: &'f Forms,
     side: usize,
     is_captured: IsCaptured<'f>,
@@ -322,7 +322,7 @@ struct Apart<'f> {
     without_values: usize,
 }
 
-impl Apart<'_> {
+impl TokenSplitter<'_> {
     fn keep(&mut self, entry: Entry) {
         self.last = entry.position.token.or(self.last);
         self.entries.push((self.last, entry));

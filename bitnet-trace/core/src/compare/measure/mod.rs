@@ -28,7 +28,7 @@ use view::View;
 
 /// One side: its captured tensor, and what is known of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Given<'a> {
+pub(crate) struct MeasuredSide<'a> {
     pub(crate) captured: &'a Values,
     /// As the record names it.
     pub(crate) dtype: &'a str,
@@ -55,7 +55,7 @@ pub(crate) enum Compared {
 /// for where the difference is not `allowed`. `tokens` is the dimension of tokens of both sides as
 /// they are compared, dimensions of size 1 left out; `None` where it is not known.
 pub(crate) fn compare(
-    sides: [Given<'_>; 2],
+    sides: [MeasuredSide<'_>; 2],
     tokens: Option<usize>,
     allowed: impl Fn(&Difference) -> bool,
 ) -> Result<Compared, String> {
