@@ -9,16 +9,19 @@ use clap_complete::Shell;
 use crate::Cli;
 use crate::outcome::Outcome;
 
-/// Prints completions for a shell
+/// Prints a completion script for a shell
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  bitnet-trace completions bash > ~/.local/share/bash-completion/completions/bitnet-trace"
+)]
 pub(crate) struct Completions {
-    /// The shell they are for
+    /// The shell that the script is for
     shell: Shell,
 }
 
 impl Completions {
     pub(crate) fn execute(&self) -> Outcome {
-        // Not to standard output at once: clap_complete panics where a reader has gone away.
+        // The script is written to memory first: clap_complete panics if it cannot write to standard output.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "bitnet-trace", &mut script);
         io::stdout().write_all(&script)?;

@@ -10,26 +10,28 @@ use bitnet_trace_core::compare::{Comparison, Conclusion, DiffOptions, NameMap, d
 use bitnet_trace_core::report::Screen;
 use clap::Args;
 
-use crate::outcome::{DIFFERS, FAILED, Outcome, progress};
+use crate::outcome::{DIFFERS, FAILED, Outcome, WithSchema, progress};
 
-/// What two traces are compared by.
+/// The arguments of `diff` and `report`: the two traces, and how they are compared.
 #[derive(Args)]
 pub(crate) struct CompareArgs {
-    /// The trace that is right: a directory, or a `.jsonl` file
+    /// The trace of the run that is known to be right: a directory, or a `.jsonl` file
     pub(crate) reference: PathBuf,
-    /// The trace that is asked about
+    /// The trace to check against it: a directory, or a `.jsonl` file
     pub(crate) trace: PathBuf,
-    /// A TOML file of `[[rule]]`s: `stage`, `layer`, `rel_l2`, `max_abs`, `cosine`
+    /// A TOML file with the allowed differences: `[[rule]]` tables with the keys `stage`, `layer`, `rel_l2`, `max_abs`
+    /// and `cosine`; the first rule that matches a record applies
     #[arg(long, value_name = "FILE", conflicts_with = "rel_l2")]
     tolerance: Option<PathBuf>,
-    /// One relative L2 error that is allowed everywhere
+    /// The relative L2 error that is allowed for every record [default: by dtype, 1e-5 for F32, 1e-3 for F16, 1.6e-2
+    /// for BF16]
     #[arg(long, value_name = "ERROR")]
     rel_l2: Option<f64>,
-    /// Names of another program: `hf`, `llama.cpp`, or a TOML file of `[[map]]`s; may be given several
-    /// times, the first rule that fits decides
+    /// Maps the record names of another program to stages: `hf`, `llama.cpp`, or a TOML file with `[[map]]` tables;
+    /// may be given several times, the first rule that matches a name applies
     #[arg(long, value_name = "PRESET|FILE")]
     map: Vec<String>,
-    /// Records that only one side has are no difference
+    /// Ignore records that only one of the traces has: they no longer make the exit code 1
     #[arg(long)]
     only_common: bool,
 }
@@ -65,35 +67,55 @@ impl CompareArgs {
     }
 }
 
-/// 0 where everything matches and could be read, 1 where something differs or is missing, 2 where
+/// 0 if everything matches and could be read; 1 if something differs, is missing or could not be compared; 2 if
 /// something could not be read or nothing was compared.
 pub(crate) fn exit_code(comparison: &Comparison) -> ExitCode {
     match comparison.conclusion() {
         Conclusion::Matches => ExitCode::SUCCESS,
         Conclusion::Differs | Conclusion::Missing | Conclusion::NotAllCompared => ExitCode::from(DIFFERS),
-        Conclusion::NotAllRead | Conclusion::NothingCompared => ExitCode::from(FAILED),
+        // A conclusion that this command does not know is no success.
+        _ => ExitCode::from(FAILED),
     }
 }
 
-/// Finds the first divergence of two traces
+/// Compares two traces and prints the first divergence
+///
+/// Aligns the records of the two traces, compares the pairs in execution order, and prints the first pair that does not
+/// match: how much the tensors differ, where in the source the tensor was recorded and, if the numbers show it, what
+/// caused the difference. Then it lists the divergences that follow, and the records that only one of the traces has.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Diff {
     #[command(flatten)]
     sides: CompareArgs,
-    /// Lists every pair
+    /// List every pair, not only the divergences
     #[arg(long)]
     all: bool,
-    /// Prints the whole comparison as one JSON object
+    /// Print the whole comparison as one JSON object, whose field `schema` is `bitnet-trace/diff/1`
     #[arg(long)]
     json: bool,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  bitnet-trace diff before after
+  bitnet-trace diff before after --rel-l2 1e-4 --all
+  bitnet-trace diff transformers-trace my-trace --map hf --only-common
+
+Exit codes:
+  0  everything matches, and everything could be read
+  1  a pair diverged or could not be compared, or a record has no partner (unless --only-common)
+  2  wrong usage, input that could not be read in whole or in part (unless a pair diverged), or nothing was compared";
+
+/// The version of the output of `--json`.
+const SCHEMA: &str = "bitnet-trace/diff/1";
 
 impl Diff {
     pub(crate) fn execute(&self) -> Outcome {
         let comparison = self.sides.compare()?;
         let mut out = anstream::stdout().lock();
         if self.json {
-            serde_json::to_writer(&mut out, &comparison)?;
+            serde_json::to_writer(&mut out, &WithSchema { schema: SCHEMA, content: &comparison })?;
             writeln!(out)?;
         } else {
             let [reference, trace] = self.sides.names();
@@ -104,7 +126,8 @@ impl Diff {
     }
 }
 
-/// The verdict in colour; where the output takes none, or `NO_COLOR` is set, it is left out.
+/// Prints the screen with its headline in colour. `anstream` drops the colour if the output is not a terminal, or if
+/// `NO_COLOR` is set.
 fn print(out: &mut impl Write, screen: &str) -> io::Result<()> {
     let (red, green) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Green.on_default().bold());
     for line in screen.lines() {

@@ -11,30 +11,45 @@ use clap::{Args, ValueEnum};
 use crate::outcome::{FAILED, Outcome, warn_of};
 
 /// Lists the records of a trace
+///
+/// Prints one line for each record: step (`seq`), layer, stage, shape, root mean square and the first 8 digits of the
+/// hash.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Ls {
     /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
-    /// Which records, in the words of `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3`
+    /// List only these records; the syntax is that of `BITNET_TRACE_FILTER`, as in `stage=attn_*,layer=0-3`
     #[arg(long, default_value = "all")]
     filter: String,
-    /// In which order
+    /// Sort the records by this
     #[arg(long, value_enum, default_value_t = Sort::Order)]
     sort: Sort,
-    /// Prints a record a line, as JSON
+    /// Print the records as JSON, one on each line, with the fields that they have in the trace
     #[arg(long)]
     json: bool,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  bitnet-trace ls before
+  bitnet-trace ls before --filter \"seq=0,layer=0,io=out\" --sort rms
+
+Exit codes:
+  0  the records were listed
+  2  wrong usage, or no record could be read";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Sort {
     /// Execution order
     Order,
+    /// Name of the record
     Name,
+    /// Stage
     Stage,
-    /// Largest first
+    /// Root mean square, largest first
     Rms,
-    /// Most elements first
+    /// Number of elements, largest first
     Size,
 }
 
@@ -46,7 +61,7 @@ impl Ls {
             Sort::Order => {}
             Sort::Name => records.sort_by(|a, b| a.name.cmp(&b.name)),
             Sort::Stage => records.sort_by(|a, b| a.stage.cmp(&b.stage)),
-            // Those without a number come first: they are what is looked for.
+            // NaN sorts as the largest: a record that is not finite is what one looks for.
             Sort::Rms => records.sort_by(|a, b| b.rms.total_cmp(&a.rms)),
             Sort::Size => records.sort_by_key(|record| std::cmp::Reverse(record.num_elements)),
         }
@@ -60,7 +75,6 @@ impl Ls {
             write!(out, "{}", Table(&records))?;
         }
         warn_of(trace.problems());
-        let nothing = trace.records().is_empty();
-        Ok(if nothing { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+        Ok(if trace.records().is_empty() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
     }
 }

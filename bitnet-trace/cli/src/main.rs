@@ -1,7 +1,11 @@
-//! `bitnet-trace`: looks at traces, and finds the first tensor where two of them differ.
+//! The command `bitnet-trace`: finds the first tensor where two runs of a model differ, and looks into traces.
 //!
-//! Exit status: 0 all is well, 1 something differs or is wrong in a trace, 2 wrong usage, unreadable
-//! input, or nothing to compare.
+//! Each subcommand has a file of its own, which holds its arguments, its `--help` text and what it does. `outcome`
+//! holds what they share: the result type, the exit codes, warnings and the progress bar. `slice` and `table` serve
+//! one subcommand each. The work is done by `bitnet_trace_core`; the command only parses arguments and prints.
+//!
+//! Exit codes: 0 for success, 1 if something differs or a trace is damaged, 2 for wrong usage, input that cannot be
+//! read, or nothing to compare.
 
 mod completions;
 mod convert;
@@ -22,29 +26,39 @@ use clap::{Parser, Subcommand};
 
 use outcome::FAILED;
 
-/// Looks at traces, and finds the first tensor where two of them differ
+/// Finds the first tensor where two runs of a model differ, and looks into traces
+///
+/// A trace is what a run recorded: a directory with one record for each tensor, written by a program that is built
+/// with bitnet-trace and run with the variable `BITNET_TRACE_DIR`.
 #[derive(Parser)]
-#[command(name = "bitnet-trace", version)]
+#[command(name = "bitnet-trace", version, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+Example:
+  BITNET_TRACE_DIR=before cargo run --release
+  (change the program)
+  BITNET_TRACE_DIR=after cargo run --release
+  bitnet-trace diff before after
+
+Exit codes:
+  0  success
+  1  something differs, or a trace is damaged
+  2  wrong usage, input that cannot be read, or nothing to compare
+
+`bitnet-trace COMMAND --help` says more about each command.";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Finds the first divergence of two traces
     Diff(diff::Diff),
-    /// Writes the comparison of two traces as one HTML file
     Report(report::Report),
-    /// Lists the records of a trace
     Ls(ls::Ls),
-    /// Shows one record: its fields, and its values where they were captured
     Show(show::Show),
-    /// Checks that a trace is whole and that its values are what was hashed
     Verify(verify::Verify),
-    /// Writes a trace in another format
     Convert(convert::Convert),
-    /// Prints completions for a shell
     Completions(completions::Completions),
 }
 
@@ -60,11 +74,11 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // Whoever reads has what they wanted: `bitnet-trace ls ... | head` is no failure.
+        // The reader stopped early because it has all it wants: `bitnet-trace ls ... | head` has not failed.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             let message = with_reasons(&*error);
-            // Messages about TOML point at the place, on lines of their own.
+            // A message may have several lines. Each is escaped by itself, so that the line breaks stay.
             let lines: Vec<_> = message.lines().map(printable).collect();
             let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
             ExitCode::from(FAILED)
@@ -72,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The message, then why, down to the system's reason.
+/// The message of an error, followed by the messages of its sources.
 fn with_reasons(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut reason = error.source();

@@ -10,8 +10,12 @@ use clap::Args;
 use crate::diff::{CompareArgs, exit_code};
 use crate::outcome::Outcome;
 
-/// Writes the comparison of two traces as one HTML file
+/// Compares two traces and writes the comparison as one HTML file
+///
+/// The file holds a map of layers and stages for each step, the growth of the error, the details of each pair and the
+/// `run.json` of both runs. It needs no network. The comparison is that of `diff`.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Report {
     #[command(flatten)]
     sides: CompareArgs,
@@ -20,11 +24,17 @@ pub(crate) struct Report {
     output: PathBuf,
 }
 
+const AFTER_HELP: &str = "\
+Example:
+  bitnet-trace report before after --output diff.html
+
+The exit codes are those of `bitnet-trace diff`.";
+
 impl Report {
     pub(crate) fn execute(&self) -> Outcome {
         let comparison = self.sides.compare()?;
         let [reference, trace] = self.sides.names();
-        // What is damaged takes nothing of the comparison with it.
+        // A damaged run.json is left out: the comparison does not depend on it.
         let manifests = [&self.sides.reference, &self.sides.trace].map(|path| Manifest::open(path).ok().flatten());
         let html = Html::new(&comparison)
             .with_names([&reference, &trace])

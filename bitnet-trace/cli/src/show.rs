@@ -14,35 +14,50 @@ use serde::Serialize;
 use crate::outcome::{Outcome, warn_of};
 use crate::slice::sliced;
 
-/// Shows one record: its fields, and its values where they were captured
+/// Shows one record: its fields and, if they were captured, its values
+///
+/// With values it also prints a histogram of the finite elements. Values are captured by
+/// `BITNET_TRACE_CAPTURE=values`.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Show {
     /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
-    /// The record's name, or `@` and its place in the order: `@12`
+    /// The name of the record, or `@` and its `order`: `t0/blk3/q_proj`, `@12`
     record: String,
-    /// Which values, as in numpy: `0,-1,:8`, `...,::2`
+    /// Show only this slice of the values, written as in numpy: `0,-1,:8`, `...,::2`
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     slice: Option<String>,
-    /// Prints the record as JSON, with the slice's shape and elements if one is asked for
+    /// Print the record as JSON, with the fields that it has in the trace; with `--slice`, the field `slice` holds the
+    /// shape and the elements of the slice
     #[arg(long)]
     json: bool,
 }
 
-/// Bars of the histogram, and their greatest length.
+const AFTER_HELP: &str = "\
+Examples:
+  bitnet-trace show before t0/blk3/q_proj
+  bitnet-trace show before @12 --slice 0,-1,:8
+
+Exit codes:
+  0  the record was shown
+  2  wrong usage, there is no such record, or the slice needs values that were not captured";
+
+/// The number of bars of the histogram, and the length of the longest bar in characters.
 const BARS: usize = 16;
 const LONGEST: usize = 40;
 
-/// Elements from here on are whole numbers whatever they are: 2^53.
+/// 2^53: from here on every f64 is a whole number, so that being whole says nothing about the elements.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// Between these the largest element is shown with four decimals, else with an exponent.
+/// If the largest magnitude is in this range, elements are shown with four decimals, else with an exponent.
 const SMALL: f64 = 1e-3;
 const LARGE: f64 = 1e5;
 
-const NOT_CAPTURED: &str = "the values were not captured: BITNET_TRACE_CAPTURE=values";
+const NOT_CAPTURED: &str =
+    "the values of this record were not captured; record with BITNET_TRACE_CAPTURE=values to have them";
 
-/// A record and some of its values, for `--json`.
+/// A record and a slice of its values, for `--json`.
 #[derive(Serialize)]
 struct WithSlice<'a> {
     #[serde(flatten)]
@@ -50,7 +65,7 @@ struct WithSlice<'a> {
     slice: SliceElements<'a>,
 }
 
-/// Elements in row-major order; what is not finite is `null`.
+/// Elements in row-major order. JSON has no NaN and no infinity: such elements are `null`.
 #[derive(Serialize)]
 struct SliceElements<'a> {
     shape: &'a [usize],
@@ -120,13 +135,13 @@ impl Show {
     }
 }
 
-/// The elements, in their shape.
+/// The elements as an array of the record's shape.
 fn array(values: &Values) -> Result<ArrayD<f64>, String> {
     ArrayD::from_shape_vec(values.shape.clone(), values.to_f64())
         .map_err(|error| format!("values of shape {:?} cannot be shown: {error}", values.shape))
 }
 
-/// As many decimals as tell the elements apart, the middle of long dimensions left out.
+/// Writes the elements with a number of decimals that suits them. `ndarray` leaves out the middle of long dimensions.
 fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>, values: &Values) -> std::io::Result<()> {
     let largest =
         shown.iter().filter(|element| element.is_finite()).fold(0f64, |most, element| most.max(element.abs()));
@@ -140,7 +155,7 @@ fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>, values: &Va
     writeln!(out, "{} {:?}", values.dtype.name(), shown.shape())
 }
 
-/// How many of the finite elements lie where between the smallest and the largest.
+/// Writes a histogram of the finite elements, from the smallest to the largest.
 #[allow(clippy::cast_precision_loss)] // a few bars
 fn histogram(out: &mut impl Write, values: &ArrayD<f64>) -> std::io::Result<()> {
     let finite = || values.iter().copied().filter(|value| value.is_finite());

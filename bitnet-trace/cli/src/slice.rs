@@ -1,17 +1,17 @@
-//! Slices in the manner of numpy and PyTorch: `0,-1,2:8:2`, `...,:4`.
+//! Slices of a tensor in the syntax of numpy and PyTorch: `0,-1,2:8:2`, `...,:4`.
 
 use ndarray::{ArrayViewD, Axis, Slice};
 
-/// What is taken of a dimension.
+/// The part of one dimension that a slice takes.
 enum Cut {
-    /// One place; the dimension goes.
+    /// One index. The dimension is removed.
     At(usize),
-    /// From the first, before the last, every so many.
+    /// Start (included), end (excluded) and step.
     Range(usize, usize, usize),
 }
 
-/// The slice of a tensor: for each dimension an index, a range `from:to:step` or `:`, negative numbers
-/// from the end, `...` for all dimensions between.
+/// Takes a slice of a tensor. It has an index, a range `start:end:step` or `:` for each dimension; negative numbers
+/// count from the end; `...` stands for the dimensions that are not given.
 pub(crate) fn sliced<'a, T>(tensor: ArrayViewD<'a, T>, slice: &str) -> Result<ArrayViewD<'a, T>, String> {
     let dims = tensor.shape().to_vec();
     let parts: Vec<&str> = slice.split(',').map(str::trim).collect();
@@ -57,7 +57,7 @@ fn parse(part: &str, dim: usize, length: usize) -> Result<Cut, String> {
     if step == 0 {
         return Err(wrong());
     }
-    // numpy gives nothing here; a person who asks for values does not mean nothing.
+    // numpy returns an empty array here. Someone who asks to see values wants at least one, so this is an error.
     if start >= end && length > 0 {
         return Err(outside());
     }
@@ -70,7 +70,7 @@ fn take<'a, T>(mut tensor: ArrayViewD<'a, T>, parts: &[Cut]) -> ArrayViewD<'a, T
         match *part {
             Cut::At(index) => tensor.index_axis_inplace(Axis(dim), index),
             Cut::Range(start, end, step) => {
-                // An end beyond isize would be that of more elements than a memory holds.
+                // No tensor in memory has a dimension that is longer than isize::MAX.
                 let [start, end, step] = [start, end, step].map(|place| isize::try_from(place).unwrap_or(isize::MAX));
                 tensor.slice_axis_inplace(Axis(dim), Slice::new(start, Some(end), step));
                 dim += 1;
@@ -86,7 +86,7 @@ mod tests {
 
     use super::sliced;
 
-    /// 0 to 23 in [2, 3, 4]; shape and elements of the slice.
+    /// The shape and the elements of a slice of `arange(24).reshape(2, 3, 4)`.
     fn of(slice: &str) -> Result<(Vec<usize>, Vec<f32>), String> {
         let elements = (0..24u8).map(f32::from).collect();
         let tensor = ArrayD::from_shape_vec(&[2, 3, 4][..], elements).expect("a tensor");
@@ -94,7 +94,7 @@ mod tests {
         Ok((slice.shape().to_vec(), slice.iter().copied().collect()))
     }
 
-    /// What numpy gives for `numpy.arange(24).reshape(2, 3, 4)[slice]`.
+    /// The expected slices are those of `numpy.arange(24).reshape(2, 3, 4)[slice]`.
     #[test]
     fn as_numpy() {
         for (slice, shape, elements) in [

@@ -1,4 +1,4 @@
-//! A trace as a table, a row a record: for spreadsheets and data frames.
+//! A trace as a table with one row for each record, for spreadsheets and data frames.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -12,19 +12,19 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Copy)]
 enum ColumnType {
     /// An index or a count.
     Integer,
-    /// Any 64-bit number.
+    /// Any unsigned 64-bit number.
     Unsigned,
     Float,
-    /// Lists as JSON.
+    /// Text; lists are written as JSON.
     Text,
 }
 
-/// The columns, in this order: the record's fields but for sketch and rows.
+/// The columns in their order: all fields of a record except `sketch` and `rows`.
 const COLUMNS: [(&str, ColumnType); 25] = [
     ("order", ColumnType::Unsigned),
     ("name", ColumnType::Text),
@@ -53,7 +53,7 @@ const COLUMNS: [(&str, ColumnType); 25] = [
     ("device", ColumnType::Text),
 ];
 
-/// Writes the records of a trace with `write` into a file that is not there yet. Gives their number.
+/// Writes the records of a trace with `write` to a file that does not exist yet, and returns their number.
 pub(crate) fn write(
     trace: &Trace,
     path: &Path,
@@ -72,7 +72,7 @@ fn json(record: &TraceRecord, path: &Path) -> Result<Value, Error> {
     serde_json::to_value(record).map_err(|error| failed_to("write", path)(error.into()))
 }
 
-/// As it stands in a cell; none for a field that the record has not.
+/// The text of a cell; `None` if the record does not have the field.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -81,7 +81,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Writes a new file of comma-separated values, with a head line.
+/// Writes a new file of comma-separated values. Its first line holds the names of the columns.
 pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
     let failed = |error: csv::Error| failed_to("write", path)(std::io::Error::other(error));
     let file = File::create_new(path).map_err(failed_to("create", path))?;
@@ -94,22 +94,25 @@ pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Erro
     table.flush().map_err(failed_to("write", path))
 }
 
-/// The cells of an integer column that have a value. Parquet stores an unsigned number as the signed one of
-/// the same bits; an index or count that is no signed number is refused.
+/// The cells of an integer column that have a value. Parquet stores an unsigned number as the signed number with
+/// the same bits. An index or a count that does not fit a signed number is an error.
 fn integers(rows: &[Value], name: &str, kind: ColumnType, path: &Path) -> Result<Vec<i64>, Error> {
     let cells = rows.iter().filter_map(|row| Some((row, row[name].as_u64()?)));
     let integer = |(row, number): (&Value, u64)| match kind {
         ColumnType::Unsigned => Ok(number.cast_signed()),
         _ => i64::try_from(number).map_err(|_| {
-            let reason =
-                format!("{name} of the record {} is {number}, Parquet's INT64 ends at {}", row["name"], i64::MAX);
+            let reason = format!(
+                "{name} of the record {} is {number}, the largest INT64 of Parquet is {}",
+                row["name"],
+                i64::MAX
+            );
             failed_to("write", path)(std::io::Error::other(reason))
         }),
     };
     cells.map(integer).collect()
 }
 
-/// Writes a new Parquet file of one row group.
+/// Writes a new Parquet file with one row group.
 pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
     let failed = |error: parquet::errors::ParquetError| failed_to("write", path)(std::io::Error::other(error));
     let columns = COLUMNS.map(|(name, kind)| match kind {
@@ -120,7 +123,7 @@ pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), 
     });
     let schema = parse_message_type(&format!("message trace {{ {} }}", columns.join(" "))).map_err(failed)?;
     let rows = records.iter().map(|record| json(record, path)).collect::<Result<Vec<_>, _>>()?;
-    // Before there is a file.
+    // Numbers that do not fit are found before the file is created.
     let mut numbers = Vec::new();
     for (name, kind) in
         COLUMNS.into_iter().filter(|(_, kind)| matches!(kind, ColumnType::Integer | ColumnType::Unsigned))
@@ -134,7 +137,7 @@ pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), 
     let mut group = writer.next_row_group().map_err(failed)?;
     for (name, kind) in COLUMNS {
         let Some(mut column) = group.next_column().map_err(failed)? else { break };
-        // 1 where the row has a value, which then is the next of the values.
+        // Definition levels: 1 for a row that has a value, 0 for a row that has none.
         let levels =
             |there: &dyn Fn(&Value) -> bool| rows.iter().map(|row| i16::from(there(&row[name]))).collect::<Vec<_>>();
         match kind {

@@ -8,17 +8,34 @@ use bitnet_trace_core::report::printable;
 use bitnet_trace_core::tools::verify;
 use clap::Args;
 
-use crate::outcome::{DIFFERS, Outcome, progress};
+use crate::outcome::{DIFFERS, Outcome, WithSchema, progress};
 
-/// Checks that a trace is whole and that its values are what was hashed
+/// Checks that a trace is complete and undamaged
+///
+/// Checks that the run ended cleanly and that no record is missing or lost, and computes hash, statistics, sketch and
+/// row hashes of captured values again to compare them with the record. It also lists the annotated functions that
+/// were never called; that is not a fault of the trace.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Verify {
     /// A trace directory, a `.jsonl` file, or one `.trace` file
     trace: PathBuf,
-    /// Prints what was found as one JSON object
+    /// Print the findings as one JSON object, whose field `schema` is `bitnet-trace/verify/1`
     #[arg(long)]
     json: bool,
 }
+
+const AFTER_HELP: &str = "\
+Example:
+  bitnet-trace verify before
+
+Exit codes:
+  0  the trace is complete and undamaged
+  1  something is wrong with the trace
+  2  wrong usage, or nothing of the trace could be read";
+
+/// The version of the output of `--json`.
+const SCHEMA: &str = "bitnet-trace/verify/1";
 
 impl Verify {
     pub(crate) fn execute(&self) -> Outcome {
@@ -31,7 +48,7 @@ impl Verify {
         let found = found?;
         let mut out = anstream::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, &found)?;
+            serde_json::to_writer_pretty(&mut out, &WithSchema { schema: SCHEMA, content: &found })?;
             writeln!(out)?;
         } else {
             writeln!(out, "{} records, the values of {} checked", found.records, found.values)?;

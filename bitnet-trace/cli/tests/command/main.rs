@@ -97,6 +97,30 @@ fn diff_says_where_and_ends_with_0_1_or_2() {
 }
 
 #[test]
+fn json_begins_with_the_version_of_its_format() {
+    let traces = Traces::new();
+    let (_, out, _) = said(&["diff", &traces.path("reference"), &traces.path("other"), "--json"]);
+    assert!(out.starts_with(r#"{"schema":"bitnet-trace/diff/1","#), "{out}");
+    let (_, out, _) = said(&["verify", &traces.path("reference"), "--json"]);
+    assert!(out.starts_with("{\n  \"schema\": \"bitnet-trace/verify/1\",\n"), "{out}");
+}
+
+#[test]
+fn ls_names_inputs_and_weights_as_their_records_do() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("trace.jsonl");
+    let fields = r#""shape":[2],"dtype":"F32","num_elements":2,"rms":1.0,"blake3":"00""#;
+    let lines = [
+        format!(r#"{{"name":"t0/rope.in.q","stage":"rope","io":"in","output":"q","seq":0,{fields}}}"#),
+        format!(r#"{{"name":"model.norm.weight","io":"weight",{fields}}}"#),
+    ];
+    fs::write(&path, lines.join("\n")).expect("written");
+    let (_, out, err) = said(&["ls", path.to_str().expect("UTF-8")]);
+    let stages: Vec<_> = out.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(stages, ["rope.in.q", "model.norm.weight"], "{out}{err}");
+}
+
+#[test]
 fn ls_filters_and_sorts() {
     let traces = Traces::new();
     let (code, out, err) = said(&["ls", &traces.path("other"), "--filter", "stage=q_*,layer=1"]);
@@ -187,6 +211,11 @@ fn completions_and_help_are_there() {
         assert!(code == Some(0) && out.contains("bitnet-trace"), "{shell}");
     }
     assert_eq!(said(&["--help"]).0, Some(0));
+    for command in ["diff", "report", "ls", "show", "verify", "convert"] {
+        let (code, out, _) = said(&[command, "--help"]);
+        let has = |text: &str| out.contains(text) || out.contains(&text.to_lowercase());
+        assert!(code == Some(0) && has("Example") && has("Exit codes"), "{command}: {out}");
+    }
     assert_eq!(said(&["nonsense"]).0, Some(2));
 }
 
