@@ -53,7 +53,7 @@ fn nothing_is_read_that_header_record_and_file_do_not_agree_on() {
     let two = good.replace(r#""x":"#, r#""y":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"x":"#);
     let cases: [(&str, u64, &str, Option<u64>, &str); 13] = [
         ("[2]", 2, &good, terabyte, "the file has"),
-        ("[2]", many, &good, terabyte, "has not the"),
+        ("[2]", many, &good, terabyte, "does not have the"),
         ("[137438953472]", many, &good, terabyte, "shape [2], their record says"),
         ("[2]", 2, &header("F32", "[137438953472]", "[0,549755813888]"), terabyte, "their record says [2]"),
         ("[274877906944]", 1 << 38, &header("F32", "[274877906944]", &format!("[0,{huge}]")), None, "the file has"),
@@ -62,7 +62,13 @@ fn nothing_is_read_that_header_record_and_file_do_not_agree_on() {
         ("[2]", 2, &header("F32", "[2]", "[0,4]"), None, "at bytes [0, 4]"),
         ("[2]", 2, &header("F64", "[2]", "[0,16]"), None, "the type F64, their record says F32"),
         ("[2]", 2, &header("BOOL", "[2]", "[0,2]"), None, r#"type "BOOL" cannot be read"#),
-        ("[4294967296,4294967296,2]", 2, &header("F32", "[4294967296,4294967296,2]", "[0,8]"), None, "has not the 2"),
+        (
+            "[4294967296,4294967296,2]",
+            2,
+            &header("F32", "[4294967296,4294967296,2]", "[0,8]"),
+            None,
+            "does not have the 2",
+        ),
         ("[2]", 2, &two, None, "expected one tensor"),
         ("[2]", 2, "{", None, "header is damaged"),
     ];

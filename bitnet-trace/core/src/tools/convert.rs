@@ -1,4 +1,4 @@
-//! From one format of a trace to another.
+//! Writes a trace in another format.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -15,22 +15,22 @@ use crate::trace::Trace;
 use crate::trace::pieces::{ProcessDirectory, manifest_of, process_directories};
 use crate::trace::values::{CapturedFile, open_captured};
 
-/// How the records of a trace directory are written.
+/// The format of the records in a trace directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceFormat {
-    /// One `.trace` file a record.
+    /// One `.trace` file for each record.
     Files,
-    /// One line a record in `trace.jsonl`.
+    /// One line for each record in `trace.jsonl`.
     Jsonl,
 }
 
-/// Writes a trace in another format: everything is kept, captured values, `run.json` and the directories
-/// of further processes included. Gives the number of records.
+/// Writes a trace in another format and returns the number of records. Everything is kept: captured values, `run.json`
+/// and the directories of further processes too.
 ///
 /// # Errors
 ///
-/// If the source cannot be read or is damaged, the destination is there already, or cannot be written.
+/// If the source cannot be read or is damaged, or if the destination exists already or cannot be written.
 pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: TraceFormat) -> Result<usize, Error> {
     let (source, destination) = (source.as_ref(), destination.as_ref());
     let trace = open_whole(source)?;
@@ -40,7 +40,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     }
     if source.is_file() {
         let around = source.parent().unwrap_or(Path::new(""));
-        // One record is not the run that its `run.json` tells of.
+        // A single record is not the run that `run.json` describes, so that file is not copied.
         let write = if is_record(source) { write_records } else { write_run };
         write(around, &trace, destination, format)?;
         return Ok(trace.records().len());
@@ -48,7 +48,7 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     for ProcessDirectory { path: place, .. } in process_directories(source)? {
         let run = whole(Trace::read_directory(&place), &place)?;
         if !run.records().is_empty() || place.join(MANIFEST).exists() {
-            // Each process counts its own order and has its own run.json.
+            // Each process has an order and a run.json of its own.
             let inside = place.strip_prefix(source).unwrap_or(Path::new(""));
             write_run(&place, &run, &destination.join(inside), format)?;
         }
@@ -56,17 +56,17 @@ pub fn convert(source: impl AsRef<Path>, destination: impl AsRef<Path>, format: 
     Ok(trace.records().len())
 }
 
-/// Opens a trace of which everything can be read.
+/// Opens a trace and requires that all of it can be read.
 ///
 /// # Errors
 ///
-/// If the source cannot be read, or any of it is damaged.
+/// If the source cannot be read, or a part of it is damaged.
 pub fn open_whole(source: impl AsRef<Path>) -> Result<Trace, Error> {
     let source = source.as_ref();
     whole(Trace::open(source)?, source)
 }
 
-/// Half a trace under a new name would be taken for a whole one.
+/// Refuses a damaged trace: its readable part would look like a whole trace under the new name.
 fn whole(trace: Trace, source: &Path) -> Result<Trace, Error> {
     match trace.problems().first() {
         Some(problem) => Err(Error::Damaged { path: source.to_owned(), reason: problem.full() }),
@@ -74,7 +74,8 @@ fn whole(trace: Trace, source: &Path) -> Result<Trace, Error> {
     }
 }
 
-/// One process's records, values and `run.json`, which comes last: a directory that has it is whole.
+/// Writes the records, values and `run.json` of one process. `run.json` is written last, so that a directory that has
+/// one is complete.
 fn write_run(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Result<(), Error> {
     write_records(from, trace, to, format)?;
     let Value::Object(mut run) = manifest_of(from) else { return Ok(()) };
@@ -85,7 +86,7 @@ fn write_run(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Resu
     file.write_all(&json).map_err(Error::io("write", &path))
 }
 
-/// Records and their values.
+/// Writes records and their values.
 fn write_records(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> Result<(), Error> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut copied = HashSet::new();
@@ -99,7 +100,7 @@ fn write_records(from: &Path, trace: &Trace, to: &Path, format: TraceFormat) -> 
     if format == TraceFormat::Files { write_files(trace, to) } else { write_lines(trace, to) }
 }
 
-/// A regular file inside the trace, whose header agrees with the record: as many bytes as it has.
+/// Copies the values of a record, after `open_captured` has checked their file.
 fn copy_values(from: &Path, to: &Path, record: &TraceRecord) -> Result<(), Error> {
     let Some(CapturedFile { path, mut file, length, .. }) = open_captured(from, record)? else { return Ok(()) };
     if let Some(parent) = to.parent() {
@@ -109,18 +110,18 @@ fn copy_values(from: &Path, to: &Path, record: &TraceRecord) -> Result<(), Error
     file.rewind().map_err(Error::io("read", &path))?;
     let bytes = io::copy(&mut file.take(length), &mut copy).map_err(Error::io("copy", &path))?;
     if bytes != length {
-        return Err(Error::Values { path, reason: format!("it ended after {bytes} of {length} bytes") });
+        return Err(Error::Values { path, reason: format!("the file ended after {bytes} of {length} bytes") });
     }
     Ok(())
 }
 
 fn write_files(trace: &Trace, directory: &Path) -> Result<(), Error> {
     let mut taken = HashSet::new();
-    // How often a stem came: counting from 1 each time is quadratic in the names that are alike.
+    // How often each stem occurred so far. Trying numbers from 1 each time would take quadratic time for equal names.
     let mut alike = HashMap::new();
     for record in trace.records() {
         let stem = file_stem(&record.name);
-        // Some file systems do not tell capitals apart.
+        // Some file systems ignore case.
         let number = alike.entry(stem.to_lowercase()).or_insert(0usize);
         let name = loop {
             *number += 1;

@@ -1,4 +1,4 @@
-//! Whether a trace is what it says it is.
+//! Checks that a trace is complete and undamaged.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -13,35 +13,38 @@ use crate::record::layout::{JSONL, is_record};
 use crate::trace::pieces::{ProcessDirectory, manifest_of, process_directories};
 use crate::trace::{Trace, Values};
 
-/// What checking a trace found.
+/// The result of checking a trace.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Verification {
-    /// Records that could be read.
+    /// The number of records that could be read.
     pub records: usize,
-    /// Records whose captured values were hashed and measured again.
+    /// The number of records whose captured values were hashed and measured again.
     pub values: usize,
-    /// Whether every run in it ended cleanly; none where there is no `run.json`.
+    /// Whether every run in the trace ended cleanly; `None` if there is no `run.json`.
     pub complete: Option<bool>,
-    /// Annotated functions in the binaries.
+    /// The number of annotated functions in the binaries.
     pub sites: u64,
-    /// Of these, what was never called: stage, file and line. No fault of the trace.
+    /// The annotated functions that were never called: stage, file, line and function. That is not a fault of the
+    /// trace.
     pub unreached: Vec<String>,
-    /// What is wrong.
+    /// What is wrong with the trace, one message each.
     pub findings: Vec<String>,
 }
 
-/// Checks a trace directory, a `.jsonl` file or one `.trace` file: did the run end, is every record there, are
-/// captured values what was hashed and measured? `progress` is called with the records done and there are.
+/// Checks a trace directory, a `.jsonl` file or a single `.trace` file: whether the run ended, whether every record is
+/// present, and whether captured values have the digest of their record. `progress` is called with the number of
+/// records checked so far and the number of all records.
 ///
 /// # Errors
 ///
-/// If nothing of it can be read.
+/// If nothing of the trace can be read.
 pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) -> Result<Verification, Error> {
     let path = path.as_ref();
     let mut found = Verification::default();
     if path.is_file() {
         let orders = check(&Trace::open(path)?, &mut found, progress);
-        // One `.trace` file is no run: the orders before its own are in other files.
+        // A single `.trace` file is not a run: the records before it are in other files.
         if !is_record(path) {
             check_orders(&orders, &mut found);
         }
@@ -62,29 +65,29 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) ->
     Ok(found)
 }
 
-/// What `run.json` says against what is there.
+/// Compares `run.json` with the records that are present.
 fn check_run(place: &Path, there: u64, found: &mut Verification) {
     let run = manifest_of(place);
     let name = place.join("run.json");
     let name = name.display();
     if run.is_null() {
-        found.findings.push(format!("{name}: missing, or not JSON"));
+        found.findings.push(format!("{name}: the file is missing, or is not JSON"));
         return;
     }
     let complete = run["complete"] == true;
     found.complete = Some(complete && found.complete != Some(false));
     if !complete {
-        found.findings.push(format!("{name}: the run did not end cleanly, or goes on"));
+        found.findings.push(format!("{name}: the run did not end cleanly, or is still running"));
     }
     if let Some(written) = run["records"].as_u64()
         && (complete && written != there || written > there)
     {
         let files = if place.join(JSONL).exists() { JSONL } else { ".trace files" };
-        found.findings.push(format!("{name}: {written} records were written, the {files} hold {there}"));
+        found.findings.push(format!("{name}: {written} records were written, but the {files} hold {there}"));
     }
     for loss in run["losses"].as_array().into_iter().flatten() {
         let count = loss["count"].as_u64().unwrap_or_default();
-        let cause = loss["cause"].as_str().unwrap_or("no cause is given");
+        let cause = loss["cause"].as_str().unwrap_or("the cause is not given");
         found.findings.push(format!("{name}: {count} records were lost: {cause}"));
     }
     found.sites = found.sites.saturating_add(run["sites"].as_u64().unwrap_or_default());
@@ -94,7 +97,7 @@ fn check_run(place: &Path, there: u64, found: &mut Verification) {
     }
 }
 
-/// Checks each record by itself, and that no order is there twice; gives the orders.
+/// Checks each record by itself, and that no order occurs twice. Returns the orders.
 fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize, usize)) -> BTreeSet<u64> {
     found.findings.extend(trace.problems().iter().map(Error::full));
     let all = trace.records().len();
@@ -104,12 +107,12 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
         if let Some(order) = record.order
             && !orders.insert(order)
         {
-            found.findings.push(format!("{}: order {order} is there twice", record.name));
+            found.findings.push(format!("{}: order {order} occurs twice", record.name));
         }
         let elements = record.shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
         if elements != Some(record.num_elements) {
             found.findings.push(format!(
-                "{}: the shape {:?} has not {} elements",
+                "{}: the shape {:?} does not have {} elements",
                 record.name, record.shape, record.num_elements
             ));
         }
@@ -121,7 +124,7 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
                 }
             }
             Ok(None) if record.values.is_some() => {
-                found.findings.push(format!("{}: its values are not there", record.name));
+                found.findings.push(format!("{}: its values are missing", record.name));
             }
             Ok(None) => {}
             Err(problem) => found.findings.push(problem.full()),
@@ -131,9 +134,9 @@ fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize
     orders
 }
 
-/// A run counts its records from 0.
+/// Checks that no order is missing: a run counts its records from 0.
 fn check_orders(orders: &BTreeSet<u64>, found: &mut Verification) {
-    // Not `last + 1`: an order may be the largest number there is.
+    // `last + 1` could overflow: the order comes from a file.
     if let Some(last) = orders.last()
         && let missing = last - (orders.len() as u64 - 1)
         && missing > 0
@@ -142,8 +145,8 @@ fn check_orders(orders: &BTreeSet<u64>, found: &mut Verification) {
     }
 }
 
-/// How the values differ from their record, if they do: hashes, statistics, and sketch and rows
-/// where the record has them.
+/// How the values differ from their record, if they do. Compares hashes and statistics, and sketch and row hashes if
+/// the record has them.
 fn wrong(record: &TraceRecord, values: &Values) -> Option<String> {
     let wanted = Wanted { sketch: record.sketch.is_some(), rows: record.rows.is_some() };
     let mut again = None;
@@ -171,12 +174,12 @@ fn wrong(record: &TraceRecord, values: &Values) -> Option<String> {
     }
     let statistics = &again.statistics;
     let rms = statistics.rms();
-    #[allow(clippy::float_cmp)] // the same computation
+    #[allow(clippy::float_cmp)] // both come from the same computation
     let same = rms == record.rms || !rms.is_finite() && record.rms.is_nan();
     if !same {
         return differs("rms", &rms, &record.rms);
     }
-    // Records of other writers may go without.
+    // Other programs may leave these fields out.
     if record.mean.is_some() || statistics.mean().is_none() {
         let measured = [
             ("min", statistics.min(), record.min),

@@ -1,4 +1,4 @@
-//! Reading `run.json`.
+//! Reads `run.json`.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,12 +9,12 @@ use crate::record::Manifest;
 use crate::record::layout::MANIFEST;
 
 impl Manifest {
-    /// Reads the `run.json` of a trace directory, or the one beside a file of records. `None` where there
-    /// is none.
+    /// Reads the `run.json` of a trace directory, or the one beside a file of records. `None` if there is no such
+    /// file.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is not the `run.json` of a trace.
+    /// If the file cannot be read, or is not the `run.json` of a trace.
     pub fn open(path: impl AsRef<Path>) -> Result<Option<Self>, Error> {
         let path = path.as_ref();
         let directory = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };

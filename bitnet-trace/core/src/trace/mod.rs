@@ -1,4 +1,11 @@
-//! From a trace directory, of this version or an older one, back to records.
+//! Reads a trace directory back into records.
+//!
+//! [`Trace`] holds the records of a run in execution order and gives access to their captured values. `pieces` finds
+//! the files of a trace and splits them into one piece of JSON for each record. `values` reads captured values and
+//! checks the header of their file first. Directories of this version, of older versions and of the earlier tracer can
+//! be read. A damaged file or line becomes an entry of [`Trace::problems`], and the rest is read.
+//!
+//! This module imports `record` and `digest`, and nothing that captures, compares or reports.
 
 mod manifest;
 pub(crate) mod pieces;
@@ -21,19 +28,19 @@ use values::read_values;
 #[derive(Debug, Default)]
 pub struct Trace {
     records: Vec<TraceRecord>,
-    /// Where the records of each process begin, and its number.
+    /// For each process: the index of its first record, and the number of the process.
     processes: Vec<(usize, usize)>,
     values: Captured,
     manifest: Option<Manifest>,
     problems: Vec<Error>,
 }
 
-/// Where captured values are.
+/// Where the captured values are.
 #[derive(Debug)]
 enum Captured {
-    /// By the record's order.
+    /// In memory, by the `order` of the record.
     Memory(HashMap<u64, Values>),
-    /// In files, named by the records relative to this directory.
+    /// In files. The records hold their paths relative to this directory.
     Directory(PathBuf),
 }
 
@@ -44,11 +51,10 @@ impl Default for Captured {
 }
 
 impl Trace {
-    /// Reads a directory, `.trace` files and `trace.jsonl`, and the directories of further processes
-    /// in it; or one `.jsonl` file; or the record of one `.trace` file.
+    /// Reads a trace: a directory, a `.jsonl` file or a single `.trace` file.
     ///
-    /// A file or line that is not a record is named in [`problems`](Self::problems); the rest is
-    /// read.
+    /// Of a directory it reads the `.trace` files, `trace.jsonl` and the directories of further processes. A file or
+    /// a line that is not a record becomes an entry of [`problems`](Self::problems), and the rest is read.
     ///
     /// # Errors
     ///
@@ -59,7 +65,7 @@ impl Trace {
             open(path)?;
             let mut trace = Self::read(path, path.parent().unwrap_or(Path::new("")));
             trace.read_manifest(path);
-            return if trace.is_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
+            return if trace.has_found_nothing() { Err(Error::NothingToRead(path.to_owned())) } else { Ok(trace) };
         }
         let mut trace = Self { values: Captured::Directory(path.to_owned()), ..Self::default() };
         trace.read_manifest(path);
@@ -67,7 +73,7 @@ impl Trace {
             trace.processes.push((trace.records.len(), process));
             let mut other = Self::read_directory(&place);
             if place != path {
-                // Values are named from where the records lie.
+                // The paths of values are relative to the directory of the process.
                 let name = place.file_name().unwrap_or_default().to_string_lossy();
                 for record in &mut other.records {
                     record.values = record.values.take().map(|values| format!("{name}/{values}"));
@@ -78,21 +84,21 @@ impl Trace {
                 trace.problem(problem);
             }
         }
-        if trace.is_nothing() {
+        if trace.has_found_nothing() {
             return Err(Error::NothingToRead(path.to_owned()));
         }
         Ok(trace)
     }
 
-    /// The records, in execution order, process by process: by rank where every process says its own,
-    /// else by process id. Those of the earlier tracer know no order and come last, by file name.
+    /// The records in execution order, process by process. Processes are sorted by rank if every process has one,
+    /// else by process id. Records of the earlier tracer have no order; they come last, sorted by file name.
     #[must_use]
     pub fn records(&self) -> &[TraceRecord] {
         &self.records
     }
 
-    /// What `run.json` says of the run; `None` in memory, where there is no such file, and where it is
-    /// damaged, which takes no records with it.
+    /// The content of `run.json`. `None` if the trace is in memory, or if the file is missing or damaged; the records
+    /// are read all the same.
     #[must_use]
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
@@ -102,17 +108,17 @@ impl Trace {
         self.manifest = Manifest::open(path).ok().flatten();
     }
 
-    /// Files and lines that could not be read, each with its reason; the first 1,000 of them.
+    /// The files and lines that could not be read, with the reason of each. Only the first 1,000 are kept.
     #[must_use]
     pub fn problems(&self) -> &[Error] {
         &self.problems
     }
 
-    /// The captured values of a record of this trace; `None` where values were not asked for.
+    /// The captured values of a record of this trace; `None` if its values were not captured.
     ///
     /// # Errors
     ///
-    /// If the file of the values is missing, damaged, or would lie outside the trace directory.
+    /// If the file of the values is missing or damaged, or its path leads out of the trace directory.
     pub fn values(&self, record: &TraceRecord) -> Result<Option<Values>, Error> {
         Ok(self.captured(record)?.map(Cow::into_owned))
     }
@@ -125,7 +131,7 @@ impl Trace {
         }
     }
 
-    /// The captured values of a record, of a trace in memory where they are.
+    /// The captured values of a record. A trace in memory lends them, files are read.
     pub(crate) fn captured(&self, record: &TraceRecord) -> Result<Option<Cow<'_, Values>>, Error> {
         Ok(match &self.values {
             Captured::Memory(values) => record.order.and_then(|order| values.get(&order)).map(Cow::Borrowed),
@@ -133,13 +139,13 @@ impl Trace {
         })
     }
 
-    /// The records that a filter takes, in execution order; the words are those of
-    /// `BITNET_TRACE_FILTER`: `stage=attn_*,layer=0-3;stage=logits`. Of a record without a stage, its name
-    /// says what the record does not, as in [`diff`](crate::compare()).
+    /// The records that a filter takes, in execution order. The syntax is that of `BITNET_TRACE_FILTER`:
+    /// `stage=attn_*,layer=0-3;stage=logits`. If a record has no stage, its stage, layer and step are taken from its
+    /// name, as in a comparison.
     ///
     /// # Errors
     ///
-    /// If the filter cannot be understood.
+    /// If the filter cannot be parsed.
     pub fn filtered(&self, filter: &str) -> Result<Vec<&TraceRecord>, Error> {
         let parsed = Filter::parse(filter).map_err(|reason| Error::Setting {
             setting: "filter",
@@ -149,7 +155,7 @@ impl Trace {
         })?;
         let takes = |record: &&TraceRecord| {
             let io = record.io.as_deref();
-            // The name of a weight is its own, in another convention.
+            // The name of a weight is that of its model file: it does not follow the convention of stages.
             let stage = record.stage.as_deref().or((io == Some("weight")).then_some(&*record.name));
             let parts = parts_of(&record.name, stage);
             let rest = Rest {
@@ -170,13 +176,13 @@ impl Trace {
         }
     }
 
-    /// The number of the process that made the record at an index.
+    /// The number of the process that made the record at this index.
     pub(crate) fn process_of(&self, index: usize) -> usize {
         let begun = self.processes.partition_point(|(first, _)| *first <= index);
         begun.checked_sub(1).map_or(0, |last| self.processes[last].1)
     }
 
-    fn is_nothing(&self) -> bool {
+    fn has_found_nothing(&self) -> bool {
         self.records.is_empty() && self.problems.is_empty()
     }
 
@@ -184,7 +190,8 @@ impl Trace {
         self.records.sort_by_key(|record| record.order.unwrap_or(u64::MAX));
     }
 
-    /// A `.jsonl` file, or the files of one directory alone; values lie in files under `directory`.
+    /// Reads a `.jsonl` file, or the files of one directory without further processes. The paths of values are relative
+    /// to `directory`.
     fn read(path: &Path, directory: &Path) -> Self {
         let mut trace = Self { values: Captured::Directory(directory.to_owned()), ..Self::default() };
         pieces(path, &mut |piece| match piece.and_then(|piece| piece.parse()) {
@@ -195,14 +202,14 @@ impl Trace {
         trace
     }
 
-    /// The files of one directory alone.
+    /// Reads the files of one directory, without the directories of further processes.
     pub(crate) fn read_directory(directory: &Path) -> Self {
         Self::read(directory, directory)
     }
 }
 
 impl Trace {
-    /// Records that were read one by one from `directory`, with the problems of reading them.
+    /// A trace of records that were read one by one from `directory`, and of the problems of reading them.
     pub(crate) fn of_records(directory: &Path, records: Vec<TraceRecord>, problems: Vec<Error>) -> Self {
         let values = Captured::Directory(directory.to_owned());
         let mut trace = Self { records, values, ..Self::default() };
@@ -214,7 +221,7 @@ impl Trace {
         trace
     }
 
-    /// Records that never were in files.
+    /// A trace of records that were never written to files.
     pub(crate) fn in_memory(recorded: Vec<(TraceRecord, Option<Values>)>) -> Self {
         let mut values = HashMap::new();
         let mut trace = Self::default();

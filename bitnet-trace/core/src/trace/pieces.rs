@@ -1,4 +1,4 @@
-//! The files of a trace, piece by piece: a piece is what one record is written in.
+//! Finds the files of a trace and splits them into pieces: a piece is the JSON of one record.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,28 +16,28 @@ use crate::record::layout::{
     JSONL, MANIFEST, OURS, SCHEMA, digits, entries, is_process_directory, is_record, process_number,
 };
 
-/// Largest record file, and longest line, that is read; a record takes about a kilobyte.
+/// The largest record file and the longest line that is read, in bytes. A record takes about a kilobyte.
 pub(crate) const LARGEST: u64 = 64 * 1024 * 1024;
 
-/// Bytes of a file that are read at once.
+/// How many bytes of a file are read at once.
 const BUFFER: usize = 256 * 1024;
 
-/// Most problems of reading that are kept: a file that is none of ours may have any number of lines.
+/// How many problems of reading are kept: a file that is not a trace may have any number of lines.
 pub(crate) const MOST_PROBLEMS: usize = 1000;
 
-/// A whole `.trace` file, or a line of a file.
+/// A whole `.trace` file, or one line of a `.jsonl` file.
 pub(crate) struct Piece<'a> {
     pub(crate) path: &'a Path,
-    /// From 1; none for a whole file.
+    /// The number of the line, from 1; `None` for a whole file.
     line: Option<u64>,
-    /// Where it begins in the file, in bytes.
+    /// Where the piece begins in the file, in bytes.
     pub(crate) offset: u64,
-    /// Without the line's end.
+    /// The JSON, without the line break.
     pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Piece<'a> {
-    /// Parses the JSON; an error names file, line and column.
+    /// Parses the JSON. The error names the file, the line and the column.
     pub(crate) fn parse<T: Deserialize<'a>>(&self) -> Result<T, Error> {
         serde_json::from_slice(self.bytes).map_err(|error| damaged(self.path, self.line, &error.to_string()))
     }
@@ -48,8 +48,9 @@ fn damaged(path: &Path, line: Option<u64>, reason: &str) -> Error {
     Error::Damaged { path: path.to_owned(), reason }
 }
 
-/// Shows every piece of a `.jsonl` file, of a single `.trace` file, or of one directory: `.trace` files by name, then the lines
-/// of `trace.jsonl`. What cannot be read, be it all of it, is shown as its error, and the rest is read.
+/// Calls `each` for every piece of a `.jsonl` file, of a single `.trace` file, or of one directory: its `.trace` files
+/// sorted by name, then the lines of `trace.jsonl`. A piece that cannot be read is passed on as an error, and the rest
+/// is read.
 pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
     let read = match path.is_file() {
         true if is_record(path) => return each_whole(path, each),
@@ -61,7 +62,7 @@ pub(crate) fn pieces(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)
     }
 }
 
-/// Shows a `.trace` file, which is one piece.
+/// Calls `each` for a `.trace` file, which is one piece.
 fn each_whole(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
     match whole(path) {
         Ok(bytes) => each(Ok(Piece { path, line: None, offset: 0, bytes: &bytes })),
@@ -77,12 +78,12 @@ fn files(directory: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Re
     if jsonl.exists() { lines(&jsonl, each) } else { Ok(()) }
 }
 
-/// The record of a `.trace` file.
+/// Reads the record of a `.trace` file.
 pub(crate) fn whole_record(path: &Path) -> Result<TraceRecord, Error> {
     Piece { path, line: None, offset: 0, bytes: &whole(path)? }.parse()
 }
 
-/// All bytes of a record file.
+/// Reads all bytes of a record file.
 pub(crate) fn whole(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     open(path)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
@@ -92,12 +93,12 @@ pub(crate) fn whole(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The lines that are not empty.
+/// Calls `each` for every line that is not empty.
 fn lines(path: &Path, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) -> Result<(), Error> {
     lines_of(BufReader::with_capacity(BUFFER, open(path)?), path, each)
 }
 
-/// The lines between two places of a file, numbered from the first of them.
+/// Calls `each` for every line in a range of bytes of a file. Lines are counted from the start of the range.
 pub(crate) fn lines_within(path: &Path, bytes: Range<u64>, each: &mut dyn FnMut(Result<Piece<'_>, Error>)) {
     let read = open(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(bytes.start)).map_err(Error::io("read", path))?;
@@ -108,7 +109,7 @@ pub(crate) fn lines_within(path: &Path, bytes: Range<u64>, each: &mut dyn FnMut(
     }
 }
 
-/// Lines of any length take bounded memory.
+/// Calls `each` for every line that is not empty. Memory is bounded however long the lines are.
 fn lines_of(
     mut reader: impl BufRead,
     path: &Path,
@@ -152,7 +153,7 @@ pub(crate) fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(Error::io("read", path))
 }
 
-/// To the end of a line that is too long to keep; how many bytes that were.
+/// Skips the rest of a line that is too long to keep, and returns how many bytes were skipped.
 fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     let mut whole = 0;
     loop {
@@ -170,15 +171,16 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 /// A directory with the records of one process.
 pub(crate) struct ProcessDirectory {
     pub(crate) path: PathBuf,
-    /// What this process's records are compared with on the other side: those of the same number.
+    /// The number of the process. Records are compared with those of the process that has the same number on the other
+    /// side.
     pub(crate) process: usize,
 }
 
-/// Where the records of a trace lie: the directory itself, those of further processes in it, and, if
-/// it holds no records itself, those of ranks, which are called by their numbers.
+/// The directories that hold the records of a trace: the directory itself, the directories of further processes in it
+/// and, if it holds no records itself, the directories of ranks, whose names are numbers.
 ///
-/// Where every process says its rank, that is its number; else they are numbered by the numbers of
-/// their directories.
+/// If every process has a rank, the rank is its number. Else the processes are numbered in the order of their
+/// directories.
 pub(crate) fn process_directories(directory: &Path) -> Result<Vec<ProcessDirectory>, Error> {
     let inside = entries(directory)?;
     let rank_of = |path: &Path| path.file_name().and_then(|name| digits(name.to_str()?));
@@ -197,7 +199,7 @@ pub(crate) fn process_directories(directory: &Path) -> Result<Vec<ProcessDirecto
 }
 
 fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<ProcessDirectory> {
-    // The directory around those of the ranks has none itself.
+    // A directory that only holds the directories of ranks has no rank itself.
     let is_empty = |path: &PathBuf| *path == paths[0] && !holds_records && !path.join(MANIFEST).exists();
     let ranks: Option<Vec<u64>> =
         paths.iter().filter(|path| !is_empty(path)).map(|path| manifest_of(path)["rank"].as_u64()).collect();
@@ -206,7 +208,7 @@ fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<ProcessDirectory> {
         return paths.into_iter().enumerate().map(|(process, path)| ProcessDirectory { path, process }).collect();
     };
     if ranks.len() < paths.len() {
-        // Whatever it holds by the time that it is read is no rank's.
+        // Records that appear there before it is read belong to no rank.
         ranks.insert(0, u64::MAX);
     }
     let mut places: Vec<_> = paths
@@ -218,7 +220,7 @@ fn numbered(paths: Vec<PathBuf>, holds_records: bool) -> Vec<ProcessDirectory> {
     places
 }
 
-/// What `run.json` of a trace says; null where there is none, or it is no JSON.
+/// The content of the `run.json` of a trace; null if there is no such file, or it is not JSON.
 pub(crate) fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
     let path = path.as_ref();
     let directory = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
@@ -227,7 +229,7 @@ pub(crate) fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
     read.and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default()
 }
 
-/// A run of a later format is not read as if it were of this one. A `run.json` of something else says
+/// Refuses the run of a later format: it is not read as if it were of this one. A `run.json` of another program says
 /// nothing about the records beside it.
 fn check_schema(directory: &Path) -> Result<(), Error> {
     #[derive(serde::Deserialize)]
@@ -242,7 +244,7 @@ fn check_schema(directory: &Path) -> Result<(), Error> {
         Ok(Schema { schema: Some(found) }) if found != SCHEMA && found.starts_with(OURS) => {
             Err(Error::Schema { path, found })
         }
-        // A damaged run.json takes no records with it.
+        // The records are read even if run.json is damaged.
         _ => Ok(()),
     }
 }

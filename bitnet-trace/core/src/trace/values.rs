@@ -1,7 +1,7 @@
-//! Captured values: safetensors files beside the records, and what is read of them.
+//! Reads captured values from the safetensors files beside the records.
 //!
-//! A file is hostile until its header agrees with its record and with the file's length. Only then
-//! are the elements read, exactly as many bytes as the record's shape and type take.
+//! A file is treated as hostile until its header agrees with its record and with the length of the file. Only then are
+//! the elements read, and exactly as many bytes as the shape and the type of the record take.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::record::TraceRecord;
 use crate::trace::pieces::open;
 
-/// Bytes of a header besides the name of its tensor.
+/// The largest header that is accepted, in bytes, without the name of its tensor.
 const HEADER: u64 = 64 * 1024;
 
-/// JSON escapes a byte of a name by at most so many.
+/// The most bytes that JSON needs to escape one byte of a name.
 const ESCAPED: u64 = 6;
 
-/// Bytes of the header's length.
+/// The size of the field that holds the length of the header, in bytes.
 const LENGTH: u64 = 8;
 
 /// The elements of a captured tensor in row-major order.
@@ -38,7 +38,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// Copies the elements that a view shows.
+    /// Copies the elements of a view.
     pub(crate) fn copy(view: &TensorView<'_>) -> Result<Self, Error> {
         let (dtype, shape) = (view.dtype(), view.shape().to_vec());
         let mut bytes = Vec::new();
@@ -58,7 +58,7 @@ impl Values {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// The elements as f64, in row-major order. Integers beyond 2^53 are rounded.
+    /// The elements as f64, in row-major order. Integers of a magnitude beyond 2^53 are rounded.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // as the documentation says
     pub fn to_f64(&self) -> Vec<f64> {
@@ -82,7 +82,8 @@ impl Values {
     }
 }
 
-/// The elements as this processor has them: where they lie if that is possible, else in a copy.
+/// The elements in the byte order of this processor. They are borrowed if byte order and alignment allow it, else
+/// copied.
 impl TensorSource for Values {
     fn with_view(&self, read: &mut dyn FnMut(&TensorView<'_>) -> Result<(), Error>) -> Result<(), Error> {
         let bytes = &self.bytes[..];
@@ -104,7 +105,7 @@ impl TensorSource for Values {
     }
 }
 
-/// Little-endian bytes as elements of this processor; `copy` holds them where they cannot stay.
+/// Little-endian bytes as elements of this processor. If they cannot be borrowed, `copy` holds them.
 fn native<'a, T: Pod + Zeroable>(bytes: &'a [u8], copy: &'a mut Vec<T>) -> &'a [T] {
     if cfg!(target_endian = "little")
         && let Ok(elements) = bytemuck::try_cast_slice(bytes)
@@ -120,36 +121,39 @@ fn native<'a, T: Pod + Zeroable>(bytes: &'a [u8], copy: &'a mut Vec<T>) -> &'a [
     copy
 }
 
-/// The captured elements of a record that lies in `directory`.
+/// Reads the captured values of a record that lies in `directory`.
 pub(crate) fn read_values(directory: &Path, record: &TraceRecord) -> Result<Option<Values>, Error> {
     let Some(CapturedFile { path, file, dtype, size, .. }) = open_captured(directory, record)? else { return Ok(None) };
     let damaged = |reason: String| Error::Values { path: path.clone(), reason };
     let mut bytes = Vec::new();
     let room = usize::try_from(size).ok().filter(|size| bytes.try_reserve_exact(*size).is_ok());
     if room.is_none() {
-        return Err(damaged(format!("the memory does not hold {size} bytes of values")));
+        return Err(damaged(format!("not enough memory for {size} bytes of values")));
     }
     file.take(size).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
     if bytes.len() as u64 != size {
-        return Err(damaged(format!("it ended after {} of {size} bytes of values while it was read", bytes.len())));
+        return Err(damaged(format!(
+            "the file ended after {} of {size} bytes of values while it was read",
+            bytes.len()
+        )));
     }
     Ok(Some(Values { dtype, shape: record.shape.clone(), bytes }))
 }
 
-/// The file of a record's captured values, whose header agrees with the record.
+/// An open file of captured values, whose header agrees with the record.
 pub(crate) struct CapturedFile {
     pub(crate) path: PathBuf,
-    /// To be read from the first element on.
+    /// Its position is that of the first element.
     pub(crate) file: File,
     pub(crate) dtype: Dtype,
-    /// Bytes of the elements.
+    /// The size of the elements in bytes.
     pub(crate) size: u64,
-    /// Bytes of the whole file.
+    /// The size of the whole file in bytes.
     pub(crate) length: u64,
 }
 
-/// Opens the file of the values of a record that lies in `directory`: a regular file inside it.
-/// Nothing but the header is read.
+/// Opens the file with the values of a record that lies in `directory`. It has to be a regular file inside that
+/// directory. Only the header is read.
 pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Option<CapturedFile>, Error> {
     let Some(file) = &record.values else { return Ok(None) };
     let path = directory.join(file);
@@ -160,7 +164,7 @@ pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Op
     // A link may lead out of the directory.
     let inside = |path: &Path| path.canonicalize().map_err(Error::io("read", path));
     if !inside(&path)?.starts_with(inside(directory)?) {
-        return Err(damaged("leads out of the trace directory".to_owned()));
+        return Err(damaged("the path leads out of the trace directory".to_owned()));
     }
     let mut file = open(&path)?;
     let length = file.metadata().map_err(Error::io("read", &path))?.len();
@@ -184,7 +188,7 @@ pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Op
     Ok(Some(CapturedFile { path, file, dtype, size, length }))
 }
 
-/// What the header says of a tensor.
+/// The entry of a tensor in the header.
 #[derive(Deserialize)]
 struct TensorHeader {
     dtype: String,
@@ -192,10 +196,10 @@ struct TensorHeader {
     data_offsets: [u64; 2],
 }
 
-/// The key of a header that names no tensor.
+/// The only key of a header that is not the name of a tensor.
 const METADATA: &str = "__metadata__";
 
-/// Type and size in bytes, where header and record agree.
+/// The type and the size in bytes, if header and record agree.
 fn agreed(header: &[u8], record: &TraceRecord) -> Result<(Dtype, u64), String> {
     let header: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(header).map_err(|error| format!("the safetensors header is damaged: {error}"))?;
@@ -214,7 +218,10 @@ fn agreed(header: &[u8], record: &TraceRecord) -> Result<(Dtype, u64), String> {
     }
     let elements = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
     if elements != Some(record.num_elements) {
-        return Err(format!("the shape {shape:?} has not the {} elements of the record", record.num_elements));
+        return Err(format!(
+            "the shape {shape:?} does not have the {} elements that the record says",
+            record.num_elements
+        ));
     }
     let size = (record.num_elements as u64).checked_mul(dtype.size() as u64);
     match size {
@@ -234,13 +241,13 @@ mod tests {
     use crate::digest::{Dtype, Elements, TensorSource, TensorView, Wanted, digest};
 
     #[test]
-    fn what_is_copied_is_what_was_shown() {
+    fn a_copy_has_the_elements_of_the_view() {
         let data: Vec<f32> = (0..12u8).map(f32::from).collect();
         let view = TensorView::strided(Elements::F32(&data), 1, &[3, 2], &[2, 5]).expect("inside");
         let values = Values::copy(&view).expect("small");
         assert_eq!(values.to_f64(), [1.0, 6.0, 3.0, 8.0, 5.0, 10.0]);
         let before = digest(&view, Wanted::default()).blake3;
-        // Bytes at any address.
+        // The bytes may begin at any address.
         for shift in 0..8 {
             let mut bytes = vec![0; shift];
             bytes.extend_from_slice(&values.bytes);
