@@ -1,25 +1,25 @@
-//! How records whose keys differ were brought together, and what has no partner at all.
+//! How records with different keys were paired, and which records have no partner.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why two records whose keys differ, or whose tensors have other forms, were compared.
+/// How two records were paired although their keys or the forms of their tensors differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Adaptation {
     /// The trailing number of a name without a layer was taken for its layer.
     LayerFromName,
-    /// The steps are known on one side only, or counted differently: the n-th record of a stage and
-    /// layer was compared with the n-th.
+    /// Only one side knows the steps, or the sides count them differently. The n-th record of a stage and layer was
+    /// compared with the n-th of the other side.
     StepsInOrder,
-    /// The same for requests.
+    /// The same as [`StepsInOrder`](Self::StepsInOrder), for requests.
     RequestsInOrder,
-    /// One side computed several tokens at once that the other computed in other steps.
+    /// One side computed several tokens at once, the other in different steps. They were compared token by token.
     TokenByToken,
-    /// One side has the last token alone, the other one all tokens: the last row was compared.
+    /// One side has only the last token, the other all tokens. The last rows were compared.
     LastRow,
 }
 
@@ -27,12 +27,12 @@ impl fmt::Display for Adaptation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LayerFromName => "the trailing number of a name was taken for its layer",
-            Self::StepsInOrder => "the sides know or count steps differently: the n-th record of a stage with the n-th",
+            Self::StepsInOrder => "the sides number their steps differently: the n-th records of a stage were compared",
             Self::RequestsInOrder => {
-                "the sides know or count requests differently: the n-th record of a stage with the n-th"
+                "the sides number their requests differently: the n-th records of a stage were compared"
             }
-            Self::TokenByToken => "the sides computed the tokens in other steps: token by token",
-            Self::LastRow => "one side has the last token only: its record with the last row of the other's",
+            Self::TokenByToken => "the sides computed the tokens in different steps: they were compared token by token",
+            Self::LastRow => "one side has only the last token: it was compared with the last row of the other",
         })
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Adaptation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Adapted {
-    /// What was done.
+    /// How the records were paired.
     pub adaptation: Adaptation,
     /// The number of pairs.
     pub pairs: usize,
@@ -52,12 +52,13 @@ pub struct Adapted {
 /// Which of the two traces has a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Where {
-    /// The reference alone.
+    /// Only the reference has it.
     Reference,
-    /// The trace alone.
+    /// Only the trace has it.
     Trace,
-    /// Both, and their records do not hold what it takes to compare them.
+    /// Both have it, but the records do not hold enough to compare them.
     Both,
 }
 
@@ -71,18 +72,17 @@ impl fmt::Display for Where {
     }
 }
 
-/// The records of one stage that were not compared: only one side has them, or they do not hold what
-/// it takes.
+/// The records of one stage that were not compared: only one side has them, or they do not hold enough to compare them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Coverage {
-    /// The stage, with what tells its tensors apart: `qkv.q`, `q_proj.in.x`.
+    /// The stage with the label that tells its tensors apart: `qkv.q`, `q_proj.in.x`.
     pub stage: String,
-    /// Which side has them.
+    /// The side that has the records.
     pub side: Where,
-    /// How many records, or pairs of records.
+    /// The number of records, or of pairs of records.
     pub records: usize,
-    /// The layers that they are of; empty for records without a layer.
+    /// The layers of the records; empty if they have no layer.
     pub layers: Vec<usize>,
     /// Why records of both sides were not compared.
     pub note: Option<String>,
@@ -109,8 +109,8 @@ impl Coverage {
     }
 }
 
-/// A stage of the reference and one of the trace that are probably the same: neither has a partner,
-/// they stand in the same place, and their shapes are equal.
+/// A stage of the reference and a stage of the trace that are probably the same: neither has a partner, they stand in
+/// the same place, and their shapes are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Suggestion {
@@ -118,10 +118,10 @@ pub struct Suggestion {
     pub reference: String,
     /// The stage in the trace.
     pub trace: String,
-    /// How many records of each stand in the same place.
+    /// The number of records of each stage that stand in the same place.
     pub records: usize,
-    /// How many of these are equal by their digests.
+    /// How many of these have equal digests.
     pub identical: usize,
-    /// The rule of a map file that makes them one stage.
+    /// A rule for a map file that makes them one stage.
     pub rule: String,
 }

@@ -1,4 +1,4 @@
-//! From records, one after another, to the entries of a side.
+//! Turns records, one after another, into the entries of a side.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -17,13 +17,13 @@ use super::map::NameMap;
 use super::measure::Step;
 use super::rename::{Renamed, Sorted, Waiting, rename};
 
-/// Puts the entries of a side together.
+/// Collects the entries of a side.
 pub(crate) struct Builder<'m> {
     map: &'m NameMap,
     kinds: Kinds,
     entries: Vec<Entry>,
     problems: Vec<String>,
-    /// With a map: the records whose names are not known before all are there.
+    /// If there is a map: records whose stage is decided once all records are known.
     waiting: Vec<Waiting>,
     names: HashSet<Arc<str>, RandomState>,
     as_recorded: Arc<[Step]>,
@@ -85,14 +85,14 @@ impl<'m> Builder<'m> {
         }
     }
 
-    /// Names come again in every step: each is kept once.
+    /// Every step has the same names, so each is kept once.
     fn name(&mut self, name: &str) -> Arc<str> {
         let name = self.names.get(name).cloned().unwrap_or_else(|| Arc::from(name));
         self.names.insert(Arc::clone(&name));
         name
     }
 
-    /// The entries in execution order, those that the map leaves out, and the problems.
+    /// The entries in execution order, the entries that the map leaves out, and the problems of reading.
     pub(crate) fn finish(self) -> (Sorted, Vec<String>) {
         let Self { map, mut kinds, mut entries, waiting, problems, .. } = self;
         let renamed = |Renamed { entry, stage, keeps_output, steps }: Renamed<'_>| {
@@ -109,7 +109,7 @@ impl<'m> Builder<'m> {
     }
 }
 
-/// Puts entries in execution order, and tells repeats apart.
+/// Sorts entries into execution order and numbers repeats.
 pub(crate) fn in_order(entries: &mut [Entry]) {
     if !entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
         entries.sort_by_key(|entry| (entry.position.process, entry.order));
@@ -117,10 +117,10 @@ pub(crate) fn in_order(entries: &mut [Entry]) {
     count_repeats(entries);
 }
 
-/// Gives every further record of a key the next repeat number that no record has.
+/// Makes keys unique: every further record of a key gets the next repeat number that no record has.
 pub(crate) fn count_repeats(entries: &mut [Entry]) {
     let hasher = RandomState::default();
-    // Two keys of one hash, which is less likely than a fault of the machine, only cost a number.
+    // Two keys with the same hash are very unlikely, and would only skip a number.
     let mut taken = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
     let further: Vec<usize> =
         (0..entries.len()).filter(|index| !taken.insert(hasher.hash_one(entries[*index].identity()))).collect();
@@ -142,11 +142,11 @@ pub(crate) fn count_repeats(entries: &mut [Entry]) {
 /// Stage, output and io.
 type LabelRef<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
-/// What many records share, kept once.
+/// The kinds of records so far. Records of one kind share it.
 #[derive(Default)]
 struct Kinds {
     hasher: RandomState,
-    /// By their hash; of two with the same the later one.
+    /// By hash. Of two kinds with the same hash only the later one is kept.
     kept: HashMap<u64, Arc<Kind>, RandomState>,
 }
 

@@ -1,4 +1,4 @@
-//! Captured tensors, read when a pair asks for them.
+//! Reads captured tensors when a pair needs them.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -9,24 +9,24 @@ use crate::trace::Values;
 use super::entry::Entry;
 use super::side::Side;
 
-/// The captured tensors of both sides. Of each side the one asked for last is kept: the tokens of a
-/// prefill are parts of one tensor.
+/// The captured tensors of both sides. The tensor that was read last is kept for each side, because the tokens of a
+/// prefill are rows of one tensor.
 pub(crate) struct Captures<'s> {
     sides: [&'s Side<'s>; 2],
     last: [Option<(RecordPlace, Rc<Cow<'s, Values>>)>; 2],
     reads: [usize; 2],
 }
 
-/// File and place of a record.
+/// The file of a record and its place in that file.
 type RecordPlace = (u32, u64);
 
 impl<'s> Captures<'s> {
-    /// Of the reference and the trace.
+    /// The captures of the reference and the trace.
     pub(crate) fn new(sides: [&'s Side<'s>; 2]) -> Self {
         Self { sides, last: [None, None], reads: [0, 0] }
     }
 
-    /// The tensor of a side's entry; `None` where it was not captured.
+    /// The tensor of a side's entry; `None` if it was not captured.
     pub(crate) fn get(
         &mut self,
         side: usize,
@@ -39,7 +39,7 @@ impl<'s> Captures<'s> {
         {
             return Ok(Some(Rc::clone(captured)));
         }
-        // Two tensors of one side need not be in memory at once.
+        // The old tensor is dropped first, so that a side never has two tensors in memory.
         self.last[side] = None;
         let captured = self.sides[side].captured(entry, record).map_err(|error| error.full())?;
         let Some(captured) = captured.map(Rc::new) else { return Ok(None) };
@@ -75,8 +75,8 @@ mod tests {
         (header.len() as u64).to_le_bytes().into_iter().chain(header.into_bytes()).chain(bytes).collect()
     }
 
-    /// A prefill against as many decode steps: no tensor is read more than twice, though the pairs are
-    /// walked token by token.
+    /// A prefill is compared with as many decode steps. No tensor is read more than twice, although the pairs are
+    /// compared token by token.
     #[test]
     fn a_prefill_of_512_tokens_is_read_once_a_stage() {
         use std::fmt::Write;
@@ -116,7 +116,7 @@ mod tests {
             let mut reads = comparison.reads;
             reads.sort_unstable();
             assert!(reads[0] <= 2 * STAGES && reads[1] <= 2 * STAGES * TOKENS, "{reads:?}");
-            // The pairs are in execution order all the same: every stage of a token before the next token.
+            // The pairs are still in execution order: all stages of a token come before the next token.
             assert_eq!(comparison.pairs[STAGES].key.token, Some(1));
         }
     }
@@ -148,7 +148,7 @@ mod tests {
             let first = get(0, entry).expect("captured");
             assert!((0..TOKENS).all(|_| get(0, entry).is_some_and(|again| Rc::ptr_eq(&first, &again))));
         }
-        // Another record's tensor takes its place, one without values does not.
+        // The tensor of another record replaces the kept one; a record without values does not.
         assert!(get(1, 0).is_some() && get(1, 3).is_none() && get(1, 1).is_some() && get(1, 0).is_some());
         assert_eq!(captures.reads(), [3, 3]);
     }

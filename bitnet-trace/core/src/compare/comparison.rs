@@ -1,4 +1,4 @@
-//! What comparing two traces found.
+//! The result of comparing two traces.
 
 use std::collections::BTreeMap;
 
@@ -9,63 +9,65 @@ use super::key::Key;
 use super::tolerance::Needed;
 use super::verdict::{Cause, Difference, Origin, Verdict};
 
-/// Every pair of two traces, in execution order.
+/// The result of comparing two traces: every pair with its verdict, in execution order.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// What the comparison comes to.
+    /// The result as a whole.
     pub(crate) conclusion: Conclusion,
-    /// The pairs, in the reference's execution order; what only the trace has stands where it was
-    /// made.
+    /// The pairs in the execution order of the reference. Records that only the trace has stand where the trace made
+    /// them.
     pub pairs: Vec<Pair>,
-    /// How many pairs there are of each verdict.
+    /// The number of pairs with each verdict, by the verdict's [name](Verdict::name).
     pub counts: BTreeMap<&'static str, usize>,
-    /// Index of the first pair of two records that do not match. Records without a partner, and pairs
-    /// that could not be compared, are [`coverage`](Self::coverage).
+    /// The index in `pairs` of the first two records that do not match. Records without a partner and pairs that could
+    /// not be compared do not count; they are listed in [`coverage`](Self::coverage).
     pub first: Option<usize>,
     /// The records that only one side has, and the pairs that could not be compared, by stage.
     pub coverage: Vec<Coverage>,
-    /// How records were brought together whose keys or forms differ.
+    /// How records were paired although their keys or forms differ.
     pub adaptations: Vec<Adapted>,
     /// Stages without a partner that are probably the same under another name.
     pub suggestions: Vec<Suggestion>,
-    /// The relative L2 error that would have had to be allowed for all compared pairs to match; none
-    /// where the rules have other limits too, no limit would do, or nothing says.
+    /// The smallest limit of the relative L2 error with which all compared pairs would have matched. `None` if the
+    /// rules also have other limits, if no limit would be enough, or if the error of a pair is not known.
     pub smallest_tolerance: Option<f64>,
-    /// What would let more be compared.
+    /// What the user can do to have more records compared.
     pub hints: Vec<String>,
-    /// How many captured tensors of each side were read.
+    /// The number of captured tensors that were read, of reference and trace.
     #[serde(skip)]
-    #[cfg_attr(not(test), allow(dead_code))] // held to by a test
+    #[cfg_attr(not(test), allow(dead_code))] // only a test reads it
     pub(crate) reads: [usize; 2],
-    /// Records of several tokens that could not be taken apart.
+    /// The number of records of several tokens that could not be split.
     #[serde(skip)]
     pub(crate) whole: usize,
-    /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have
-    /// matched; none where no limit would do, or nothing says.
+    /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have matched. `None`
+    /// if no limits would be enough, or if a number that they need is not known.
     pub smallest_limits: Option<Needed>,
-    /// The sides have other steps and were compared token by token.
+    /// Whether the sides computed the tokens in different steps and were compared token by token.
     pub by_token: bool,
-    /// Records that the map leaves out, of reference and trace.
+    /// The number of records that the map leaves out, of reference and trace.
     pub ignored: [usize; 2],
-    /// Files and lines that could not be read, and values that are missing or damaged.
+    /// The files and lines that could not be read, and the values that are missing or damaged, one message each.
     pub problems: Vec<String>,
-    /// Records that only one side has are no difference.
+    /// Whether records that only one side has were ignored.
     pub only_common: bool,
 }
 
-/// A record of each side.
+/// Two records with the same key, one of each side, or a record without a partner.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Pair {
-    /// What they have in common.
+    /// The key that the records have in common.
     #[serde(flatten)]
     pub key: Key,
-    /// What is said of them.
+    /// The verdict on the pair.
     pub verdict: Verdict,
-    /// False where the records do not hold what it takes to compare them: the verdict then is
-    /// `diverged` because nothing shows that they match, and the pair is no divergence.
+    /// False if the records do not hold enough to compare them, or if only one side has the record. Two records that
+    /// could not be compared have the verdict `diverged`, because nothing shows that they match, but they do not count
+    /// as a divergence.
     pub compared: bool,
-    /// More, for all that is not identical.
+    /// How the records differ; `None` if they are identical.
     #[serde(flatten)]
     pub details: Option<Box<Details>>,
 }
@@ -74,31 +76,31 @@ pub struct Pair {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Details {
-    /// The records' names on the two sides.
+    /// The names of the records, of reference and trace.
     pub names: [Option<String>; 2],
-    /// Their dimensions.
+    /// The shapes, slowest dimension first, of reference and trace.
     pub shapes: [Option<Vec<usize>>; 2],
-    /// Their types.
+    /// The types of the elements (`F32`, `BF16`), of reference and trace.
     pub dtypes: [Option<String>; 2],
-    /// Root mean squares.
+    /// The root mean squares, of reference and trace; NaN if an element is not finite.
     pub rms: [Option<f64>; 2],
-    /// `file:line function` of the annotated function: the trace's, or the reference's.
+    /// The annotated function as `file:line function`, in the trace if it is known there, else in the reference.
     pub site: Option<String>,
-    /// The numbers.
+    /// The numbers of the difference; `None` if none were computed.
     pub difference: Option<Difference>,
-    /// What the numbers show.
+    /// The cause, if the numbers leave only one explanation.
     pub cause: Option<Cause>,
-    /// Whether this stage made the error.
+    /// Whether this stage made the error, if that is known.
     pub origin: Option<Origin>,
-    /// Its error over the largest error of the stages before it; none where there was none.
+    /// The error of this pair divided by the largest error before it; `None` if there was no error before it.
     pub gain: Option<f64>,
-    /// What stood in the way of comparing.
+    /// Why the records could not be compared, or what limits the comparison.
     pub note: Option<String>,
-    /// Elements that are not finite, on the two sides.
+    /// The number of elements that are not finite, of reference and trace.
     #[serde(skip)]
     pub(crate) nonfinite: [usize; 2],
-    /// The type of fewer digits (`BF16`, `F16`) that holds the extremes of an `F32` record exactly:
-    /// as a rule all of it was computed in that type.
+    /// The smaller type (`BF16`, `F16`) that represents minimum and maximum of an `F32` record exactly, of reference
+    /// and trace. Such a record was very likely computed in that type.
     #[serde(skip)]
     pub(crate) computed_in: [Option<&'static str>; 2],
 }
@@ -110,54 +112,54 @@ impl Comparison {
         self.first.and_then(|first| self.pairs.get(first))
     }
 
-    /// How many pairs have a verdict.
+    /// The number of pairs with this verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
         self.counts.get(verdict.name()).copied().unwrap_or(0)
     }
 
-    /// Pairs of two records that were compared.
+    /// The number of pairs of two records that were compared.
     #[must_use]
     pub fn compared(&self) -> usize {
         self.pairs.iter().filter(|pair| pair.compared).count()
     }
 
-    /// Pairs of two records that do not hold what it takes to compare them.
+    /// The number of pairs of two records that do not hold enough to compare them.
     #[must_use]
     pub fn not_compared(&self) -> usize {
         self.pairs.len() - self.compared() - self.without_partner()
     }
 
-    /// Records that only one side has.
+    /// The number of records that only one side has.
     #[must_use]
     pub fn without_partner(&self) -> usize {
         self.count(Verdict::OnlyReference) + self.count(Verdict::OnlyTrace)
     }
 
-    /// What the comparison comes to; the command's exit status follows it.
+    /// The result as a whole. The exit code of the command depends on it.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
         self.conclusion
     }
 
-    /// True if everything could be read and compared, matches, and every record has a partner (or only
-    /// common records were asked for).
+    /// Whether everything could be read and compared, every pair matches, and every record has a partner. Records
+    /// without a partner do not matter if they were ignored.
     #[must_use]
     pub fn matches(&self) -> bool {
         self.conclusion == Conclusion::Matches
     }
 
-    /// Panics unless the traces match, with the screen of the first divergence.
+    /// Panics with the screen of the first divergence unless the traces match.
     ///
     /// # Panics
     ///
-    /// If they do not match, records are missing or could not be read, or nothing was compared.
+    /// If the traces do not match, if records are missing or could not be read, or if nothing was compared.
     #[track_caller]
     pub fn assert_match(&self) {
         assert!(self.matches(), "the traces do not match\n\n{self}");
     }
 
-    /// What follows from the other fields.
+    /// The conclusion that follows from the other fields.
     pub(crate) fn conclude(&self) -> Conclusion {
         if self.first.is_some() {
             Conclusion::Differs
@@ -175,26 +177,27 @@ impl Comparison {
     }
 }
 
-/// What a comparison comes to.
+/// The result of a comparison as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Conclusion {
-    /// Everything matches, and everything could be read.
+    /// Everything could be read and compared, and everything matches.
     Matches,
-    /// Two records do not match.
+    /// Two records that were compared do not match.
     Differs,
-    /// What was compared matches; some records have no partner.
+    /// All compared pairs match, but some records have no partner.
     Missing,
-    /// What was compared matches; some pairs do not hold what it takes to compare them.
+    /// All compared pairs match, but some records do not hold enough to compare them.
     NotAllCompared,
-    /// What was compared matches; something could not be read.
+    /// All compared pairs match, but something could not be read.
     NotAllRead,
     /// No two records were compared.
     NothingCompared,
 }
 
 impl Pair {
-    /// Whether two records were compared, and do not match.
+    /// Whether the pair was compared and does not match.
     #[must_use]
     pub fn is_divergence(&self) -> bool {
         self.compared && !self.verdict.matches()

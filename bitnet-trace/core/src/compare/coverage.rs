@@ -1,4 +1,4 @@
-//! What was not compared, by stage.
+//! Counts the records that were not compared, and the adaptations, by stage.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use super::comparison::Pair;
 use super::key::Key;
 use super::verdict::Verdict;
 
-/// Groups what was not compared by stage and side, in the order in which it was met.
+/// Groups the pairs that were not compared by stage, side and reason, in the order of their first pair.
 pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
     let mut numbers: HashMap<(String, Where, Option<&str>), usize> = HashMap::new();
     let mut groups: Vec<(Coverage, BTreeSet<usize>)> = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
     finished.collect()
 }
 
-/// The stage with what tells its tensors apart: `qkv.q`, `q_proj.in.x`.
+/// The stage with the label that tells its tensors apart: `qkv.q`, `q_proj.in.x`.
 pub(crate) fn stage_of(key: &Key) -> String {
     let mut stage = key.stage.to_string();
     if key.io.as_deref() == Some("in") {
@@ -46,7 +46,7 @@ pub(crate) fn stage_of(key: &Key) -> String {
     stage
 }
 
-/// Counts the adaptations that were made.
+/// Collects the adaptations that were made.
 #[derive(Debug, Default)]
 pub(crate) struct Adaptations(Vec<Adapted>);
 

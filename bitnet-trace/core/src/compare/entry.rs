@@ -1,4 +1,4 @@
-//! What is kept of a record: where it stands, and what it shares with the records of other steps.
+//! What is kept of a record in memory during a comparison.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::head::Hash;
 use super::key::{Key, Label, Position};
 use super::measure::Step;
 
-/// What is kept of a record.
+/// What is kept of a record: its key, its digest, and where the rest of it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) position: Position,
@@ -16,24 +16,24 @@ pub(crate) struct Entry {
     pub(crate) hash: Hash,
     pub(crate) raw: Option<Box<Hash>>,
     pub(crate) place: Location,
-    /// The layer was taken from the trailing number of the name.
+    /// Whether the layer was taken from the trailing number of the name.
     pub(crate) layer_from_name: bool,
-    /// No record of the other side is its partner: that one computed these tokens in other steps, and
-    /// this one cannot be taken apart.
+    /// Whether the record must not get a partner: the other side computed its tokens in different steps, and it cannot
+    /// be split.
     pub(crate) alone: bool,
 }
 
-/// What the records of one tensor have in common in every layer and step.
+/// What the records of one tensor have in common in all layers and steps. It is kept once for all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Kind {
     pub(crate) label: Label,
     pub(crate) dtype: Box<str>,
     pub(crate) shape: Box<[usize]>,
-    /// What is done to the tensor before it is compared.
+    /// The steps that make the tensor comparable.
     pub(crate) steps: Arc<[Step]>,
 }
 
-/// Where the whole record is: of a trace in memory `at` is its index, of files its first byte.
+/// Where the whole record is. In a trace in memory `at` is the index of the record, in a file its first byte.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Location {
     pub(crate) file: u32,
@@ -51,7 +51,7 @@ impl Entry {
         matches!(self.kind.steps.last(), Some(Step::Row { .. }))
     }
 
-    /// The key without making it.
+    /// The parts of the key, borrowed.
     pub(crate) fn identity(&self) -> (Position, &Label) {
         (self.position, &self.kind.label)
     }

@@ -1,4 +1,4 @@
-//! Tensors of other dimensions that are still the same, or a part of one another.
+//! Recognises tensors of different shapes that hold the same elements, or of which one is a part of the other.
 
 use crate::record::TraceRecord;
 
@@ -6,9 +6,9 @@ use super::entry::Entry;
 use super::head::Hash;
 use super::measure::{Step, squeezed};
 
-/// Which side has all tokens where the other has the last one only, and the step that takes its last
-/// row: `[1, V]` is a row of `[1, T, V]`. `None` where the shapes, or the positions that the sides say
-/// they computed, leave another reading.
+/// If one side has all tokens and the other only the last: the index of the side with all tokens, and the step that
+/// takes its last row. `[1, V]` is a row of `[1, T, V]`. `None` if the shapes, or the positions that the sides
+/// computed, allow another reading.
 pub(crate) fn last_row(entries: [&Entry; 2]) -> Option<(usize, Step)> {
     let dims = entries.map(|entry| &*entry.kind.shape);
     let squeezed = dims.map(squeezed);
@@ -35,20 +35,20 @@ pub(crate) fn last_row(entries: [&Entry; 2]) -> Option<(usize, Step)> {
     Some((side, Step::Row { dim, index: dims[side][dim] - 1 }))
 }
 
-/// Whether the last row of `side` is the other record, by the digests of its rows: 64 bits each.
+/// Whether the last row of `side` equals the other record, by the 64-bit digests of rows. `None` if these are missing.
 pub(crate) fn last_row_by_digest(records: [&TraceRecord; 2], side: usize) -> Option<bool> {
     let (whole, row) = (records[side], records[1 - side]);
     let last = whole.rows.as_ref()?.last()?;
-    // A row of digests is one of the last dimension.
+    // The digests are those of rows of the last dimension.
     let width = whole.shape.last()?;
     let digest = row.blake3.get(..16).filter(|_| Hash::parse(&row.blake3).is_digest())?;
     (*width == row.num_elements).then(|| last.eq_ignore_ascii_case(digest))
 }
 
-/// Of tensors of more dimensions no exchange is looked for.
+/// In tensors with more dimensions, no exchange is looked for.
 const MOST_DIMENSIONS: usize = 8;
 
-/// Pairs of dimensions whose exchange turns the first shape into the second.
+/// The pairs of dimensions whose exchange turns the first shape into the second.
 pub(crate) fn exchanged(dims: [&[usize]; 2]) -> Vec<(usize, usize)> {
     let rank = dims[0].len();
     if rank > MOST_DIMENSIONS {

@@ -1,4 +1,4 @@
-//! Gives two records that belong together their verdict, and says what it rests on.
+//! Gives two records that belong together their verdict, with the numbers that support it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,16 +22,16 @@ use super::verdict::{Cause, Difference, Evidence, Verdict};
 use super::walk::Walk;
 use super::{form, measure, precision};
 
-/// Tensors of fewer elements are equal to another one by chance too easily.
+/// Tensors with fewer elements can equal another tensor by chance.
 const ENOUGH: usize = 8;
 
-/// Below this integer f32 holds all of them.
+/// 2^24: f32 represents every integer of a smaller magnitude exactly.
 const EXACT: f64 = 16_777_216.0;
 
-/// What comes of two records that belong together.
+/// The verdict on two records that belong together.
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
-    /// False where the records do not hold what it takes.
+    /// False if the records do not hold enough to compare them.
     pub(super) compared: bool,
     pub(super) details: Option<Box<Details>>,
 }
@@ -41,14 +41,14 @@ impl Judgement {
         Self { verdict, compared: true, details: Some(Box::new(details)) }
     }
 
-    /// Nothing shows that they match, and nothing that they do not.
+    /// The verdict if nothing shows that the records match, and nothing that they do not.
     fn not_compared(mut details: Details, reason: String) -> Self {
         details.note = Some(reason);
         Self { compared: false, ..Self::new(Verdict::Diverged, details) }
     }
 }
 
-/// Where the reference has a tensor, by its hash: to find what was swapped or skipped.
+/// The tensors of the reference by their hash, to find stages that were swapped or skipped.
 fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
     let mut elsewhere = Elsewhere::with_capacity_and_hasher(reference.entries.len(), RandomState::default());
     let whole = |entry: &&Entry| entry.hash.is_digest() && entry.kind.steps.is_empty();
@@ -61,7 +61,7 @@ fn elsewhere<'s>(reference: &'s Side<'_>) -> Elsewhere<'s> {
 pub(super) type Elsewhere<'s> = HashMap<&'s Hash, &'s Entry, RandomState>;
 
 impl Walk<'_> {
-    /// Two records of one key.
+    /// Judges two records of one key.
     pub(super) fn both(&mut self, reference: &Entry, trace: &Entry) -> Judgement {
         let as_recorded = reference.kind.steps.is_empty() && trace.kind.steps.is_empty();
         let shapes = [&reference.kind.shape, &trace.kind.shape];
@@ -69,7 +69,7 @@ impl Walk<'_> {
         let equal = reference.hash.proves_equal(&trace.hash);
         let raw = raw_digests(reference, trace);
         let floats = [is_float(&reference.kind.dtype), is_float(&trace.kind.dtype)];
-        // What is done to both alike makes no difference between them.
+        // The same steps on tensors of the same shape do not change whether the two are equal.
         let alike = as_recorded && same_shape || reference.kind.steps == trace.kind.steps && shapes[0] == shapes[1];
         if alike && equal && raw == Raw::Equal && floats[0] == floats[1] {
             return Judgement { verdict: Verdict::Identical, compared: true, details: None };
@@ -90,7 +90,7 @@ impl Walk<'_> {
         for (name, hash) in [("reference", &reference.hash), ("trace", &trace.hash)] {
             if !hash.is_digest() {
                 details.note = Some(format!(
-                    "`blake3` of the {name} is no digest of 64 hex digits: it cannot show that elements are equal"
+                    "`blake3` of the {name} is not a digest of 64 hex digits: it cannot show that elements are equal"
                 ));
             }
         }
@@ -102,26 +102,26 @@ impl Walk<'_> {
             return self.other_shape([reference, trace], [&left, &right], details);
         }
         if as_recorded && equal && raw == Raw::Different && !floats[0] {
-            details.note = Some("the elements are equal as f32, and not in their own type".to_owned());
+            details.note = Some("the elements are equal as f32, but not in their own type".to_owned());
             self.needed = None;
             return Judgement::new(Verdict::Diverged, details);
         }
         if as_recorded && equal && raw == Raw::Unknown && !floats[0] && !self.have_values([reference, trace]) {
-            // Below this one f32 holds every integer exactly, and none above becomes one below.
+            // f32 represents every integer below EXACT, and rounds none from above to one below.
             let exact =
                 |record: &TraceRecord| record.min.zip(record.max).is_some_and(|(min, max)| -EXACT < min && max < EXACT);
             if exact(&left) || exact(&right) {
                 return Judgement { verdict: Verdict::Identical, compared: true, details: None };
             }
-            let reason = "the elements are equal as f32, which does not tell all integers apart; `raw_blake3` or the \
-                          values of both sides do";
+            let reason = "the elements are equal as f32, which cannot tell large integers apart; `raw_blake3` or the \
+                          values of both sides can";
             return Judgement::not_compared(details, reason.to_owned());
         }
         if let Some((left, right)) = reference.tokens.zip(trace.tokens).filter(|(left, right)| left != right)
             && as_recorded
             && details.note.is_none()
         {
-            details.note = Some(format!("the sides say that they hold other positions: {left:?} and {right:?}"));
+            details.note = Some(format!("the sides hold different positions: {left:?} and {right:?}"));
         }
         self.measure([reference, trace], [&left, &right], details)
     }
@@ -130,7 +130,7 @@ impl Walk<'_> {
         self.reference.has_values(entries[0]) && self.trace.has_values(entries[1])
     }
 
-    /// Two records of other dimensions: the last row of one may be the other.
+    /// Judges two records of different shapes. The last row of one may be the other.
     fn other_shape(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Judgement {
         let Some((side, row)) = form::last_row(entries) else {
             self.needed = None;
@@ -147,13 +147,13 @@ impl Walk<'_> {
         }
         let Some(equal) = rows.filter(|_| !outcome.compared) else { return outcome };
         let is = if equal { "equal" } else { "not equal" };
-        details.note = Some(format!("the 64-bit digests of the row are {is}; nothing else was captured"));
+        details.note = Some(format!("the 64-bit digests of the row are {is}; its values were not captured"));
         details.difference = Some(Difference::unknown(Evidence::Statistics));
         self.needed = self.needed.filter(|_| equal);
         Judgement::new(if equal { Verdict::Within } else { Verdict::Diverged }, details)
     }
 
-    /// Whether one is a reshape of the other, or has dimensions exchanged.
+    /// The cause, if one record is a reshape of the other or has two dimensions exchanged.
     fn rearranged(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2]) -> Option<Cause> {
         if entries[0].hash.proves_equal(&entries[1].hash) {
             return Some(Cause::Reshaped);
@@ -172,7 +172,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Two records that can differ in their elements alone.
+    /// Judges two records that can only differ in their elements.
     fn measure(&mut self, entries: [&Entry; 2], records: [&TraceRecord; 2], mut details: Details) -> Judgement {
         let as_recorded = entries.iter().all(|entry| entry.kind.steps.is_empty());
         let dtypes = [records[0].dtype.as_str(), records[1].dtype.as_str()];
@@ -187,7 +187,7 @@ impl Walk<'_> {
             }
             Some(Ok(Compared::Elements { difference, nonfinite, cause })) => {
                 if difference.differing == Some(0) && nonfinite == 0 && !as_recorded {
-                    // There may be very many rows.
+                    // Details are not kept for rows, of which there may be very many.
                     let is_row = entries.iter().any(|entry| entry.is_row());
                     let details = Some(details).filter(|_| !is_row).map(Box::new);
                     return Judgement { verdict: Verdict::Identical, compared: true, details };
@@ -198,8 +198,8 @@ impl Walk<'_> {
                     && digests
                     && !entries[0].hash.proves_equal(&entries[1].hash)
                 {
-                    let reason = "the captured values are equal and the digests are not: some values are not those of \
-                                  their record (`bitnet-trace verify` tells which)";
+                    let reason = "the captured values are equal, but the digests are not: some values do not belong to \
+                                  their record (`bitnet-trace verify` finds which)";
                     self.problem(format!("{}: {reason}", records[1].name));
                     return Judgement::not_compared(details, reason.to_owned());
                 }
@@ -218,7 +218,7 @@ impl Walk<'_> {
             }
             None if !as_recorded => {
                 let reason = details.note.take().unwrap_or_else(|| {
-                    "the sides have to be brought into one form first, which takes the values of both: \
+                    "the sides have different forms; comparing them needs the values of both: \
                      BITNET_TRACE_CAPTURE=values"
                         .to_owned()
                 });
@@ -234,13 +234,13 @@ impl Walk<'_> {
                     return Judgement::new(Verdict::Nonfinite, details);
                 }
                 if details.nonfinite != [0, 0] && !exceeds(&difference) {
-                    let reason = "both sides have NaN or infinite elements, whose places and signs only values tell: \
-                                  BITNET_TRACE_CAPTURE=values";
+                    let reason = "both sides have NaN or infinite elements; comparing their places and signs needs the \
+                                  values of both: BITNET_TRACE_CAPTURE=values";
                     return Judgement::not_compared(details, reason.to_owned());
                 }
                 if entries[0].hash.proves_equal(&entries[1].hash) && difference.rel_l2.is_none_or(|error| error == 0.0)
                 {
-                    // Equal as f32, and f64 that may differ beyond: no more than its rounding.
+                    // The elements are equal as f32. As f64 they differ by no more than the rounding to f32.
                     difference.rel_l2 = Some(f64::from(f32::EPSILON) / 2.0);
                 }
                 details.cause = cause.filter(|_| exceeds(&difference));
@@ -260,7 +260,7 @@ impl Walk<'_> {
         Judgement::new(verdict, details)
     }
 
-    /// Holds a difference to its limits.
+    /// Compares a difference with its limits.
     fn judge(&mut self, limits: &Limits, difference: &Difference, details: &mut Details) -> Verdict {
         self.needed = self.needed.and_then(|mut needed| limits.widen(&mut needed, difference).map(|()| needed));
         match limits.hold(difference) {
@@ -269,7 +269,7 @@ impl Walk<'_> {
             Held::Unknown(limit) => {
                 if details.note.is_none() && difference.evidence != Evidence::Statistics {
                     details.note = Some(format!(
-                        "nothing shows that the limit `{limit}` is held: it takes the values of both sides, \
+                        "the limit `{limit}` cannot be checked without the values of both sides: \
                          BITNET_TRACE_CAPTURE=values"
                     ));
                 }
@@ -278,8 +278,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Compares the elements, if both sides were captured; the inner error says why they cannot be
-    /// brought into one form. A cause is looked for where the difference is not `allowed`.
+    /// Compares the elements; `None` if the values of a side were not captured. The inner error says why the tensors
+    /// cannot be brought into one form. A cause is looked for if the difference is not `allowed`.
     fn elements(
         &mut self,
         entries: [&Entry; 2],
@@ -314,13 +314,15 @@ impl Walk<'_> {
     }
 }
 
-/// What the digests of the elements' own bytes say, of types whose values f32 does not tell apart.
+/// What `raw_blake3`, the digest of the elements in their own type, shows for types that f32 does not represent
+/// exactly.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Raw {
-    /// They are equal, or the type needs none.
+    /// The digests are equal, or the type needs none.
     Equal,
+    /// The digests differ.
     Different,
-    /// A side has none, or another type.
+    /// A side has no such digest, or the types differ.
     Unknown,
 }
 
@@ -339,31 +341,31 @@ fn raw_digests(reference: &Entry, trace: &Entry) -> Raw {
                 Raw::Different
             }
         }
-        // Floating-point numbers that are equal as f32 are near enough to be compared as such.
+        // Floating-point numbers of different types are compared as f32.
         _ if is_float(&reference.kind.dtype) && reference.kind.dtype != trace.kind.dtype => Raw::Equal,
         _ => Raw::Unknown,
     }
 }
 
-/// Whether a tensor has enough elements, and different ones, for its digest to be its own.
+/// Whether a tensor has enough different elements for an equal digest not to be chance.
 fn varies(record: &TraceRecord) -> bool {
     record.num_elements >= ENOUGH && record.min != record.max
 }
 
-/// Rows whose digests differ, where both sides have them.
+/// The rows whose digests differ; `None` if a side has no digests of rows.
 fn rows(records: [&TraceRecord; 2]) -> Option<Vec<usize>> {
     let (left, right) = (records[0].rows.as_ref()?, records[1].rows.as_ref()?);
     (left.len() == right.len()).then(|| (0..left.len()).filter(|row| left[*row] != right[*row]).collect())
 }
 
-/// Puts what a record says of its tensor into the details of its pair.
+/// Copies the description of a record's tensor into the details of its pair.
 pub(super) fn describe(details: &mut Details, record: &TraceRecord, side: usize) {
     details.names[side] = Some(record.name.clone());
     details.shapes[side] = Some(record.shape.clone());
     details.dtypes[side] = Some(record.dtype.clone());
     details.rms[side] = Some(record.rms);
     let counted = record.nan_count.saturating_add(record.inf_count);
-    // The earlier tracer does not count: its rms tells.
+    // The earlier tracer does not count such elements, but then its rms is not finite.
     details.nonfinite[side] = counted.max(usize::from(!record.rms.is_finite()));
     details.computed_in[side] = precision::computed_in(record);
     if record.site.is_some() {

@@ -1,32 +1,31 @@
-//! What records are aligned by.
+//! The key by which records are aligned.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// What a record on one side has in common with its partner on the other.
+/// The key of a record. A record and its partner on the other side have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Key {
-    /// Which of several processes or ranks of a run, in the order of their directories; 0 for the
-    /// only one.
+    /// The number of the process or rank, in the order of the directories; 0 if there is only one.
     pub process: u32,
-    /// Tells prompts apart.
+    /// The number of the request, which tells prompts apart.
     pub request: Option<u64>,
-    /// 0 for prefill, then the decode steps.
+    /// The step: 0 for the prefill, then 1, 2, ... for the decode steps.
     pub seq: Option<usize>,
-    /// The position of a token, where the sides are compared token by token.
+    /// The position of the token, if the sides are compared token by token.
     pub token: Option<usize>,
-    /// Index of the block.
+    /// The index of the block.
     pub layer: Option<usize>,
-    /// The fine name of the computation; a weight's own name.
+    /// The fine name of the computation; of a weight its own name.
     pub stage: Arc<str>,
-    /// Label of one of several tensors, or the argument's name.
+    /// The label of one of several tensors, or the name of the argument.
     pub output: Option<Arc<str>>,
-    /// `in` or `weight`; none for what a function returned.
+    /// `in` for an input, `weight` for a weight; `None` for what a function returned.
     pub io: Option<Arc<str>>,
-    /// Repeat number.
+    /// How many records with the same key came before.
     pub call: usize,
 }
 
@@ -37,7 +36,7 @@ pub(crate) struct Position {
     pub(crate) request: Option<u64>,
     pub(crate) seq: Option<usize>,
     pub(crate) token: Option<usize>,
-    /// Where a range of several tokens that is compared whole ends.
+    /// The end (excluded) of a range of several tokens that is compared whole.
     pub(crate) until: Option<usize>,
     pub(crate) layer: Option<usize>,
     pub(crate) call: usize,
@@ -70,7 +69,7 @@ impl Label {
     }
 }
 
-/// As the record of this library is called: `t0/blk3/q_proj.in.x#1`.
+/// Written as this library names records: `t0/blk3/q_proj.in.x#1`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.process > 0 {

@@ -1,5 +1,4 @@
-//! Names of other programs: how a record's name maps to a step, a layer and a stage, and what has to
-//! be done to its tensor before it is compared.
+//! Maps the record names of other programs to steps, layers and stages, and says how their tensors are made comparable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,21 +11,21 @@ use crate::record::pattern::Pattern;
 use super::measure::Step;
 use super::rules;
 
-/// Rules that give the records of other programs the names that this library's records have.
+/// Rules that map the record names of other programs to the stages of this library.
 ///
-/// A TOML file of rules; the first that fits a record decides, a record that none fits keeps its own
-/// name. They are applied to both sides. A record that a rule leaves out (`ignore`, `optional`) is
-/// compared all the same where the other side has a record of that stage.
+/// The rules come from a TOML file and are applied to both sides. The first rule that matches a record applies. A
+/// record that no rule matches keeps its own name. A record that a rule leaves out (`ignore`, `optional`) is still
+/// compared if the other side has a record of that stage.
 ///
 /// ```
 /// # use bitnet_trace_core::compare::NameMap;
 /// let map: NameMap = r#"
 ///     [[map]]
 ///     from = "Qcur-{layer}"      # `{layer}`, `{seq}`, `{n}`: numbers; `*`: anything
-///     of = 3                     # of a name that occurs three times in a pass; left out: any number
-///     call = 2                   # the third record of it; left out: every one
+///     of = 3                     # only if the name occurs three times in a pass; without `of`: any number of times
+///     call = 2                   # only the third of these records, counted from 0; without `call`: all of them
 ///     to = "q_rope"              # our stage
-///     transpose = [1, 2]         # of the dimensions as recorded
+///     transpose = [1, 2]         # exchange these two dimensions, numbered as recorded
 ///
 ///     [[map]]
 ///     from = "wqkv-{layer}"
@@ -36,17 +35,17 @@ use super::rules;
 ///     [[map]]
 ///     from = "kq_soft_max-{layer}"
 ///     to = "attn_scores_softmax"
-///     trim = -1                  # to the other side's length, after checking that the rest is 0
+///     trim = -1                  # cut this dimension to the length of the other side; what is cut must be 0
 ///
 ///     [[map]]
 ///     from = "ffn_silu-{layer}"
-///     beside = "ffn_gate_par-{n}"  # where the trace has this name too (`{layer}`: in the same layer)
+///     beside = "ffn_gate_par-{n}"  # only if the trace has this name too (with `{layer}`: in the same layer)
 ///     to = "gate_act"
-///     optional = true            # left out unless the other side has the stage
+///     optional = true            # leave the record out unless the other side has the stage
 ///
 ///     [[map]]
 ///     from = "norm-{layer}"
-///     ignore = true              # left out, there is no such stage here
+///     ignore = true              # leave the record out: this library has no such stage
 /// "#.parse().unwrap();
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -57,23 +56,24 @@ pub struct NameMap {
 #[derive(Debug, Clone)]
 pub(crate) struct NameRule {
     pub(crate) from: Pattern,
-    /// Which of the records of a name in one pass, from 0.
+    /// The rule applies only to this one of the records of a name in a pass, counted from 0.
     pub(crate) call: Option<usize>,
-    /// How often the name occurs in one pass.
+    /// The rule applies only if the name occurs this often in a pass.
     pub(crate) of: Option<usize>,
     pub(crate) to: RuleTarget,
-    /// The layer is that of the record before it in execution order.
+    /// Whether the layer is that of the record before it in execution order.
     pub(crate) layer_before: bool,
-    /// Names that the side has all of.
+    /// The rule applies only if the side has all these names.
     pub(crate) beside: Vec<Pattern>,
-    /// Names that the side has none of.
+    /// The rule applies only if the side has none of these names.
     pub(crate) without: Vec<Pattern>,
     pub(crate) steps: Arc<[Step]>,
 }
 
-/// What becomes of a record.
+/// What a rule makes of a record.
 #[derive(Debug, Clone)]
 pub(crate) enum RuleTarget {
+    /// A record of this stage.
     Stage(String),
     /// Left out unless the other side has the stage.
     Optional(String),
@@ -82,7 +82,7 @@ pub(crate) enum RuleTarget {
 }
 
 impl NameRule {
-    /// Only slices of one tensor go to several stages.
+    /// Whether the rule takes a slice. Only slices let several rules apply to one record.
     pub(crate) fn is_slice(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Slice { .. }))
     }
@@ -91,7 +91,7 @@ impl NameRule {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MapFile {
-    /// What `{base}` stands for; a rule that has it becomes one rule for each.
+    /// The texts that `{base}` stands for. A rule with `{base}` becomes one rule for each of them.
     #[serde(default)]
     base: Vec<String>,
     #[serde(default)]
@@ -99,7 +99,7 @@ struct MapFile {
 }
 
 #[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with the keys of a rule")]
 struct WrittenNameRule {
     from: String,
     call: Option<usize>,
@@ -149,7 +149,8 @@ struct Slice {
 }
 
 impl NameMap {
-    /// A preset: `hf` (modules of Hugging Face transformers) or `llama.cpp` (graph nodes).
+    /// The preset of this name: `hf` (modules of Hugging Face transformers) or `llama.cpp` (graph nodes). `None` if
+    /// there is no such preset.
     #[must_use]
     pub fn preset(name: &str) -> Option<Self> {
         let text = match name {
@@ -164,12 +165,12 @@ impl NameMap {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is not a map file: with line and column.
+    /// If the file cannot be read, or is not a map file; the error names line and column.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         rules::open(path.as_ref())
     }
 
-    /// These rules, then those of another map: two programs whose traces are compared have one each.
+    /// These rules, followed by the rules of another map. To compare two other programs, give the maps of both.
     ///
     /// ```
     /// # use bitnet_trace_core::compare::NameMap;
@@ -190,7 +191,7 @@ impl NameMap {
     }
 }
 
-/// Most rules that a file may have, each name of `base` counted.
+/// The most rules that a file may have. A rule with `{base}` counts once for each text of `base`.
 const MOST_RULES: usize = 1 << 14;
 
 impl std::str::FromStr for NameMap {
@@ -203,7 +204,7 @@ impl std::str::FromStr for NameMap {
             let written = with_base(written, &file.base);
             count += written.len();
             if count > MOST_RULES {
-                return Err(format!("more than {MOST_RULES} rules"));
+                return Err(format!("the file has more than {MOST_RULES} rules"));
             }
             written.into_iter().map(rule).collect::<Result<Vec<_>, _>>()
         };
@@ -211,7 +212,7 @@ impl std::str::FromStr for NameMap {
     }
 }
 
-/// A rule for each text that `{base}` stands for.
+/// Replaces a rule with `{base}` by one rule for each text that it stands for.
 fn with_base(written: WrittenNameRule, bases: &[String]) -> Vec<WrittenNameRule> {
     const BASE: &str = "{base}";
     let names = [written.beside.all(), written.without.all(), std::slice::from_ref(&written.from)];

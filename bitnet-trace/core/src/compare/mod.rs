@@ -1,10 +1,16 @@
-//! From two traces to the first tensor where they part.
+//! Compares two traces and finds the first tensor where they differ.
+//!
+//! A comparison has four steps. `side`, with `builder`, `head`, `scan`, `map` and `rename`, reads each trace into
+//! entries: what a record is aligned by, and where the rest of it is. `align` decides which entries belong together.
+//! `walk` and `judge` give every pair its verdict; `measure` computes the numbers, and `tolerance` holds the limits.
+//! `origin` then says where an error was made. The result is a [`Comparison`].
+//!
+//! This module imports `trace`, `record` and `digest`. It does not import `report`, which prints a comparison.
 
 mod adaptation;
 mod align;
 mod builder;
 mod captures;
-
 mod comparison;
 mod coverage;
 mod entry;
@@ -39,32 +45,32 @@ use crate::trace::Trace;
 
 use side::Side;
 
-/// What two traces are compared by.
+/// How two traces are compared.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct DiffOptions {
     /// How much two tensors may differ.
     pub tolerance: Tolerance,
-    /// Names of other worlds.
+    /// The map from the record names of another program to stages. The default is empty.
     pub map: NameMap,
-    /// Records that only one side has are no difference.
+    /// Whether records that only one side has are ignored. By default they keep the traces from matching.
     pub only_common: bool,
 }
 
 impl DiffOptions {
-    /// With this tolerance.
+    /// Replaces the tolerance.
     #[must_use]
     pub fn with_tolerance(self, tolerance: Tolerance) -> Self {
         Self { tolerance, ..self }
     }
 
-    /// With this map of names.
+    /// Replaces the map of names.
     #[must_use]
     pub fn with_map(self, map: NameMap) -> Self {
         Self { map, ..self }
     }
 
-    /// Whether records that only one side has are no difference.
+    /// Sets whether records that only one side has are ignored.
     #[must_use]
     pub fn with_only_common(self, only_common: bool) -> Self {
         Self { only_common, ..self }
@@ -81,7 +87,7 @@ impl DiffOptions {
 /// if let Some(first) = comparison.first_divergence() {
 ///     println!("{} {}", first.key, first.verdict);
 /// }
-/// comparison.assert_match(); // panics with the whole story
+/// comparison.assert_match(); // panics with the screen of the first divergence
 /// # Ok(())
 /// # }
 /// ```
@@ -89,16 +95,16 @@ impl DiffOptions {
 pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparison {
     let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
     let (mut reference, mut trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
-    rename::take_back(&mut reference, &mut trace);
+    rename::restore_shared(&mut reference, &mut trace);
     walk::compare(reference, trace, &options, &mut |_, _| ())
 }
 
-/// Compares two trace directories or `.jsonl` files without holding their records in memory;
-/// `progress` is called with the pairs done and the pairs there are.
+/// Compares two trace directories or `.jsonl` files without holding their records in memory. `progress` is called with
+/// the number of pairs compared so far and the number of all pairs.
 ///
 /// # Errors
 ///
-/// If a side cannot be read or holds no record, or both are the same directory.
+/// If a side cannot be read or holds no record, or both sides are the same path.
 pub fn diff_paths(
     reference: impl AsRef<Path>,
     trace: impl AsRef<Path>,
@@ -114,16 +120,16 @@ pub fn diff_paths(
     let mut sides = std::thread::scope(|scope| {
         let other = scope.spawn(|| Side::open(trace, &options.map));
         let one = Side::open(reference, &options.map);
-        // A bug in reading is a bug here.
+        // A panic of the other thread is a bug: it is passed on.
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, Error>((one?, other?))
     })?;
-    rename::take_back(&mut sides.0, &mut sides.1);
+    rename::restore_shared(&mut sides.0, &mut sides.1);
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {
                 Some(problem) => problem.clone(),
-                None => format!("the map leaves none of the {} records of {}", side.left_out.len(), path.display()),
+                None => format!("the map leaves out all {} records of {}", side.left_out.len(), path.display()),
             }));
         }
     }

@@ -1,5 +1,5 @@
-//! Whether a stage made its error or was given it. A stage is said to be the cause only where what
-//! was recorded leaves no other explanation.
+//! Decides whether a stage made its error or inherited it. A stage is named as the culprit only if the records leave no
+//! other explanation.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,60 +9,61 @@ use super::key::Position;
 use super::tolerance::usual_error;
 use super::verdict::{Cause, Evidence, Origin, Verdict};
 
-/// An error so many times that of every stage before was made here.
+/// An error this many times larger than every error before it was made here.
 const JUMP: f64 = 10.0;
 
-/// Smaller errors than this come out of the smallest ones by themselves: where a layer rounds its input
-/// to 8 bits, one step of 127 is made of a value that lies between two of them. A relative L2 error.
+/// A relative L2 error. Smaller errors can arise from the smallest ones: if a layer rounds its input to 8 bits, a value
+/// between two steps may be rounded to the other step, which is 1/127 away.
 const QUANTISED: f64 = 0.03;
 
-/// How some pairs differ.
+/// A summary of how a group of pairs differs.
 #[derive(Debug, Clone, Default)]
 struct Errors {
-    /// How many pairs there are.
+    /// The number of pairs.
     compared: usize,
-    /// Some pair is not identical.
+    /// Whether some pair is not identical.
     differs: bool,
-    /// Some pair does not match.
+    /// Whether some pair does not match.
     diverged: bool,
-    /// Some pair differs by an amount that is not known.
+    /// Whether the error of some pair is not known.
     unknown: bool,
-    /// Largest relative L2 error.
+    /// The largest relative L2 error.
     largest: f64,
 }
 
-/// What the pairs before tell of one request in one process; of none where they belong to all of them.
+/// The pairs seen so far of one request in one process, or of those that belong to no request.
 #[derive(Debug, Clone, Default)]
 struct Before {
     errors: Errors,
-    /// Some pair, or record without a partner, is not finite.
+    /// Whether some pair, or record without a partner, has elements that are not finite.
     nonfinite: bool,
-    /// Something was not compared.
+    /// Whether some record was not compared.
     apart: bool,
 }
 
-/// A call of a stage.
+/// One call of a stage.
 type StageCall = (Position, Arc<str>);
 
-/// Follows the pairs in execution order.
+/// Looks at the pairs in execution order and gives diverged pairs their origin.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     before: HashMap<(u32, Option<u64>), Before>,
     inputs: HashMap<StageCall, Errors>,
-    /// Stages of which not every call recorded every input: repeat numbers of outputs and inputs do
-    /// not say which belong together.
+    /// Stages of which not every call recorded every input, so that the repeat numbers of outputs and inputs do not
+    /// show which belong together.
     unrelated: HashSet<StageCall>,
     /// Processes in which some pair does not match.
     diverged: HashSet<u32>,
-    /// The type in which all of the trace was computed that differs, though it was recorded as `F32`.
+    /// The smaller type in which all records of the trace that differ were computed, although they were recorded as
+    /// `F32`.
     computed_in: Option<&'static str>,
 }
 
-/// Fewer records than this lie on the grid of a coarser type by chance too easily.
+/// The extremes of fewer records than this can be numbers of a smaller type by chance.
 const ENOUGH: usize = 4;
 
 impl Origins {
-    /// Looks at all pairs first: which inputs belong to which call, and which processes diverge.
+    /// Looks at all pairs once, to find which inputs belong to which call and which processes diverge.
     pub(crate) fn of(pairs: &[Pair]) -> Self {
         let mut origins = Self::default();
         let mut calls: HashMap<StageCall, [HashMap<Option<&str>, usize>; 2]> = HashMap::new();
@@ -88,7 +89,7 @@ impl Origins {
         origins
     }
 
-    /// Says where a pair's error comes from, and remembers the pair for those that follow.
+    /// Gives a pair its origin, and adds the pair to those that came before the next ones.
     pub(crate) fn place(&mut self, pair: &mut Pair) {
         let position = pair.key.position();
         let scope = (position.process, position.request);
@@ -118,11 +119,11 @@ impl Origins {
         }
         let before = self.before.entry(scope).or_default();
         before.add(pair);
-        // A weight is there before everything, and is no stage.
+        // A weight is not the output of a stage, so it does not count as a compared stage.
         before.errors.compared -= usize::from(is_weight);
     }
 
-    /// What came before in the request, and in what belongs to all requests: weights, embeddings.
+    /// The pairs before, of the request and of what belongs to all requests, such as weights and embeddings.
     fn before_all(&self, scope: (u32, Option<u64>)) -> Before {
         let mut before = self.before.get(&scope).cloned().unwrap_or_default();
         if let Some(general) = self.before.get(&(scope.0, None)).filter(|_| scope.1.is_some()) {
@@ -134,13 +135,13 @@ impl Origins {
     }
 }
 
-/// The coarser type of which all records of the trace are that differ.
+/// The smaller type in which all records of the trace that differ were computed, if there is one.
 fn computed_in(pairs: &[Pair]) -> Option<&'static str> {
     let details = pairs.iter().filter(|pair| pair.compared).filter_map(|pair| pair.details.as_ref());
     let mut types = details.map(|details| details.computed_in[1]);
     let first = types.next()??;
     let mut count = 1;
-    // All that BF16 holds F16 holds too, within its range.
+    // F16 represents every number of BF16 within its own range, so F16 is the coarsest common type.
     let coarsest = types.try_fold(first, |coarsest, found| {
         count += 1;
         Some(if found? == "F16" { "F16" } else { coarsest })
@@ -149,14 +150,15 @@ fn computed_in(pairs: &[Pair]) -> Option<&'static str> {
 }
 
 impl Pair {
-    /// A trace that was computed in a coarser type throughout has no stage that rounds by mistake.
+    /// Removes the cause "rounded" if all of the trace was computed in that type: no single stage rounds by mistake
+    /// then.
     fn excuse_rounding(&mut self, computed_in: Option<&'static str>) {
         let Some(dtype) = computed_in else { return };
         if let Some(details) = &mut self.details
             && matches!(details.cause, Some(Cause::RoundedTo(_)))
         {
             details.cause = None;
-            details.note = Some(format!("all that differs in the trace was computed in {dtype}"));
+            details.note = Some(format!("all records of the trace that differ were computed in {dtype}"));
         }
     }
 }
@@ -174,8 +176,7 @@ impl Pair {
     /// hold others to.
     fn has_no_finite_elements(&self) -> bool {
         let difference = self.details.as_ref().and_then(|details| details.difference.as_ref());
-        difference
-            .is_some_and(|difference| difference.evidence == Evidence::Values && difference.rel_l2.is_none())
+        difference.is_some_and(|difference| difference.evidence == Evidence::Values && difference.rel_l2.is_none())
     }
 }
 
@@ -203,9 +204,9 @@ impl Errors {
     }
 }
 
-/// The error of a pair, and how large an error is usual between its types.
+/// The error of a pair, and the error that is usual between its types.
 struct Size {
-    /// `None` where it is not known, or not finite.
+    /// `None` if the error is not known, or not finite.
     error: Option<f64>,
     usual: f64,
 }
@@ -217,7 +218,7 @@ impl Size {
         Self { error: known.filter(|_| verdict != Verdict::Nonfinite), usual: usual_error([dtype(0), dtype(1)]) }
     }
 
-    /// Whether the error is many times the largest one before, and nothing makes it of that.
+    /// Whether the error is many times the largest one before, and too large to have grown from it by rounding.
     fn jumps_over(&self, before: &Errors) -> bool {
         self.error.is_some_and(|error| {
             error > JUMP * before.largest.max(self.usual) && (error > QUANTISED || !before.differs)
@@ -231,8 +232,8 @@ impl Before {
         self.nonfinite |= pair.verdict == Verdict::Nonfinite;
     }
 
-    /// Gives a diverged pair its origin, as far as its inputs or the pairs before tell; `elsewhere`
-    /// says whether another process diverges.
+    /// Gives a diverged pair its origin, if its inputs or the pairs before show it. `elsewhere` says whether another
+    /// process diverges.
     fn explain(&self, pair: &mut Pair, inputs: Option<&Errors>, elsewhere: bool) {
         let Some(details) = &mut pair.details else { return };
         let size = Size::of(details, pair.verdict);
@@ -249,7 +250,7 @@ impl Before {
     }
 
     fn by_pairs_before(&self, size: &Size, verdict: Verdict, elsewhere: bool) -> Option<Origin> {
-        // Where nothing was compared before, its inputs may differ.
+        // If nothing was compared before, the inputs may differ.
         if self.errors.compared == 0 {
             return None;
         }
@@ -267,7 +268,7 @@ impl Before {
         }
     }
 
-    /// The error arose after what was compared before.
+    /// The origin of an error that arose after everything that was compared before.
     fn here(&self) -> Origin {
         match (self.apart, self.errors.differs) {
             (true, _) => Origin::Between,

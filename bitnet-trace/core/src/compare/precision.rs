@@ -1,11 +1,12 @@
-//! In which type a record was computed, whatever type it was recorded in.
-#![allow(clippy::float_cmp)] // a type holds a number exactly or not
+//! Finds the type in which a record was computed, which may be smaller than the type in which it was recorded.
+#![allow(clippy::float_cmp)] // a type represents a number exactly, or does not
 
 use half::{bf16, f16};
 
 use crate::record::TraceRecord;
 
-/// The type of fewer digits in which an `F32` record was computed, as far as its extremes tell.
+/// The smaller type in which an `F32` record was probably computed: the one that represents its minimum and maximum
+/// exactly.
 pub(crate) fn computed_in(record: &TraceRecord) -> Option<&'static str> {
     let extremes = [record.min?, record.max?];
     #[allow(clippy::cast_possible_truncation)] // extremes of f32 elements

@@ -1,4 +1,4 @@
-//! Gives records the names that a map has for them, once all records of a side are known.
+//! Applies a map of names to the records of a side, once all of them are known.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::map::{NameMap, NameRule, RuleTarget};
 use super::measure::Step;
 use super::side::Side;
 
-/// A record, with the name that rules are tried on.
+/// A record with the name that the rules are matched against.
 pub(crate) struct Waiting {
-    /// As it is without a map.
+    /// The entry as it is without a map.
     pub(crate) entry: Entry,
     pub(crate) name: Arc<str>,
 }
 
-/// What a rule makes of a record.
+/// A record after a rule was applied.
 pub(crate) struct Renamed<'m> {
     pub(crate) entry: Entry,
     pub(crate) stage: &'m str,
-    /// The label is kept where the rule was found by the stage, and belongs to the name elsewhere.
+    /// Whether the label is kept. It is if the rule matched the stage; else the label is a part of the matched name.
     pub(crate) keeps_output: bool,
     pub(crate) steps: &'m Arc<[Step]>,
 }
@@ -34,17 +34,17 @@ pub(crate) struct Renamed<'m> {
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) entries: Vec<Entry>,
-    /// What the map leaves out.
+    /// The entries that the map leaves out.
     pub(crate) left_out: Vec<Entry>,
 }
 
-/// Applies the map to the records of a side; `entry` makes an entry of what a rule says.
+/// Applies the map to the records of a side. `entry` makes an entry from a renamed record.
 pub(crate) fn rename<'m>(
     map: &'m NameMap,
     mut waiting: Vec<Waiting>,
     mut entry: impl FnMut(Renamed<'m>) -> Entry,
 ) -> Sorted {
-    // Which of several records of a name a record is, execution order tells.
+    // Records of one name are counted in execution order.
     waiting.sort_by_key(|Waiting { entry, .. }| (entry.position.process, entry.order));
     let tried: Vec<Option<MatchedText<'_>>> = waiting.iter().map(|waiting| tried(map, waiting)).collect();
     let there = PresentNames::of(map, &waiting, &tried);
@@ -75,7 +75,7 @@ pub(crate) fn rename<'m>(
                 RuleTarget::Optional(stage) => sorted.left_out.push(renamed(first, stage)),
                 RuleTarget::Stage(stage) => {
                     sorted.entries.push(renamed(first, stage));
-                    // The first rule decides; where it takes a slice, further slices have rules of their own.
+                    // The first rule applies. If it takes a slice, the rules for other slices apply too.
                     for hit in fitting.filter(|hit| first.rule.is_slice() && hit.rule.is_slice()) {
                         if let RuleTarget::Stage(stage) = &hit.rule.to {
                             sorted.entries.push(renamed(hit, stage));
@@ -88,31 +88,31 @@ pub(crate) fn rename<'m>(
     sorted
 }
 
-/// A rule whose pattern a name has.
+/// A rule whose pattern matches a name.
 struct Hit<'m> {
     rule: &'m NameRule,
     layer: Option<usize>,
     seq: Option<usize>,
 }
 
-/// What is found of a record before its rules are chosen by how often its name occurs.
+/// The rules that match a record. How often its name occurs then decides which of them apply.
 struct FoundRules<'m> {
     hits: Vec<Hit<'m>>,
-    /// How many records of the name came before in the same pass.
+    /// How many records of the same name came before in the same pass.
     call: usize,
     keeps_output: bool,
     /// The layer of the record before it.
     before: Option<usize>,
 }
 
-/// The text of a record that rules fit.
+/// The text of a record that rules match.
 struct MatchedText<'m> {
-    /// Which of the candidates.
+    /// The index of the text among the candidates.
     which: usize,
     hits: Vec<Hit<'m>>,
 }
 
-/// The first text of a record that a rule fits decides.
+/// The first text of a record that a rule matches, with all rules that match it.
 fn tried<'m>(map: &'m NameMap, waiting: &Waiting) -> Option<MatchedText<'m>> {
     candidates(waiting).enumerate().find_map(|(which, candidate)| {
         let hit = |rule: &'m NameRule| {
@@ -124,15 +124,15 @@ fn tried<'m>(map: &'m NameMap, waiting: &Waiting) -> Option<MatchedText<'m>> {
     })
 }
 
-/// A text that rules are tried on, with the number of the record if the name has one.
+/// A text that rules are matched against, with the repeat number of the record if the name has one.
 struct Candidate<'w> {
     text: &'w str,
     number: Option<usize>,
     is_stage: bool,
 }
 
-/// The name; its last part; its stage. A number behind `#`, or behind a dot, tells records of one
-/// name apart, as labels of the tensors of a tuple do.
+/// The texts of a record: its name, the last part of its name, and its stage. A number after `#` or after a dot is a
+/// repeat number: it tells records of one name apart, as the labels of the tensors of a tuple do.
 fn candidates(Waiting { entry, name }: &Waiting) -> impl Iterator<Item = Candidate<'_>> {
     let of = |text, number| Candidate { text, number, is_stage: false };
     let split = |text: &'_ str, at| -> Option<(usize, usize)> {
@@ -146,7 +146,7 @@ fn candidates(Waiting { entry, name }: &Waiting) -> impl Iterator<Item = Candida
     let last = base.rsplit('/').next().filter(|last| last.len() < base.len());
     let dotted = move |text: &'_ str| split(text, '.');
     let numbered = move |text| dotted(text).map(|(end, number)| of(&text[..end], Some(number)));
-    // As a rule the stage is the last part again.
+    // The stage is often the last part of the name again.
     let stage = Candidate { text: &entry.kind.label.stage, number, is_stage: true };
     let stage = Some(stage).filter(|stage| ![Some(base), last].contains(&Some(stage.text)));
     [Some(of(base, number)), numbered(base), last.map(|last| of(last, number)), last.and_then(numbered), stage]
@@ -154,7 +154,7 @@ fn candidates(Waiting { entry, name }: &Waiting) -> impl Iterator<Item = Candida
         .flatten()
 }
 
-/// Which of the names that rules ask for a side has, and in which layers.
+/// The names of a side that rules ask for in `beside` and `without`, with their layers.
 struct PresentNames<'m>(HashMap<&'m str, HashSet<Option<usize>>, RandomState>);
 
 impl<'m> PresentNames<'m> {
@@ -163,7 +163,7 @@ impl<'m> PresentNames<'m> {
         let patterns: HashMap<&str, &Pattern> = asked.map(|pattern| (pattern.text(), pattern)).collect();
         let mut there = Self(HashMap::default());
         for (waiting, tried) in waiting.iter().zip(tried) {
-            // A text that no rule fits may be one that a rule asks for.
+            // A rule may also ask for a name that no rule matches.
             let which = tried.as_ref().map(|tried| tried.which);
             let texts = candidates(waiting).enumerate().filter(|(at, _)| which.is_none_or(|which| which == *at));
             for (_, candidate) in texts {
@@ -177,7 +177,7 @@ impl<'m> PresentNames<'m> {
         there
     }
 
-    /// Whether the side has the name: in the record's layer, if the pattern has a layer.
+    /// Whether the side has the name; in the layer of the record, if the pattern has a layer.
     fn has(&self, pattern: &Pattern, layer: Option<usize>) -> bool {
         let Some(layers) = self.0.get(pattern.text()) else { return false };
         layer.is_none() || layers.contains(&layer) || layers.contains(&None)
@@ -188,11 +188,11 @@ impl<'m> PresentNames<'m> {
 #[derive(Default)]
 struct Counter<'m> {
     counts: HashMap<(StepKey, Arc<str>), Count, RandomState>,
-    /// How often a name occurs in a pass at most, by the pattern of its rules.
+    /// The largest number of times that a name occurs in a pass, by the pattern of its rules.
     most: HashMap<&'m str, usize, RandomState>,
     run: StepKey,
     layer: Option<usize>,
-    /// A pass through the model goes from layer to layer: grows by one with each of them.
+    /// A number that grows whenever the records come to another layer. It tells the passes through a layer apart.
     stretch: usize,
 }
 
@@ -229,7 +229,7 @@ impl<'m> Counter<'m> {
         let of_name = hits.iter().find_map(|hit| hit.layer);
         let layer = position.layer.or(of_name).or(before.filter(|_| first.rule.layer_before));
         if layer.is_none() && matches!(first.rule.to, RuleTarget::Stage(_)) {
-            // Before the first layer, or after the last.
+            // The record stands before the first layer or after the last.
             (self.layer, self.stretch) = (None, self.stretch + 1);
         }
         self.goes_to(layer);
@@ -247,7 +247,7 @@ impl<'m> Counter<'m> {
         }
     }
 
-    /// How many records of the name came before: in the pass, if the name belongs to a layer.
+    /// How many records of the name came before; in the same pass, if the name belongs to a layer.
     fn count(&mut self, run: StepKey, candidate: &Candidate<'_>, in_layer: bool) -> usize {
         let count = self.counts.entry((run, candidate.text.into())).or_default();
         let number = candidate.number.unwrap_or(count.next);
@@ -259,12 +259,12 @@ impl<'m> Counter<'m> {
     }
 }
 
-/// Layers and stages of a side.
+/// The layers and labels of a side.
 type LayerLabels = HashSet<(Option<usize>, Label), RandomState>;
 
-/// Compares what the map leaves out where both sides have it: no rule takes a record from its
-/// partner.
-pub(crate) fn take_back<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
+/// Takes entries that the map leaves out back into the comparison if the other side has them too: no rule separates a
+/// record from its partner.
+pub(crate) fn restore_shared<'a>(reference: &mut Side<'a>, trace: &mut Side<'a>) {
     if reference.left_out.is_empty() && trace.left_out.is_empty() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Files of rules, in TOML: tolerances and name maps.
+//! Reads TOML files with lists of rules: tolerances and name maps.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -11,22 +11,22 @@ use toml::Spanned;
 use crate::error::Error;
 use crate::record::nearest::unknown;
 
-/// Largest file that is read, in bytes.
+/// The largest file that is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// What is made of the text of a file; errors name the file.
+/// Reads a file and parses its text. Errors name the file.
 pub(crate) fn open<T: FromStr<Err = String>>(path: &Path) -> Result<T, Error> {
     let mut text = String::new();
     let file = crate::trace::pieces::open(path)?;
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
     let parsed = match text.len() as u64 {
         0..=LARGEST => text.parse(),
-        _ => Err(format!("the file is larger than {LARGEST} bytes, which is the most that a file of rules may have")),
+        _ => Err(format!("the file is larger than {LARGEST} bytes, the largest size of a file of rules")),
     };
     parsed.map_err(|reason| Error::Settings { path: path.to_owned(), reason })
 }
 
-/// The tables as they are written; errors have line and column, and name the keys that are allowed.
+/// Parses the tables of a file. Errors have line and column, and name the allowed keys.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
         let message = plain(error.message());
@@ -34,7 +34,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// What is made of each rule; errors have line and column.
+/// Converts each table into rules. Errors have line and column.
 pub(crate) fn each<W, R>(
     text: &str,
     written: Vec<Spanned<W>>,
@@ -56,13 +56,13 @@ fn located(text: &str, at: usize, reason: impl Display) -> String {
     format!("line {line}, column {column}: {reason}")
 }
 
-/// A message of serde, in the words of who writes the file.
+/// Rewrites a message of serde in the terms of a TOML file.
 fn plain(message: &str) -> String {
     if let Some(key) = message.strip_prefix("missing field ") {
         return format!("missing key {key}");
     }
     for (begin, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
-        // The names that are allowed come last, each in backticks; the name that is not may hold anything.
+        // The allowed names come last, each in backticks. The unknown name may contain anything.
         if let Some((name, allowed)) = message.strip_prefix(begin).and_then(|rest| rest.rsplit_once("`, expected ")) {
             let allowed: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
             return unknown(what, name, &allowed);
@@ -107,7 +107,7 @@ mod tests {
         Relative,
     }
 
-    /// The words of serde and toml are rewritten: other words of a later version are seen here.
+    /// Messages of serde and toml are rewritten. This test fails if a later version changes them.
     #[test]
     fn what_is_wrong_is_named_with_what_is_allowed() {
         let allowed = "stage, layer, limit, kind";

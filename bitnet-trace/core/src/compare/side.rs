@@ -1,7 +1,7 @@
-//! One side of a comparison: what records are aligned by, and where the rest of them is.
+//! One side of a comparison: what its records are aligned by, and where the rest of them is.
 //!
-//! Of a record in a file no more is kept than its place and what tells whether it is identical to
-//! another; statistics, sketch and values are read again for the pairs that are not.
+//! Only the key, the digest and the place in the file are kept of a record. Statistics, sketch and values are read
+//! again for the pairs that are not identical.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,31 +22,31 @@ use super::map::NameMap;
 use super::rename::Sorted;
 use super::scan;
 
-/// Records, with what they are aligned by.
+/// The entries of a side, and access to their records.
 pub(crate) struct Side<'a> {
     pub(crate) entries: Vec<Entry>,
     pub(crate) problems: Vec<String>,
-    /// What the map leaves out.
+    /// The entries that the map leaves out.
     pub(crate) left_out: Vec<Entry>,
     source: RecordSource<'a>,
 }
 
-/// Where whole records are.
+/// Where the whole records are.
 enum RecordSource<'a> {
     Trace(&'a Trace),
     Files(Files),
 }
 
-/// Record files, read again at any place.
+/// Record files, of which single records are read again.
 #[derive(Default)]
 struct Files {
     paths: Vec<PathBuf>,
-    /// The one that was read from last.
+    /// The file that was read last, which stays open.
     opened: RefCell<Option<(u32, File)>>,
 }
 
 impl<'a> Side<'a> {
-    /// Of records that are in memory, or were read.
+    /// The side of a trace whose records are in memory.
     pub(crate) fn of(trace: &'a Trace, map: &NameMap) -> Self {
         let mut builder = Builder::new(map);
         for (index, record) in trace.records().iter().enumerate() {
@@ -62,7 +62,7 @@ impl<'a> Side<'a> {
         Self { entries, problems, left_out, source }
     }
 
-    /// Whether the entry's tensor was captured.
+    /// Whether the values of the entry were captured.
     pub(crate) fn has_values(&self, entry: &Entry) -> bool {
         match &self.source {
             RecordSource::Trace(trace) => trace.has_values(&trace.records()[index(entry.place.at)]),
@@ -70,7 +70,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The entry's whole record.
+    /// The whole record of the entry.
     pub(crate) fn record(&self, entry: &Entry) -> Result<Cow<'_, TraceRecord>, Error> {
         match &self.source {
             RecordSource::Trace(trace) => Ok(Cow::Borrowed(&trace.records()[index(entry.place.at)])),
@@ -78,12 +78,12 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The entry's captured elements, as they were recorded.
+    /// The captured values of the entry, as they were recorded.
     pub(crate) fn captured(&self, entry: &Entry, record: &TraceRecord) -> Result<Option<Cow<'_, Values>>, Error> {
         match &self.source {
             RecordSource::Trace(trace) => trace.captured(record),
             RecordSource::Files(files) => {
-                // Values are named from where the records lie.
+                // The paths of values are relative to the directory of the record.
                 let directory = files.path(entry.place).parent().unwrap_or(Path::new(""));
                 Ok(read_values(directory, record)?.map(Cow::Owned))
             }
@@ -92,7 +92,7 @@ impl<'a> Side<'a> {
 }
 
 impl Side<'static> {
-    /// Of a trace directory or a `.jsonl` file, without keeping the records.
+    /// Reads a trace directory or a `.jsonl` file without keeping the records.
     pub(crate) fn open(path: &Path, map: &NameMap) -> Result<Self, Error> {
         let mut builder = Builder::new(map);
         let mut files = Files::default();
@@ -151,12 +151,12 @@ impl Files {
     }
 }
 
-/// A number of processes, files, or bytes of a piece: none comes near the end of u32.
+/// The number of a process or a file, or the length of a piece. These always fit u32: a piece has at most 64 MiB.
 fn number(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Formerly an index.
+/// The index that was stored as a place.
 fn index(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }

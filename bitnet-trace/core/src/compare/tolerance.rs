@@ -1,4 +1,4 @@
-//! How much two tensors may differ.
+//! The limits on how much two tensors may differ.
 
 use std::fmt;
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::measure::smaller;
 use super::rules;
 use super::verdict::Difference;
 
-/// What is allowed: per-type defaults, and rules of which the first that fits decides.
+/// The differences that are allowed: a list of rules, of which the first that matches applies, and defaults by type.
 ///
 /// The defaults are relative L2 errors. For `F16` and `BF16` they are the relative tolerances of
-/// `torch.testing.assert_close` (1e-3 and 1.6e-2). For `F32` it is 1e-5: another order of summation
-/// gives about 1e-6 in each of a transformer's stages, where its 1.3e-6 is meant for one
-/// operation. Integers have to be equal.
+/// `torch.testing.assert_close` (1e-3 and 1.6e-2). For `F32` the default is 1e-5 instead of its 1.3e-6, which is meant
+/// for a single operation: another order of summation gives about 1e-6 in each stage of a transformer. Integers have to
+/// be equal.
 ///
 /// A TOML file:
 ///
@@ -26,9 +26,9 @@ use super::verdict::Difference;
 /// # use bitnet_trace_core::Tolerance;
 /// let tolerance: Tolerance = r#"
 ///     [[rule]]
-///     stage = "attn_*"      # glob; left out: every stage
-///     layer = "0-3|7"       # numbers and ranges; left out, or "*": every layer
-///     rel_l2 = 1e-4         # all that is given has to hold
+///     stage = "attn_*"      # a glob; without `stage`: every stage
+///     layer = "0-3|7"       # numbers and ranges; without `layer`, or with "*": every layer
+///     rel_l2 = 1e-4         # every limit of the rule has to hold
 ///     max_abs = 0.01
 ///     cosine = 0.9999
 ///
@@ -41,7 +41,7 @@ pub struct Tolerance {
     rules: Vec<ToleranceRule>,
 }
 
-/// The limits of a pair.
+/// The limits for a pair. A limit that is `None` is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Limits {
     pub(crate) rel_l2: Option<f64>,
@@ -64,7 +64,7 @@ struct ToleranceFile {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with the keys of a rule")]
 struct WrittenToleranceRule {
     stage: Option<String>,
     layer: Option<String>,
@@ -74,7 +74,7 @@ struct WrittenToleranceRule {
 }
 
 impl Tolerance {
-    /// One limit for everything: a relative L2 error.
+    /// The same limit of the relative L2 error for all records.
     #[must_use]
     pub fn rel_l2(limit: f64) -> Self {
         let limits = Limits { rel_l2: Some(limit), ..Limits::default() };
@@ -85,12 +85,12 @@ impl Tolerance {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is not a tolerance file: with line and column.
+    /// If the file cannot be read, or is not a tolerance file; the error names line and column.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         rules::open(path.as_ref())
     }
 
-    /// What a pair is held to; `dtype` is the smaller of its two types.
+    /// The limits for a pair. `dtype` is the smaller of its two types.
     pub(crate) fn limits(&self, stage: &str, layer: Option<usize>, dtype: &str) -> Limits {
         let fits = |rule: &&ToleranceRule| {
             rule.stage.as_ref().is_none_or(|glob| glob.matches(stage))
@@ -115,26 +115,26 @@ fn default(dtype: &str) -> Limits {
     Limits { rel_l2: Some(rel_l2), ..Limits::default() }
 }
 
-/// The relative L2 error that is usual between two types: the default limit of the coarser one.
+/// The relative L2 error that is usual between two types: the default limit of the smaller one.
 pub(crate) fn usual_error(dtypes: [&str; 2]) -> f64 {
     default(smaller(dtypes)).rel_l2.unwrap_or(0.0)
 }
 
-/// What the numbers of a difference say of its limits.
+/// Whether a difference is within its limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Held {
-    /// Every limit is held.
+    /// Every limit holds.
     Within,
-    /// Some limit is exceeded, or allows no difference at all.
+    /// A limit is exceeded, or allows no difference at all.
     Exceeded,
-    /// No limit is exceeded, and there is no number to hold this one to.
+    /// No limit is exceeded, but the number that this limit needs is not known.
     Unknown(&'static str),
 }
 
 impl Limits {
     /// Whether a difference of elements that are not equal is within every limit.
     pub(crate) fn hold(&self, difference: &Difference) -> Held {
-        // Nothing but equality is within a limit that allows no difference.
+        // Only equal elements are within a limit of 0.
         if [self.rel_l2, self.max_abs].contains(&Some(0.0)) {
             return if difference.differing == Some(0) { Held::Within } else { Held::Exceeded };
         }
@@ -152,8 +152,8 @@ impl Limits {
         given().find(|(_, _, held)| held.is_none()).map_or(Held::Within, |(name, ..)| Held::Unknown(name))
     }
 
-    /// Widens `needed` until limits of the same kinds allow this difference too; `None` where no number
-    /// says how far.
+    /// Widens `needed` until limits of the same kinds allow this difference too; `None` if the number for a limit is
+    /// not known.
     pub(crate) fn widen(&self, needed: &mut Needed, difference: &Difference) -> Option<()> {
         if self.rel_l2.is_some() {
             let error = difference.rel_l2.filter(|error| error.is_finite())?;
@@ -169,38 +169,38 @@ impl Limits {
     }
 }
 
-/// The smallest limits that would have let every compared pair pass, of the kinds that the rules have.
+/// The smallest limits, of the kinds that the rules have, with which every compared pair would have matched.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Needed {
-    /// A relative L2 error.
+    /// The limit of the relative L2 error.
     pub rel_l2: Option<f64>,
-    /// A largest absolute difference.
+    /// The limit of the largest absolute difference.
     pub max_abs: Option<f64>,
-    /// A smallest cosine.
+    /// The lower limit of the cosine.
     pub cosine: Option<f64>,
 }
 
 impl Needed {
-    /// The relative L2 error, 0 where no limit is needed; `None` where it is not the only limit.
+    /// The limit of the relative L2 error, 0 if every pair is identical; `None` if there are other limits too.
     pub(crate) fn rel_l2_alone(self) -> Option<f64> {
         let Self { rel_l2, max_abs, cosine } = self;
         (max_abs.is_none() && cosine.is_none()).then_some(rel_l2.unwrap_or(0.0))
     }
 }
 
-/// Four digits that are not less than the number.
+/// The number with four digits, rounded up.
 fn rounded_up(limit: f64) -> String {
     let text = format!("{limit:.3e}");
     if text.parse().is_ok_and(|rounded: f64| rounded >= limit) { text } else { format!("{:.3e}", limit * 1.0005) }
 }
 
-/// As a rule says it: `rel_l2 = 1.2e-3`.
+/// Written as in a rule: `rel_l2 = 1.2e-3`.
 impl fmt::Display for Needed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limits = [("rel_l2", self.rel_l2), ("max_abs", self.max_abs)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some(format!("{name} = {}", rounded_up(limit?))));
-        // Rounded down, or it would not be enough.
+        // The cosine is a lower limit, so it is rounded down.
         let cosine = self.cosine.map(|cosine| format!("cosine = {:.9}", (cosine * 1e9).floor() / 1e9));
         f.write_str(&limits.chain(cosine).collect::<Vec<_>>().join(", "))
     }
@@ -229,7 +229,7 @@ fn rule(written: WrittenToleranceRule) -> Result<ToleranceRule, String> {
     if limits == Limits::default() {
         return Err("the rule has no limit, expected at least one of: rel_l2, max_abs, cosine".to_owned());
     }
-    // `*` is every layer, and none at all.
+    // `*` also matches records without a layer.
     let layer = layer.filter(|ranges| ranges.trim() != "*");
     let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose();
     let layer = layer.map_err(|reason| format!("`layer`: {reason}"))?;

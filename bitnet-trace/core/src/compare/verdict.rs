@@ -1,34 +1,35 @@
-//! What a comparison says: of a pair, of the pair's numbers, of what caused them.
+//! The verdict on a pair, the numbers of its difference, its cause and its origin.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What is said of a pair of records, exactly one of these.
+/// The verdict on a pair of records. Every pair has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Verdict {
-    /// The same elements: the hashes are equal.
+    /// The elements are equal: the hashes are equal, or all values are.
     Identical,
-    /// They differ by no more than the tolerance.
+    /// The tensors differ by no more than the tolerance.
     Within,
-    /// They differ by more than the tolerance, or by an amount that the records cannot tell.
+    /// The tensors differ by more than the tolerance, or by an amount that the records do not show.
     Diverged,
-    /// Other dimensions, beyond dimensions of size 1.
+    /// The shapes differ, not counting dimensions of size 1.
     Shape,
-    /// Floating point against integers.
+    /// One side has floating-point numbers, the other integers.
     Dtype,
-    /// NaN or infinite elements that the other side has not, or has elsewhere.
+    /// One side has NaN or infinite elements that the other does not have in the same places.
     Nonfinite,
-    /// The trace has no such record.
+    /// Only the reference has the record.
     OnlyReference,
-    /// The reference has no such record.
+    /// Only the trace has the record.
     OnlyTrace,
 }
 
 impl Verdict {
-    /// All of them, in the order of a summary.
-    pub const ALL: [Self; 8] = [
+    /// All verdicts, in the order of a summary.
+    pub const ALL: &[Self] = &[
         Self::Identical,
         Self::Within,
         Self::Diverged,
@@ -39,7 +40,7 @@ impl Verdict {
         Self::OnlyTrace,
     ];
 
-    /// Identical or within the tolerance.
+    /// Whether the pair matches: it is identical or within the tolerance.
     #[must_use]
     pub fn matches(self) -> bool {
         matches!(self, Self::Identical | Self::Within)
@@ -51,7 +52,7 @@ impl Verdict {
         matches!(self, Self::OnlyReference | Self::OnlyTrace)
     }
 
-    /// As it is written: `only-reference`.
+    /// The name of the verdict, as it is printed: `only-reference`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -73,72 +74,76 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What the numbers of a difference come from.
+/// The source of the numbers of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Evidence {
-    /// Every element of both sides.
+    /// All elements of both sides.
     Values,
-    /// The sketches: an estimate, within 20 % in 95 of 100 cases.
+    /// The sketches. The numbers are estimates, within 20 % in 95 of 100 cases.
     Sketch,
-    /// Hash, rms, mean, min and max: they show that the sides differ, not how close they are.
+    /// Hash, rms, mean, minimum and maximum. They show that the sides differ, but not by how much.
     Statistics,
 }
 
 /// One element on both sides.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Element {
-    /// Its place, slowest dimension first.
+    /// The index in each dimension, slowest dimension first.
     pub index: Vec<usize>,
-    /// The reference's value.
+    /// The value in the reference.
     pub reference: f64,
-    /// The trace's value.
+    /// The value in the trace.
     pub trace: f64,
 }
 
-/// An index of some dimension, and the error there.
+/// One index of a dimension (a token or a channel), and the error of its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Share {
-    /// Index in its dimension.
+    /// The index in its dimension.
     pub index: usize,
-    /// Relative L2 error of this index alone.
+    /// The relative L2 error of the elements with this index.
     pub rel_l2: f64,
 }
 
-/// How two tensors differ.
+/// How two tensors differ. Numbers that are not known are `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
-    /// What the numbers come from.
+    /// The source of the numbers.
     pub evidence: Evidence,
-    /// L2 norm of the difference over the L2 norm of the reference. Infinite where the reference is
-    /// all zero and the trace is not.
+    /// The L2 norm of the difference divided by the L2 norm of the reference, over the elements that are finite on both
+    /// sides. Infinite if the reference is all zero and the trace is not. `None` if no element is finite on both sides.
     pub rel_l2: Option<f64>,
-    /// Cosine of the angle between the two; 1 for two that are all zero.
+    /// The cosine of the angle between the two tensors, from -1 to 1; 1 if both are all zero.
     pub cosine: Option<f64>,
-    /// Largest absolute difference, and where.
+    /// The largest absolute difference of two elements.
     pub max_abs: Option<f64>,
-    /// Where the largest absolute difference is.
+    /// The elements with the largest absolute difference.
     pub worst: Option<Element>,
-    /// Largest difference relative to the reference's element.
+    /// The largest difference of two elements divided by the magnitude of the reference's element.
     pub max_rel: Option<f64>,
-    /// Where the largest relative difference is.
+    /// The elements with the largest relative difference.
     pub worst_relative: Option<Element>,
-    /// Mean absolute difference.
+    /// The mean absolute difference.
     pub mean_abs: Option<f64>,
-    /// Largest distance in units in the last place of the sides' own type, among elements of equal
-    /// sign; `None` where there are none, or the sides are not of one floating-point type.
+    /// The largest distance of two elements of equal sign, in units in the last place (ULP) of their type. `None` if
+    /// there are no such elements, or if the sides do not have the same floating-point type.
     pub max_ulp: Option<u64>,
-    /// Elements that are not bit-equal.
+    /// The number of elements that are not bit-equal.
     pub differing: Option<usize>,
-    /// The share of elements that are bit-equal.
+    /// The share of elements that are bit-equal, from 0 to 1.
     pub bit_equal: Option<f64>,
-    /// The type (`F16`, `BF16`) to which both sides can be rounded without any difference left.
+    /// The type (`F16`, `BF16`) that makes both sides equal when they are rounded to it.
     pub rounding: Option<&'static str>,
-    /// The worst tokens (indices of the last dimension but one), worst first.
+    /// The tokens (indices of the second to last dimension) with the largest errors, worst first.
     pub tokens: Vec<Share>,
-    /// The worst channels (indices of the last dimension), worst first.
+    /// The channels (indices of the last dimension) with the largest errors, worst first.
     pub channels: Vec<Share>,
-    /// Rows of the last dimension whose digests differ, where only digests are there.
+    /// The indices of the rows of the last dimension whose digests differ, if only digests were recorded.
     pub rows: Option<Vec<usize>>,
 }
 
@@ -164,39 +169,39 @@ impl Difference {
     }
 }
 
-/// A cause that the numbers show. None is given where they could mean something else.
+/// A cause that the numbers show. A pair has no cause if the numbers allow another explanation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Cause {
     /// Every element of the trace is zero.
     AllZero,
-    /// The trace has NaN or infinite elements that the reference has not, and no earlier pair differs in
-    /// them.
+    /// The trace has NaN or infinite elements that the reference does not have, and no earlier pair differs in such
+    /// elements.
     NonfiniteBorn,
-    /// NaN or infinite elements that an earlier stage had too.
+    /// The trace has NaN or infinite elements, and so had an earlier stage.
     NonfiniteInherited,
     /// The trace is the reference times this factor.
     Ratio(f64),
-    /// Every element has the other sign.
+    /// Every element has the opposite sign.
     SignFlipped,
-    /// These few elements have the other sign, all others are equal.
+    /// This number of elements have the opposite sign, and all others are equal.
     SignsFlipped(usize),
     /// The trace is the reference with these two dimensions exchanged.
     Transposed(usize, usize),
-    /// The same elements in another order.
+    /// The trace has the same elements in another order.
     Permuted,
-    /// Row t of the trace is the reference's row t minus this.
+    /// Row t of the trace is row t minus this number of the reference.
     ShiftedByTokens(i64),
-    /// The trace's elements are the reference's rounded to this type.
+    /// The elements of the trace are those of the reference, rounded to this type.
     RoundedTo(&'static str),
-    /// The difference vanishes when both are rounded to the smaller of their types.
+    /// The sides are equal when both are rounded to this type, the smaller of the two.
     Rounding(&'static str),
-    /// It is, element for element, what the reference has in this record.
+    /// The trace has the elements that the reference has in the record of this name.
     Equals(String),
-    /// The stage was not recorded: it did not run, or under another name.
+    /// The stage was not recorded: it did not run, or it has another name.
     MissingStage,
-    /// The same elements in the same order under other dimensions.
+    /// The trace has the same elements in the same order with another shape.
     Reshaped,
 }
 
@@ -206,54 +211,56 @@ impl fmt::Display for Cause {
             Self::AllZero => write!(f, "every element is zero"),
             Self::NonfiniteBorn => write!(
                 f,
-                "NaN or infinite elements that the reference has not arise here: no earlier pair differs in them"
+                "NaN or infinite elements that the reference does not have arise here: no earlier pair differs in them"
             ),
-            Self::NonfiniteInherited => write!(f, "NaN or infinite elements were there in an earlier stage"),
+            Self::NonfiniteInherited => write!(f, "an earlier stage already had NaN or infinite elements"),
             Self::Ratio(ratio) => {
                 write!(
                     f,
                     "a constant factor: the trace is the reference times {ratio:.6}; a scale is missing or applied twice"
                 )
             }
-            Self::SignFlipped => write!(f, "every element has the other sign"),
-            Self::SignsFlipped(1) => write!(f, "one element has the other sign, all others are equal"),
-            Self::SignsFlipped(count) => write!(f, "{count} elements have the other sign, all others are equal"),
+            Self::SignFlipped => write!(f, "every element has the opposite sign"),
+            Self::SignsFlipped(1) => write!(f, "one element has the opposite sign, all others are equal"),
+            Self::SignsFlipped(count) => write!(f, "{count} elements have the opposite sign, all others are equal"),
             Self::Transposed(a, b) => write!(f, "dimensions {a} and {b} are exchanged"),
-            Self::Permuted => write!(f, "the same elements in another order"),
+            Self::Permuted => write!(f, "the elements are the same, in another order"),
             Self::ShiftedByTokens(by) if *by > 0 => write!(f, "shifted: token t has the reference's token t - {by}"),
             Self::ShiftedByTokens(by) => write!(f, "shifted: token t has the reference's token t + {}", by.abs()),
-            Self::RoundedTo(dtype) => write!(f, "the trace's elements are the reference's rounded to {dtype}"),
-            Self::Rounding(dtype) => write!(f, "rounding: nothing is left when both are rounded to {dtype}"),
-            Self::Equals(name) => write!(f, "it is, element for element, the reference's {name}"),
-            Self::Reshaped => write!(f, "a reshape: the same elements in the same order under other dimensions"),
-            Self::MissingStage => write!(f, "the stage was not recorded: it did not run, or has another name"),
+            Self::RoundedTo(dtype) => {
+                write!(f, "the elements of the trace are those of the reference, rounded to {dtype}")
+            }
+            Self::Rounding(dtype) => write!(f, "rounding: the sides are equal when both are rounded to {dtype}"),
+            Self::Equals(name) => write!(f, "it has, element for element, the values of the reference's {name}"),
+            Self::Reshaped => write!(f, "a reshape: the same elements in the same order, with another shape"),
+            Self::MissingStage => write!(f, "the stage was not recorded: it did not run, or it has another name"),
         }
     }
 }
 
-/// Whether a stage made its error or was given it.
+/// Where an error comes from: whether the stage made it or inherited it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Origin {
-    /// Its recorded inputs are identical: it is the culprit.
+    /// The recorded inputs are identical: the stage made the error.
     InputsMatch,
-    /// A recorded input diverged already.
+    /// A recorded input diverged already: the stage inherited the error.
     InputsDiffer,
-    /// Its recorded inputs are within the tolerance, and its error is many times theirs.
+    /// The recorded inputs are within the tolerance, and the error is many times theirs: the stage made it.
     GainJumps,
-    /// Without recorded inputs: all that was compared before is identical.
+    /// Without recorded inputs: everything that was compared before is identical.
     BeforeIdentical,
-    /// Without recorded inputs: its error is many times that of every stage before.
+    /// Without recorded inputs: the error is many times that of every stage before.
     ErrorJumps,
-    /// As the two before, but stages without a partner lie between.
+    /// Like the two above, but stages without a partner lie between, and may have made the error.
     Between,
-    /// Its error is no jump over those of its inputs, or of the stages before.
+    /// The error is not much larger than those of the inputs, or of the stages before.
     ErrorWasThere,
 }
 
 impl Origin {
-    /// True where the stage itself is at fault, as far as can be told.
+    /// Whether the stage itself made the error, as far as the records show.
     #[must_use]
     pub fn is_here(self) -> bool {
         matches!(self, Self::InputsMatch | Self::GainJumps | Self::BeforeIdentical | Self::ErrorJumps)

@@ -1,4 +1,4 @@
-//! Walks the pairs of two sides, and puts together what is found.
+//! Judges the pairs of two sides one after another, and collects the results.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -20,10 +20,10 @@ use super::side::Side;
 use super::tolerance::Needed;
 use super::verdict::{Cause, Verdict};
 
-/// Pairs between two reports of progress.
+/// The number of pairs between two calls of `progress`.
 const BETWEEN: usize = 64;
 
-/// Compares two sides; `progress` is told of pairs done and pairs there are.
+/// Compares two sides. `progress` is called with the number of pairs compared so far and the number of all pairs.
 pub(crate) fn compare<'a>(
     mut reference: Side<'a>,
     mut trace: Side<'a>,
@@ -86,7 +86,7 @@ fn stages<'s>(trace: &'s Side<'_>) -> LayerStages<'s> {
     trace.entries.iter().map(|entry| (entry.position.layer, &*entry.kind.label.stage)).collect()
 }
 
-/// Walks the pairs of two sides.
+/// The state of a comparison while its pairs are judged.
 pub(super) struct Walk<'s> {
     pub(super) reference: &'s Side<'s>,
     pub(super) trace: &'s Side<'s>,
@@ -94,7 +94,7 @@ pub(super) struct Walk<'s> {
     pub(super) elsewhere: OnceCell<Elsewhere<'s>>,
     /// The layers and stages of the trace's records.
     stages: OnceCell<LayerStages<'s>>,
-    /// The smallest limits that would do for the pairs so far; `None` where none would.
+    /// The smallest limits that would be enough for the pairs so far; `None` if no limits would be.
     pub(super) needed: Option<Needed>,
     pub(super) adaptations: Adaptations,
     pub(super) problems: Vec<String>,
@@ -102,7 +102,7 @@ pub(super) struct Walk<'s> {
 }
 
 impl Walk<'_> {
-    /// Measures every pair, and gives them back in the order of `aligned`.
+    /// Judges every pair, and returns the pairs in the order of `aligned`.
     fn measure_all(
         &mut self,
         aligned: &[Aligned],
@@ -124,13 +124,13 @@ impl Walk<'_> {
         if !by_token {
             return (0..all).map(measure).collect();
         }
-        // The rows of one record one after another: its values are read once.
+        // The rows of one record are judged one after another, so that its values are read only once.
         let mut found: Vec<(usize, Pair)> = order.into_iter().map(|at| (at, measure(at))).collect();
         found.sort_by_key(|(at, _)| *at);
         found.into_iter().map(|(_, pair)| pair).collect()
     }
 
-    /// Sorts the pairs of a stage and layer together, by token.
+    /// A sort key that puts the pairs of a stage and layer next to each other, by token.
     fn record_order(&self, aligned: Aligned) -> impl Ord + use<> {
         let entry = match aligned {
             Aligned::Both(index, _) | Aligned::Reference(index) => &self.reference.entries[index],
@@ -158,7 +158,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A record without a partner.
+    /// The pair of a record without a partner.
     fn alone(&mut self, entry: &Entry, side: usize) -> Pair {
         let from = [self.reference, self.trace][side];
         let mut details = Details::default();
@@ -167,8 +167,9 @@ impl Walk<'_> {
             Err(problem) => self.problem(problem.full()),
         }
         if entry.alone {
-            details.note =
-                Some("the other side computed its tokens in other steps, and it cannot be taken apart".to_owned());
+            details.note = Some(
+                "the other side computed its tokens in different steps, and this record cannot be split".to_owned(),
+            );
         } else if side == 0 && !self.is_in_trace(entry) {
             details.cause = Some(Cause::MissingStage);
         }

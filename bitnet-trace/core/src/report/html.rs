@@ -1,4 +1,4 @@
-//! A comparison as one HTML file that asks no network for anything.
+//! Writes a comparison as one HTML file that needs no network.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -11,7 +11,7 @@ use crate::trace::Manifest;
 
 use super::screen::Fields;
 
-/// Differing pairs whose details are in the page; of those beyond, the numbers are.
+/// The number of differing pairs whose details are in the page. Pairs beyond have only their numbers there.
 const DETAILED: usize = 2_000;
 
 /// The page of a comparison: a heat map of layers and stages for every step, the growth of the error,
@@ -24,32 +24,32 @@ pub struct Html<'a> {
 }
 
 impl<'a> Html<'a> {
-    /// The page of what was found; the sides are called `reference` and `trace`.
+    /// The page of a comparison. The sides are named `reference` and `trace`.
     #[must_use]
     pub fn new(comparison: &'a Comparison) -> Self {
         Self { comparison, names: ["reference", "trace"], manifests: [None, None] }
     }
 
-    /// The names of the two sides.
+    /// Replaces the names of reference and trace.
     #[must_use]
     pub fn with_names(self, names: [&'a str; 2]) -> Self {
         Self { names, ..self }
     }
 
-    /// What `run.json` of each side says; `None` where there is none.
+    /// Adds the `run.json` of reference and trace; `None` if a side has none.
     #[must_use]
     pub fn with_manifests(self, manifests: [Option<&'a Manifest>; 2]) -> Self {
         Self { manifests, ..self }
     }
 }
 
-/// What the page calls pairs that could not be compared.
+/// The verdict that the page shows for pairs that could not be compared.
 const NOT_COMPARED: &str = "not compared";
 
-/// The page. Files of their own, and the data, take the place of elements of it: see [`parts`].
+/// The page. The style sheet, the scripts and the data replace elements of it: see [`parts`].
 const PAGE: &str = include_str!("page.html");
 
-/// What takes the place of an element of the page.
+/// A part of the page, which replaces an element of `page.html`.
 struct PagePart<'a> {
     element: &'static str,
     open: &'static str,
@@ -74,7 +74,7 @@ fn parts(data: &str) -> [PagePart<'_>; 6] {
 
 impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Inside a script nothing may look like its end.
+        // The data stands inside a script element and must not contain its end tag.
         let data = self.data().to_string().replace('<', "\\u003c");
         let mut rest = PAGE;
         for PagePart { element, open, content, close } in parts(&data) {
@@ -86,7 +86,7 @@ impl fmt::Display for Html<'_> {
     }
 }
 
-/// Entries that many pairs share, kept once.
+/// Entries that many pairs share. Each is kept once, and pairs hold its number.
 #[derive(Default)]
 struct Shared {
     known: HashMap<Value, usize>,
@@ -133,7 +133,7 @@ impl Html<'_> {
             "hints": comparison.hints,
             "compared": comparison.compared(),
             "first": comparison.first,
-            "verdicts": Verdict::ALL.map(Verdict::name).into_iter().chain([NOT_COMPARED]).collect::<Vec<_>>(),
+            "verdicts": Verdict::ALL.iter().map(|verdict| verdict.name()).chain([NOT_COMPARED]).collect::<Vec<_>>(),
             "smallestTolerance": comparison.smallest_limits.map(|needed| needed.to_string()),
             "byToken": comparison.by_token,
             "problems": comparison.problems,
@@ -146,8 +146,8 @@ impl Html<'_> {
     }
 }
 
-/// A step: what it is called, and its numbers for the filter. They are texts, as a script's numbers do not
-/// hold all of 64 bits.
+/// A step: its name, and its numbers for the filter. The numbers are texts, because JavaScript's numbers do not hold
+/// every 64-bit integer.
 fn step(key: &Key) -> Value {
     let mut step = match (key.token, key.seq) {
         (Some(token), _) => format!("token {token}"),
@@ -163,7 +163,7 @@ fn step(key: &Key) -> Value {
     json!([step, key.seq.map(|seq| seq.to_string()), key.request.map(|request| request.to_string())])
 }
 
-/// The row of the map: the stage with what tells its tensors apart; the stage alone and the io are for the
+/// A row of the map: the stage with the label that tells its tensors apart. The stage alone and the io are for the
 /// filter.
 fn stage(key: &Key) -> Value {
     let mut label = stage_of(key);
@@ -183,10 +183,10 @@ fn adapted(adapted: &Adapted) -> Value {
     json!({ "text": adapted.adaptation.to_string(), "pairs": adapted.pairs, "stages": adapted.stages })
 }
 
-/// Step, layer, stage, verdict, error, gain, details: numbers, as there may be many.
+/// A pair as step, layer, stage, verdict, error, gain and details. All are numbers, because there may be many pairs.
 fn row(pair: &Pair, [step, stage]: [usize; 2], details: Option<usize>) -> Value {
     let verdict = Verdict::ALL.iter().position(|verdict| *verdict == pair.verdict);
-    // Nothing shows that such a pair differs.
+    // A pair that could not be compared is not shown as diverged.
     let verdict = if pair.compared || pair.verdict.has_no_partner() { verdict } else { Some(Verdict::ALL.len()) };
     let found = pair.details.as_deref();
     let error = found.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
@@ -220,7 +220,7 @@ mod tests {
             assert_eq!(page.matches(content).count(), 1);
         }
         assert!(page.ends_with("</html>\n"));
-        // No file is left to be loaded, and what the data holds is no tag.
+        // The page loads no file, and the data contains no tag.
         assert!(!page.contains("src=\"") && !page.contains("<link") && !page.contains("<b>"), "{page}");
         assert!(page.contains(r#""names":["\u003c/script>\u003cb>","a"]"#));
     }

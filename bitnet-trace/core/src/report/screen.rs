@@ -7,16 +7,16 @@ use super::printable;
 use super::text::significant;
 use crate::compare::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
 
-/// How many of the differences after the first are listed.
+/// The number of divergences after the first, of stages without a partner and of problems that are listed.
 const LISTED: usize = 12;
 
-/// Longer names do not move the columns behind them.
+/// The layout of the lists. Names beyond the widest column do not move the columns after them.
 const ROWS: Columns<4> = Columns { right: [false; 4], indent: "  ", widest: 80 };
 
-/// How many stages of an adaptation are named.
+/// The number of stages that are named for an adaptation.
 const NAMED: usize = 4;
 
-/// A comparison as a person reads it: what went wrong first, by how much, where in the source.
+/// A comparison as text for a terminal: what differs first, by how much, and where in the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen<'a> {
     comparison: &'a Comparison,
@@ -25,19 +25,19 @@ pub struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    /// The screen of what was found; the sides are called `reference` and `trace`.
+    /// The screen of a comparison. The sides are named `reference` and `trace`.
     #[must_use]
     pub fn new(comparison: &'a Comparison) -> Self {
         Self { comparison, names: ["reference", "trace"], all: false }
     }
 
-    /// The names of the two sides.
+    /// Replaces the names of reference and trace.
     #[must_use]
     pub fn with_names(self, names: [&'a str; 2]) -> Self {
         Self { names, ..self }
     }
 
-    /// Whether every pair is listed, not only the differences that come next.
+    /// Sets whether every pair is listed, or only the divergences after the first.
     #[must_use]
     pub fn with_all(self, all: bool) -> Self {
         Self { all, ..self }
@@ -81,7 +81,7 @@ impl fmt::Display for Screen<'_> {
     }
 }
 
-/// `545 pairs: what was done (stages)`.
+/// Writes an adaptation as `545 pairs: what was done (stages)`.
 fn adaptation(adapted: &Adapted) -> String {
     let stages: Vec<_> = adapted.stages.keys().take(NAMED).map(String::as_str).collect();
     let more = if adapted.stages.len() > NAMED { ", ..." } else { "" };
@@ -90,7 +90,7 @@ fn adaptation(adapted: &Adapted) -> String {
 }
 
 impl Screen<'_> {
-    /// One line that never says more than was shown.
+    /// The first line, which sums up the comparison.
     fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
         let (compared, alone) = (comparison.compared(), comparison.without_partner());
@@ -113,7 +113,7 @@ impl Screen<'_> {
         }
     }
 
-    /// What was not compared, by stage, and what is probably the same.
+    /// The records that were not compared, by stage, and the stages that are probably the same.
     fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Comparison { coverage, suggestions, .. } = self.comparison;
         if !coverage.is_empty() {
@@ -153,9 +153,9 @@ impl Screen<'_> {
 
     fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comparison = self.comparison;
-        let counts = Verdict::ALL.into_iter().filter(|verdict| comparison.count(*verdict) > 0);
+        let counts = Verdict::ALL.iter().copied().filter(|verdict| comparison.count(*verdict) > 0);
         let not_compared = comparison.not_compared();
-        // Those that could not be compared are not shown to differ.
+        // Pairs that could not be compared have the verdict `diverged`, but are counted by themselves.
         let count = |verdict| match verdict {
             Verdict::Diverged => comparison.count(verdict) - not_compared,
             verdict => comparison.count(verdict),
@@ -217,7 +217,7 @@ fn row(pair: &Pair) -> [String; 4] {
     ]
 }
 
-/// The details of a pair, a line each.
+/// The details of a pair, one on each line.
 pub(crate) struct Fields<'a>(pub(crate) &'a Details);
 
 impl fmt::Display for Fields<'_> {
@@ -245,7 +245,7 @@ impl fmt::Display for Fields<'_> {
             numbers(f, difference, self.0)?;
         }
         if let Some(origin) = origin {
-            let gain = gain.map(|gain| format!(" ({} times the largest error before)", times(gain)));
+            let gain = gain.map(|gain| format!(" ({} times the largest error before it)", times(gain)));
             let gain = gain.unwrap_or_default();
             writeln!(f, "  origin   {}{gain}", printable(&origin.to_string()))?;
         }
@@ -304,7 +304,7 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, details: &Detail
     Ok(())
 }
 
-/// The screen of the first divergence, without colours.
+/// Writes the screen of the comparison, without colours.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Screen::new(self).fmt(f)

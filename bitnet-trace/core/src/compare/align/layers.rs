@@ -1,4 +1,4 @@
-//! `ffn_out-7` is `ffn_out` of layer 7: graph nodes carry their layer in the name.
+//! Takes layers from names: the graph node `ffn_out-7` is `ffn_out` of layer 7.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::Arc;
 use super::super::entry::{Entry, Kind};
 use super::super::key::Label;
 
-/// Longest number that is taken for a layer, in digits.
+/// The longest number that is taken for a layer, in digits.
 const DIGITS: usize = 5;
 
 /// A name without its trailing number, and the number: `ffn_out-7` is `ffn_out` and 7.
 pub(crate) fn trailing_number(name: &str) -> Option<(&str, usize)> {
     let (base, number) = name.rsplit_once('-')?;
-    // `x-1` and `x-01` are two names.
+    // `x-01` is not taken for layer 1: it would become the same record as `x-1`.
     let zeros = number.len() > 1 && number.starts_with('0');
     let digits = !zeros && !number.is_empty() && number.len() <= DIGITS;
     let digits = digits && number.bytes().all(|byte| byte.is_ascii_digit());
     (digits && !base.is_empty()).then(|| number.parse().ok().map(|number| (base, number)))?
 }
 
-/// Gives records without a layer the trailing number of their name, on both sides. Names are left
-/// alone where a side also has that stage with a layer: the two would become one.
+/// Gives records without a layer the trailing number of their name, on both sides. A name is left as it is if a side
+/// also has its stage with a layer, because the two would become one stage.
 pub(crate) fn from_trailing_numbers(reference: &mut [Entry], trace: &mut [Entry]) {
     let numbered = [&*reference, &*trace].map(bases);
     if numbered.iter().all(HashSet::is_empty) {
@@ -43,7 +43,7 @@ pub(crate) fn from_trailing_numbers(reference: &mut [Entry], trace: &mut [Entry]
             }
             let kind = renamed.entry(Arc::as_ptr(&entry.kind)).or_insert_with(|| {
                 let label = Label { stage: base.into(), ..entry.kind.label.clone() };
-                // The key's address stays taken as long as this lives.
+                // The old kind is kept too, so that no other kind can get its address, which is the key here.
                 (Arc::clone(&entry.kind), Arc::new(Kind { label, ..(*entry.kind).clone() }))
             });
             entry.kind = Arc::clone(&kind.1);

@@ -1,11 +1,11 @@
-//! Which record belongs to which, and in what order the pairs are walked.
+//! Decides which records belong together, and the order of the pairs.
 //!
-//! Records whose keys are equal belong together. What has no partner by its key is paired as far as
-//! that is unambiguous, and every such adaptation is counted by its kind:
+//! Records with equal keys belong together. Other records are paired as far as that is unambiguous, and every such
+//! adaptation is counted:
 //!
-//! 1. [`layers`]: the trailing number of a name without a layer is its layer,
-//! 2. [`tokens`]: a prefill against steps or chunks of the same positions, token by token,
-//! 3. [`steps`]: steps or requests that only one side knows, or counts differently.
+//! 1. [`layers`]: the trailing number of a name without a layer is taken for its layer,
+//! 2. [`tokens`]: a prefill is compared token by token with decode steps or chunks of the same positions,
+//! 3. [`steps`]: steps or requests that only one side knows, or that the sides count differently, are paired in order.
 
 mod layers;
 mod rename;
@@ -25,7 +25,7 @@ pub(crate) use rename::probably_the_same;
 use super::side::Side;
 use tokens::IsCaptured;
 
-/// Indices into the two sides, or into the one that has the record.
+/// A pair as indices into the entries of both sides, or a record of one side as its index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Aligned {
     Both(usize, usize),
@@ -33,21 +33,22 @@ pub(crate) enum Aligned {
     Trace(usize),
 }
 
-/// How the sides were brought together.
+/// The result of aligning two sides.
 pub(crate) struct Alignment {
-    /// Pairs in execution order: the reference's, with what only the trace has where the trace made it.
+    /// The pairs in the execution order of the reference. Records that only the trace has stand where the trace made
+    /// them.
     pub(crate) pairs: Vec<Aligned>,
-    /// Some records were taken apart into tokens, or aligned by their positions.
+    /// Whether records were split into tokens, or aligned by their positions.
     pub(crate) by_token: bool,
-    /// What stood in the way of an alignment.
+    /// Why some records could not be aligned.
     pub(crate) problems: Vec<String>,
-    /// What would make an alignment possible.
+    /// What the user can do to have more records aligned.
     pub(crate) hints: Vec<String>,
-    /// Records of several tokens that could not be taken apart.
+    /// The number of records of several tokens that could not be split.
     pub(crate) whole: usize,
 }
 
-/// Aligns two sides; records whose values were captured may be taken apart into tokens.
+/// Aligns two sides. Records whose values were captured may be split into tokens.
 pub(crate) fn align(reference: &mut Side<'_>, trace: &mut Side<'_>) -> Alignment {
     let mut entries = [std::mem::take(&mut reference.entries), std::mem::take(&mut trace.entries)];
     let [left, right] = &mut entries;
@@ -59,17 +60,18 @@ pub(crate) fn align(reference: &mut Side<'_>, trace: &mut Side<'_>) -> Alignment
 
 fn align_entries(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>, is_captured: [IsCaptured<'_>; 2]) -> Alignment {
     layers::from_trailing_numbers(reference, trace);
-    let tokens::TokenAlignment { by_token, problems, hints, whole } = tokens::align_positions(reference, trace, is_captured);
+    let tokens::TokenAlignment { by_token, problems, hints, whole } =
+        tokens::align_positions(reference, trace, is_captured);
     let mut partners = exact(reference, trace);
     steps::pair_in_order(reference, trace, &mut partners);
     Alignment { pairs: in_order(&partners), by_token, problems, hints, whole }
 }
 
-/// Who belongs to whom, by index.
+/// The partner of each record, by index.
 pub(crate) struct Partners {
-    /// Of each record of the reference.
+    /// For each record of the reference, its partner in the trace.
     pub(crate) of_reference: Vec<Option<usize>>,
-    /// Of each record of the trace.
+    /// For each record of the trace, its partner in the reference.
     pub(crate) of_trace: Vec<Option<usize>>,
 }
 
@@ -80,10 +82,10 @@ impl Partners {
     }
 }
 
-/// Pairs records of equal keys.
+/// Pairs records with equal keys.
 fn exact(reference: &[Entry], trace: &[Entry]) -> Partners {
     let mut partners = Partners { of_reference: vec![None; reference.len()], of_trace: vec![None; trace.len()] };
-    // As a rule the sides begin alike; keys are unique within a side.
+    // Most sides begin with the same records. Keys are unique within a side.
     let both = reference.iter().zip(trace);
     let is_pair = |left: &Entry, right: &Entry| !(left.alone || right.alone) && left.identity() == right.identity();
     let alike = both.take_while(|(left, right)| is_pair(left, right)).count();
@@ -114,7 +116,7 @@ fn in_order(partners: &Partners) -> Vec<Aligned> {
     pairs
 }
 
-/// The key of a pair: what only one side knows is taken from that side.
+/// The key of a pair. A part that only one side knows is taken from that side.
 pub(crate) fn merged(reference: &Entry, trace: &Entry) -> Key {
     let mut position = reference.position;
     position.seq = position.seq.or(trace.position.seq);

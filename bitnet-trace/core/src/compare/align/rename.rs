@@ -1,4 +1,4 @@
-//! Stages without a partner that are probably the same under another name.
+//! Finds stages without a partner that are probably the same stage under two names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,9 +10,9 @@ use super::super::head::Hash;
 use super::super::measure::{is_float, squeezed};
 use super::Aligned;
 
-/// Stages of the reference and of the trace that always stand between the same partners, alone or with
-/// equal elements, with one shape, and never have a partner themselves: a rule of a map can make them
-/// one.
+/// Suggests pairs of stages, one of the reference and one of the trace, that never have a partner. Wherever the two
+/// occur, they stand between the same pairs and have the same shape, and they are either the only records there or have
+/// equal elements.
 pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[Aligned]) -> Vec<Suggestion> {
     let mut paired: [HashSet<&str>; 2] = Default::default();
     for pair in pairs {
@@ -46,19 +46,19 @@ pub(crate) fn probably_the_same(reference: &[Entry], trace: &[Entry], pairs: &[A
     suggestions.filter_map(|((left, right), vote)| vote.suggestion(left, right)).collect()
 }
 
-/// By the stages on the two sides.
+/// The votes for two stages being the same, by the stage of the reference and the stage of the trace.
 type Votes<'e> = BTreeMap<(&'e str, &'e str), Vote>;
 
 #[derive(Default)]
 struct Vote {
     records: usize,
     identical: usize,
-    /// The reference's names end in the layer's number.
+    /// Whether the names in the reference end in the number of the layer.
     numbered: bool,
 }
 
 impl Vote {
-    /// `None` where the name cannot be written as a pattern.
+    /// `None` if a name cannot be written as a pattern.
     fn suggestion(self, reference: &str, trace: &str) -> Option<Suggestion> {
         if reference.contains(['*', '{', '"', '\\']) || trace.contains(['"', '\\']) {
             return None;
@@ -70,7 +70,7 @@ impl Vote {
     }
 }
 
-/// The records of equal elements, of which each side has one alone.
+/// Pairs of records with equal elements, if each side has exactly one such record.
 fn equal_ones<'e>(left: &[&'e Entry], right: &[&'e Entry]) -> Vec<(&'e Entry, &'e Entry)> {
     let mut by_digest: HashMap<&Hash, [Vec<&'e Entry>; 2], RandomState> = HashMap::default();
     for (side, entries) in [left, right].into_iter().enumerate() {
@@ -85,7 +85,8 @@ fn equal_ones<'e>(left: &[&'e Entry], right: &[&'e Entry]) -> Vec<(&'e Entry, &'
     by_digest.into_values().filter_map(couple).collect()
 }
 
-/// Counts the two records of a gap that has one on each side, of one shape; or those with equal elements.
+/// Counts a vote for the two records of a gap that has one on each side. In a larger gap, records with equal elements
+/// get votes. A gap is the records without a partner between two pairs.
 fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     let [left, right] = gap;
     if left.is_empty() || right.is_empty() {
@@ -94,7 +95,7 @@ fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     let same_form = |a: &Entry, b: &Entry| {
         squeezed(&a.kind.shape) == squeezed(&b.kind.shape) && is_float(&a.kind.dtype) == is_float(&b.kind.dtype)
     };
-    // Among several only equal elements tell which is which.
+    // If there are several, only equal elements show which belong together.
     let couples: Vec<(&'e Entry, &'e Entry)> = match (&left[..], &right[..]) {
         ([one], [other]) => vec![(one, other)],
         _ => equal_ones(left, right),
@@ -102,7 +103,7 @@ fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     for (one, other) in couples.into_iter().filter(|(one, other)| same_form(one, other)) {
         let (a, b) = (&one.kind.label, &other.kind.label);
         let same_place = one.position.layer == other.position.layer && (&a.output, &a.io) == (&b.output, &b.io);
-        // A weight's name says what it is.
+        // Weights with different names are different weights.
         if same_place && !a.is_weight() && a.stage != b.stage {
             let vote = votes.entry((&a.stage, &b.stage)).or_default();
             vote.records += 1;

@@ -1,8 +1,8 @@
-//! Steps and requests that only one side knows, or that the sides count differently: the n-th record
-//! of a stage and layer on one side is the n-th on the other.
+//! Pairs records in order if only one side knows the steps or requests, or if the sides count them differently: the
+//! n-th record of a stage and layer on one side belongs to the n-th on the other.
 //!
-//! Only records that have no partner by their key are paired here, between the records that have one:
-//! an order that contradicts those is no evidence.
+//! Only records without a partner by their key are paired here, and only between the records that have one. If those
+//! are in different orders on the two sides, the order shows nothing and no record is paired.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use super::super::key::{Label, Position};
 use super::super::measure::squeezed;
 use super::Partners;
 
-/// What may differ between partners.
+/// The part of the key that may differ between partners.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Relaxed {
     Request,
@@ -23,7 +23,7 @@ enum Relaxed {
 }
 
 impl Relaxed {
-    /// The key without what may differ.
+    /// The key without the part that may differ.
     fn group(self, entry: &Entry) -> (Position, &Label) {
         let mut position = Position { call: 0, ..entry.position };
         if self != Self::Step {
@@ -36,7 +36,7 @@ impl Relaxed {
     }
 }
 
-/// Pairs what is left without a partner.
+/// Pairs the records that have no partner yet.
 pub(crate) fn pair_in_order(reference: &[Entry], trace: &[Entry], partners: &mut Partners) {
     let steps = Numbering::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
     let requests = Numbering::of(reference, trace, |at| at.request);
@@ -52,10 +52,11 @@ pub(crate) fn pair_in_order(reference: &[Entry], trace: &[Entry], partners: &mut
     }
 }
 
-/// Indices of the two sides' records, in execution order.
+/// Indices of records of the reference and of the trace, in execution order.
 type Group = (Vec<usize>, Vec<usize>);
 
-/// The records that agree in all but what is relaxed, where both sides have some without a partner.
+/// Groups the records that agree in all but the relaxed part of their key. Groups without an unpaired record on both
+/// sides are left out.
 fn groups(reference: &[Entry], trace: &[Entry], partners: &Partners, relaxed: Relaxed) -> Vec<Group> {
     let relaxable = |entry: &Entry| !(entry.alone || entry.kind.label.is_weight());
     let mut numbers: HashMap<_, usize, RandomState> = HashMap::default();
@@ -97,7 +98,7 @@ impl Sides<'_> {
         let mut alone = Vec::new();
         let mut anchored = false;
         for index in left {
-            // A partner outside this group says nothing of the order in it.
+            // A partner outside this group says nothing about the order inside it.
             match partners.of_reference[*index].map(|partner| places.get(&partner)) {
                 None => alone.push(*index),
                 Some(None) => {}
@@ -106,7 +107,7 @@ impl Sides<'_> {
                     found.push((std::mem::take(&mut alone), begin..*place));
                     begin = place + 1;
                 }
-                // The partners stand in another order here than there.
+                // The partners are in different orders on the two sides.
                 Some(Some(_)) => return,
             }
         }
@@ -120,13 +121,13 @@ impl Sides<'_> {
         }
     }
 
-    /// Whether the n-th of these belongs to the n-th of those.
+    /// Whether the n-th record of the reference may belong to the n-th record of the trace.
     fn may_pair(&self, left: &[usize], right: &[usize], anchored: bool) -> bool {
         let pairs = || left.iter().zip(right).map(|(left, right)| (&self.reference[*left], &self.trace[*right]));
         if !pairs().all(|(left, right)| self.may_be_one(left, right)) {
             return false;
         }
-        // One side ran for longer: both have to begin at the beginning, and agree in all shapes.
+        // If one side ran for longer, both have to begin with their first step, and all shapes have to agree.
         let same_shape = |(left, right): (&Entry, &Entry)| squeezed(&left.kind.shape) == squeezed(&right.kind.shape);
         if left.len() == right.len() {
             return true;
@@ -135,7 +136,7 @@ impl Sides<'_> {
             indices.iter().map(|index| side[*index].hash.clone()).filter(Hash::is_digest).collect()
         };
         let (ours, theirs) = (hashes(self.reference, left), hashes(self.trace, right));
-        // One that is equal to another than its n-th says that they do not begin at the same step.
+        // A record that equals another record than its counterpart shows that the sides begin at different steps.
         let is_elsewhere = |(left, right): (&Entry, &Entry)| {
             !left.hash.proves_equal(&right.hash) && (theirs.contains(&left.hash) || ours.contains(&right.hash))
         };
@@ -145,7 +146,7 @@ impl Sides<'_> {
     fn may_be_one(&self, left: &Entry, right: &Entry) -> bool {
         let tokens = left.tokens.zip(right.tokens).is_none_or(|(left, right)| left == right);
         let seq = |entry: &Entry| entry.position.seq.map(|seq| seq as u64);
-        // Of one step they are told apart by their repeat numbers.
+        // Records of one step are told apart by their repeat numbers.
         let (a, b) = (left.position, right.position);
         let repeats = (a.seq, a.request) != (b.seq, b.request) || a.call == b.call;
         tokens
@@ -155,11 +156,11 @@ impl Sides<'_> {
     }
 }
 
-/// The numbers of the steps, or of the requests, that the sides know.
+/// The numbers that the sides give to steps, or to requests.
 struct Numbering {
     reference: BTreeSet<u64>,
     trace: BTreeSet<u64>,
-    /// The reference's number of each of the trace's, where the sides count the same steps differently.
+    /// For each number of the trace the number of the reference, if the sides count the same steps differently.
     renumbered: HashMap<u64, u64>,
 }
 
@@ -181,7 +182,7 @@ impl Numbering {
         let mut renumbered = HashMap::new();
         if reference.len() == trace.len() && reference != trace {
             let by_rank = || trace.iter().copied().zip(reference.iter().copied());
-            // A number that both sides have has to mean the same step.
+            // A number that both sides have must mean the same step on both.
             if by_rank().all(|(theirs, ours)| theirs == ours || !reference.contains(&theirs)) {
                 renumbered = by_rank().collect();
             }
@@ -196,7 +197,7 @@ impl Numbering {
         }
     }
 
-    /// Whether two records that come first in a group come first in their runs too, as far as is known.
+    /// Whether the first two records of a group belong to the first step of their runs, as far as that is known.
     fn begin(&self, first: Option<(&Entry, &Entry)>) -> bool {
         let is_first = |numbers: &BTreeSet<u64>, entry: &Entry| {
             entry.position.seq.is_none_or(|seq| numbers.first() == Some(&(seq as u64)))

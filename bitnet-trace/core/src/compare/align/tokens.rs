@@ -1,6 +1,6 @@
-//! A prefill against decode steps or chunks of the same positions: both sides are aligned by the
-//! positions that they computed, and tensors of several tokens are taken apart into rows where the
-//! other side has no tensor of the same positions.
+//! Aligns a prefill with decode steps, or with chunks of the same positions. Both sides are aligned by the positions
+//! that they computed. A tensor of several tokens is split into rows if the other side has no tensor of the same
+//! positions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,35 +10,38 @@ use super::super::entry::{Entry, Kind};
 use super::super::key::{Label, Position};
 use super::super::measure::{Step, squeezed};
 
-/// Most rows that a side is taken apart into: what a file claims must not take all memory.
+/// The most rows that a side is split into: the shapes come from a file, and must not fill the memory.
 const MOST_ROWS: usize = 1 << 21;
 
-/// Most rows of few elements: what is kept of a row is larger than such a row itself.
+/// The most rows with few elements: the entry of such a row takes more memory than the row itself.
 const MOST_SMALL_ROWS: usize = 1 << 18;
 
-/// Tensors of more dimensions are not taken apart.
+/// Tensors with more dimensions are not split.
 const MOST_DIMENSIONS: usize = 8;
 
-/// Rows of fewer elements are small.
+/// Rows with fewer elements count as small.
 const SMALL: usize = 64;
 
-/// What was done.
+/// The result of aligning by positions.
 #[derive(Debug, Default)]
 pub(crate) struct TokenAlignment {
+    /// Whether any record was aligned by its positions.
     pub(crate) by_token: bool,
+    /// Why some records could not be split.
     pub(crate) problems: Vec<String>,
+    /// What the user can do to have more records split.
     pub(crate) hints: Vec<String>,
-    /// Records that could not be taken apart.
+    /// The number of records that could not be split.
     pub(crate) whole: usize,
 }
 
-/// Whether the values of an entry of a side were captured: only they can be taken apart.
+/// Tells whether the values of an entry were captured: only then it can be split.
 pub(crate) type IsCaptured<'f> = &'f dyn Fn(&Entry) -> bool;
 
-/// Whose positions: a process and a request.
+/// The process and the request that positions belong to.
 type Scope = (u32, Option<u64>);
 
-/// Positions of tokens, the end excluded.
+/// Positions of tokens: start (included) and end (excluded).
 type Range = [usize; 2];
 
 fn scope_of(entry: &Entry) -> Scope {
@@ -49,7 +52,7 @@ fn range_of(entry: &Entry) -> Option<Range> {
     entry.tokens.filter(|[start, end]| start < end)
 }
 
-/// Aligns by positions wherever the sides computed the same positions in other steps.
+/// Aligns by positions the processes and requests whose positions the sides computed in different steps.
 pub(crate) fn align_positions(
     reference: &mut Vec<Entry>,
     trace: &mut Vec<Entry>,
@@ -68,7 +71,7 @@ pub(crate) fn align_positions(
     let mut outcome = TokenAlignment { by_token: true, ..TokenAlignment::default() };
     for (number, side) in [reference, trace].into_iter().enumerate() {
         let whole = std::mem::take(side);
-        let mut apart = TokenSplitter {
+        let mut splitter = TokenSplitter {
             forms: &forms,
             side: number,
             is_captured: is_captured[number],
@@ -82,34 +85,34 @@ pub(crate) fn align_positions(
         let mut process = None;
         for entry in whole {
             if process.replace(entry.position.process) != Some(entry.position.process) {
-                apart.last = None;
+                splitter.last = None;
             }
-            if scopes.contains(&scope_of(&entry)) { apart.push(entry) } else { apart.keep(entry) }
+            if scopes.contains(&scope_of(&entry)) { splitter.push(entry) } else { splitter.keep(entry) }
         }
-        outcome.whole += apart.left + apart.without_values;
+        outcome.whole += splitter.left + splitter.without_values;
         let name = ["reference", "trace"][number];
-        if apart.left > 0 {
+        if splitter.left > 0 {
             outcome.problems.push(format!(
-                "{} records of the {name} were not compared token by token: more than {MOST_ROWS} rows, or more than \
-                 {MOST_SMALL_ROWS} of less than {SMALL} elements",
-                apart.left
+                "{} records of the {name} were not compared token by token: they have more than {MOST_ROWS} rows in all, \
+                 or more than {MOST_SMALL_ROWS} rows of less than {SMALL} elements",
+                splitter.left
             ));
         }
-        if apart.without_values > 0 {
+        if splitter.without_values > 0 {
             outcome.hints.push(format!(
                 "{} records of the {name} hold several tokens that the other side computed in other steps; to compare \
                  them token by token, capture their values: BITNET_TRACE_CAPTURE=values",
-                apart.without_values
+                splitter.without_values
             ));
         }
-        apart.entries.sort_by_key(|(token, entry)| (entry.position.process, *token, entry.order));
-        *side = apart.entries.into_iter().map(|(_, entry)| entry).collect();
-        // Steps may cover a position twice.
+        splitter.entries.sort_by_key(|(token, entry)| (entry.position.process, *token, entry.order));
+        *side = splitter.entries.into_iter().map(|(_, entry)| entry).collect();
+        // Two steps may have computed the same position.
         count_repeats(side);
     }
     for label in &forms.unclear {
         outcome.problems.push(format!(
-            "stage {} was not compared token by token: its shapes do not tell which dimension holds the tokens",
+            "stage {} was not compared token by token: its shapes do not show which dimension holds the tokens",
             label.stage
         ));
     }
@@ -133,7 +136,7 @@ fn steps_of(entries: &[Entry]) -> HashMap<Scope, Steps> {
     all
 }
 
-/// Whether the sides computed positions that both have in other steps, or number these differently.
+/// Whether the sides computed their common positions in different steps, or number these steps differently.
 fn differ(ours: &Steps, theirs: &Steps) -> bool {
     let extent = |steps: &Steps| {
         let ends = steps.keys().map(|range| range[1]).max();
@@ -145,33 +148,34 @@ fn differ(ours: &Steps, theirs: &Steps) -> bool {
     let unequal = |one: &Steps, other: &Steps| {
         one.iter().filter(|(range, _)| touches(range)).any(|(range, steps)| match other.get(range) {
             None => true,
-            // A step that one side does not know contradicts nothing.
+            // A step without a number contradicts no other.
             Some(others) => !steps.contains(&None) && !others.contains(&None) && steps.is_disjoint(others),
         })
     };
     unequal(ours, theirs) || unequal(theirs, ours)
 }
 
-/// What a stage's tensors are to the tokens of their step.
+/// How the tensors of a stage hold the tokens of their step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
-    /// One row a token, along this dimension.
+    /// One row for each token, along this dimension.
     Rows(usize),
-    /// The row of the last token, whatever the number of tokens.
+    /// Only the row of the last token.
     Last,
-    /// Rows of which the other side has the last one only.
+    /// One row for each token, along this dimension, of which the other side has only the last.
     LastOf(usize),
 }
 
-/// The forms of the stages on both sides, and the ranges that both sides have.
+/// The forms of the stages on both sides, and the ranges of positions of each side.
 struct Forms {
     by_stage: HashMap<Label, [Form; 2]>,
+    /// Stages whose form the shapes do not show.
     unclear: Vec<Label>,
-    /// Stages, layers and ranges of each side: what both have is compared whole.
+    /// The stages, layers and ranges of each side. Tensors that both sides have are compared whole.
     ranges: [HashSet<(Position, Label, Range)>; 2],
 }
 
-/// Shapes of a stage's tensors, with the number of tokens of each.
+/// The shapes of a stage's tensors, each with its number of tokens.
 type Shapes = HashSet<(Box<[usize]>, usize)>;
 
 impl Forms {
@@ -209,17 +213,16 @@ impl Forms {
     }
 }
 
-/// A stage, layer and range, without what may differ between the sides.
+/// The stage, layer and range of an entry, without the parts of the key that may differ between the sides.
 fn whole(entry: &Entry, range: Range) -> (Position, Label, Range) {
     (Position { seq: None, call: 0, ..entry.position }, entry.kind.label.clone(), range)
 }
 
-/// The only way to see the shapes of both sides as rows of tokens; `None` where there are several, or
-/// there is none.
+/// The forms of both sides, if the shapes leave exactly one way to read them as rows of tokens; else `None`.
 fn form(shapes: &[Shapes; 2]) -> Option<[Form; 2]> {
     let dims = [token_dimensions(&shapes[0]), token_dimensions(&shapes[1])];
     if same_rank(&shapes[0], &shapes[1]) {
-        // A dimension of both: it holds the tokens of every step on both sides.
+        // A dimension that holds the tokens of every step on both sides.
         let both: Vec<usize> = dims[0].iter().filter(|dim| dims[1].contains(dim)).copied().collect();
         if let [dim] = both[..] {
             return Some([Form::Rows(dim); 2]);
@@ -235,7 +238,7 @@ fn form(shapes: &[Shapes; 2]) -> Option<[Form; 2]> {
         [false, true] => return Some([Form::LastOf(one_row(&shapes[0], &dims[0], &shapes[1])?), Form::Last]),
         [false, false] => {}
     }
-    // A side that has one token at a time needs no dimension for it: those of size 1 are all alike.
+    // A side with one token in each step needs no dimension of tokens: all its dimensions of size 1 will do.
     let single = |shapes: &Shapes| shapes.iter().all(|(_, tokens)| *tokens == 1);
     let candidates = |side: usize| {
         let dims = dims[side].iter().copied().map(Some).collect();
@@ -255,7 +258,7 @@ fn form(shapes: &[Shapes; 2]) -> Option<[Form; 2]> {
     }
 }
 
-/// Dimensions whose size is the number of tokens in every one of the shapes.
+/// The dimensions whose size is the number of tokens in all shapes.
 fn token_dimensions(shapes: &Shapes) -> Vec<usize> {
     let rank = shapes.iter().map(|(dims, _)| dims.len()).min().unwrap_or(0);
     if rank > MOST_DIMENSIONS {
@@ -269,14 +272,14 @@ fn same_rank(a: &Shapes, b: &Shapes) -> bool {
     ranks.len() == 1
 }
 
-/// Whether the shapes are the same for every number of tokens, of which there are more than one.
+/// Whether the shapes do not depend on the number of tokens, although some step has several tokens.
 fn is_last_row(shapes: &Shapes) -> bool {
     let sizes: HashSet<Vec<usize>> = shapes.iter().map(|(dims, _)| squeezed(dims)).collect();
     let holds = |(dims, tokens): &(Box<[usize]>, usize)| *tokens > 1 && !dims.contains(tokens);
     sizes.len() == 1 && shapes.iter().any(holds)
 }
 
-/// The one dimension without which every shape is that of the other side.
+/// The only dimension whose removal turns every shape into the shape of the other side.
 fn one_row(shapes: &Shapes, dims: &[usize], row: &Shapes) -> Option<usize> {
     let row = squeezed(&row.iter().next()?.0);
     let fits = |dim: &&usize| shapes.iter().all(|(dims, _)| without(dims, **dim) == row);
@@ -287,8 +290,8 @@ fn one_row(shapes: &Shapes, dims: &[usize], row: &Shapes) -> Option<usize> {
     }
 }
 
-/// Whether rows of the two sides have the same dimensions. Rows of attention scores are as long as
-/// the positions known to their step: the last dimension may differ.
+/// Whether the rows of both sides have the same dimensions. The last dimension may differ: a row of attention scores is
+/// as long as the number of positions that its step knows.
 fn rows_agree(a: &Shapes, dim: Option<usize>, b: &Shapes, other: Option<usize>) -> bool {
     let row = |(dims, _): &(Box<[usize]>, usize), dim: Option<usize>| -> Vec<usize> {
         let last = dims.len().wrapping_sub(1);
@@ -303,22 +306,22 @@ fn without(dims: &[usize], dim: usize) -> Vec<usize> {
     dims.iter().enumerate().filter(|(at, size)| *at != dim && **size != 1).map(|(_, size)| *size).collect()
 }
 
-/// One side in the making.
+/// Splits the records of one side into tokens.
 struct TokenSplitter<'f> {
     forms: &'f Forms,
     side: usize,
     is_captured: IsCaptured<'f>,
-    /// Each with the token that it is sorted by.
+    /// The entries so far, each with the token that it is sorted by.
     entries: Vec<(Option<usize>, Entry)>,
-    /// The last token of the record before: one that knows no tokens comes after it.
+    /// The last token of the record before. A record without tokens is sorted after it.
     last: Option<usize>,
-    /// What rows share, by the kind that they are of and index.
+    /// The kinds of rows, by the kind of the whole tensor and the index of the row.
     rows: HashMap<(*const Kind, usize), Arc<Kind>>,
-    /// Rows of few elements so far.
+    /// The number of small rows so far.
     small: usize,
-    /// Records that were left whole, as there are too many rows.
+    /// The number of records that were not split because there are too many rows.
     left: usize,
-    /// Records that were left whole, as only values can be taken apart.
+    /// The number of records that were not split because their values were not captured.
     without_values: usize,
 }
 
@@ -360,18 +363,18 @@ impl TokenSplitter<'_> {
                 self.left += 1;
                 self.alone(entry, end);
             }
-            // Its shape does not tell where its tokens are, or the other side does not have the stage.
+            // The shapes do not show which dimension holds the tokens, or the other side does not have the stage.
             None => self.alone(entry, end),
         }
     }
 
-    /// Keeps a record whole, without a partner, after its tokens.
+    /// Keeps a record whole and without a partner, sorted after its tokens.
     fn alone(&mut self, entry: Entry, end: usize) {
         self.last = Some(end - 1);
         self.entries.push((self.last, Entry { alone: true, ..entry }));
     }
 
-    /// Whether the rows of another record may be kept.
+    /// Whether there is room for the rows of another record.
     fn has_room(&mut self, entry: &Entry, dim: usize) -> bool {
         let rows = entry.kind.shape[dim];
         let elements = without(&entry.kind.shape, dim).into_iter().fold(1, usize::saturating_mul);

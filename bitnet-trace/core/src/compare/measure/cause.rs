@@ -1,8 +1,8 @@
-//! Causes that the numbers show. Each is claimed only where nothing else explains them.
+//! Finds the cause of a difference. A cause is named only if nothing else explains the numbers.
 //!
-//! Every claim is tried in one pass that ends at the first block which contradicts it, so that a
-//! difference without a cause costs little.
-#![allow(clippy::float_cmp)] // equal means equal here: what was rounded, moved or turned is exactly that
+//! Each cause is tested in one pass that ends at the first block that contradicts it, so that a difference without a
+//! cause costs little.
+#![allow(clippy::float_cmp)] // elements that were rounded, moved or negated are exactly equal
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
@@ -14,11 +14,11 @@ use super::order;
 use super::view::{View, blocks_of_both};
 use crate::digest::dtype::Dtype;
 
-/// Of this many elements, one in so many may differ by its sign.
+/// At most one in this many elements may differ by its sign.
 const FEW: usize = 100;
 
-/// The cause of a difference of which every element is known. `tokens` is the dimension of tokens
-/// among those of the views.
+/// The cause of a difference whose elements are all known. `tokens` is the dimension of the views that holds the
+/// tokens.
 pub(crate) fn of_values<T: Number>(views: [&View<'_>; 2], measured: &Measured, tokens: Option<usize>) -> Option<Cause> {
     let only_zeros = |view: &View<'_>| {
         let other = |_, elements: &[T]| {
@@ -40,7 +40,7 @@ pub(crate) fn of_values<T: Number>(views: [&View<'_>; 2], measured: &Measured, t
         .or_else(|| order::permuted::<T>(views, &measured.sums))
 }
 
-/// All elements are equal but a few, which have the other sign.
+/// A few elements have the opposite sign, and all others are equal.
 fn signs<T: Number>(views: [&View<'_>; 2]) -> Option<Cause> {
     let most = views[0].len() / FEW;
     let mut flipped = 0;
@@ -60,7 +60,7 @@ fn signs<T: Number>(views: [&View<'_>; 2]) -> Option<Cause> {
     (contradicted.is_none() && flipped > 0 && equal.is_enough()).then_some(Cause::SignsFlipped(flipped))
 }
 
-/// The trace is what rounding makes of the reference, which is not so itself.
+/// The trace is the reference rounded to a smaller type, and the reference is not rounded.
 fn rounded<T: Number>(views: [&View<'_>; 2]) -> Option<Cause> {
     let is = |round: fn(f64) -> f64| {
         let mut changed = Distinct::default();
@@ -78,7 +78,7 @@ fn rounded<T: Number>(views: [&View<'_>; 2]) -> Option<Cause> {
         contradicted.is_none() && changed.is_enough()
     };
     views[0].dtype.precision()?;
-    // All that bf16 holds in 8 bits f16 holds too, within its range; the coarsest is asked first.
+    // f16 represents every bf16 number within its range, so the smaller type is tested first.
     let wide = views[0].dtype == Dtype::F64;
     let types: [Rounding; 3] = [("BF16", to_bf16), ("F16", to_f16), ("F32", to_f32)];
     types

@@ -1,7 +1,7 @@
-//! The numbers of a difference without the elements: from the sketches, or from the statistics.
+//! Estimates the numbers of a difference without the elements: from the sketches, or from the statistics.
 //!
-//! That two tensors hold the same elements in another order is not claimed of their statistics: other
-//! elements can have the same extremes, sum and sum of squares, and of integers they easily do.
+//! Equal statistics are not taken to mean the same elements in another order: other elements can have the same minimum,
+//! maximum, sum and sum of squares, and integers easily do.
 #![allow(clippy::cast_precision_loss)] // counts
 
 use base64::Engine;
@@ -14,14 +14,14 @@ use super::super::verdict::{Cause, Difference, Evidence};
 use super::factor::Factor;
 use super::sums::Sums;
 
-/// Sums in a sketch.
+/// The number of sums in a sketch.
 const BUCKETS: usize = 64;
 
-/// A factor is shown by at least so many of a sketch's sums on both sides, and of a tensor's elements.
+/// A factor has to be shown by at least this many sums of both sketches, and by tensors of at least this many elements.
 const ENOUGH: usize = BUCKETS / 2;
 
-/// Elements of one magnitude have an rms of it, if those that are zero are left out. Elements that
-/// come nearer than this are too much alike to show anything.
+/// If the rms of the nonzero elements is at least this share of the largest magnitude, the magnitudes are too alike to
+/// show anything.
 const ALIKE: f64 = 0.99;
 
 fn sketch(record: &TraceRecord) -> Option<[f64; BUCKETS]> {
@@ -32,15 +32,15 @@ fn sketch(record: &TraceRecord) -> Option<[f64; BUCKETS]> {
     sums.try_into().ok().filter(|sums: &[f64; BUCKETS]| sums.iter().all(within))
 }
 
-/// Whether a sum of the sketch may have left the range of f32: a bucket gets up to 64 elements of a
-/// sub-block, and what is out of range is clamped.
+/// Whether a sum of the sketch may have been clamped to the range of f32: a bucket adds up to 64 elements of a
+/// sub-block.
 fn saturates(record: &TraceRecord) -> bool {
     let largest = record.max.unwrap_or(0.0).abs().max(record.min.unwrap_or(0.0).abs());
     largest > f64::from(f32::MAX) / BUCKETS as f64
 }
 
-/// |sketch(a) - sketch(b)| over |a|, which is rms sqrt(n) where all is finite and else the sketch's
-/// own norm.
+/// Estimates the relative L2 error as |sketch(a) - sketch(b)| / |a|, where |a| is rms sqrt(n). If an element is not
+/// finite, |a| is the norm of the sketch.
 pub(crate) fn measure(reference: &TraceRecord, trace: &TraceRecord) -> (Difference, Option<Cause>) {
     let statistics = Difference::unknown(Evidence::Statistics);
     if trace.num_elements > 0 && trace.zero_count == trace.num_elements && reference.zero_count < reference.num_elements
@@ -70,8 +70,8 @@ pub(crate) fn measure(reference: &TraceRecord, trace: &TraceRecord) -> (Differen
     (difference, cause)
 }
 
-/// Many elements that are finite, not zero, and not all of one magnitude. What a few elements show,
-/// as rows with a single one, or equal elements, any two of their kind show.
+/// Whether a tensor has many elements that are finite, not zero and of different magnitudes. A factor between tensors
+/// with few or equal elements shows nothing: any two such tensors have one.
 fn is_varied(record: &TraceRecord) -> bool {
     let Some(nonzero) = record.num_elements.checked_sub(record.zero_count) else { return false };
     let (Some(min), Some(max)) = (record.min, record.max) else { return false };
@@ -79,7 +79,7 @@ fn is_varied(record: &TraceRecord) -> bool {
     record.nan_count == 0 && record.inf_count == 0 && nonzero >= ENOUGH && rms < ALIKE * max.abs().max(min.abs())
 }
 
-/// The sketch is linear: that of a multiple is the multiple of every sum.
+/// The factor between the two sketches. The sketch is linear, so a factor of the tensor is a factor of every sum.
 fn factor(reference: &TraceRecord, trace: &TraceRecord, sums: &Sums, [a, b]: [[f64; BUCKETS]; 2]) -> Option<Cause> {
     let nonzero = |sums: &[f64]| sums.iter().filter(|sum| **sum != 0.0).count();
     if nonzero(&a) < ENOUGH || nonzero(&b) < ENOUGH {

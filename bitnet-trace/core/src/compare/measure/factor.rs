@@ -1,4 +1,4 @@
-//! A constant factor: the trace is the reference times a number, element by element.
+//! Recognises a constant factor: the trace is the reference times a number, element by element.
 #![allow(clippy::cast_precision_loss)] // counts
 
 use std::ops::ControlFlow::{Break, Continue};
@@ -8,45 +8,45 @@ use super::number::{Distinct, Number};
 use super::sums::Sums;
 use super::view::{View, blocks_of_both};
 
-/// What is left after a factor is undone, over the difference that it explains: of the whole tensor,
-/// and of an element that shows the factor.
+/// The largest error that may be left after a factor is undone, relative to the difference that it explains: for the
+/// whole tensor, and for an element that shows the factor.
 const EXPLAINED: f64 = 1e-3;
 const EACH: f64 = 1e-2;
 
-/// A factor also has to leave no more than this, relative to the tensor, or than its type rounds.
+/// The error that is left must also not exceed this, relative to the tensor, or the rounding of the type.
 pub(super) const LEFT: f64 = 1e-4;
 
-/// What may be left of an element by the roundings of the sums it was computed with: so many units
-/// roundoff of f32, relative to the rms.
+/// The error that may be left of an element by the rounding of the sums that produced it: this many units roundoff of
+/// f32, relative to the rms.
 const ROUNDINGS: f64 = 32.0;
 
-/// A factor that is nearer to 1 than so many units roundoff of the sides' type may be rounding.
+/// A factor that is nearer to 1 than this many units roundoff of the type may be rounding.
 const UNITS: f64 = 16.0;
 
-/// Beyond this the sums show that there is no factor, their own rounding included.
+/// If more than this is left, the sums rule out a factor, even with their own rounding.
 const HOPELESS: f64 = 1e-1;
 
 /// Unit roundoff of f32.
 const SINGLE: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// A factor that is to be shown, element by element.
+/// A possible factor, which is tested element by element.
 pub(super) struct Factor {
     ratio: f64,
-    /// What an element may have left that does not show the factor.
+    /// The error that may be left of an element that does not show the factor.
     floor: f64,
-    /// Unit roundoff of the sides' type.
+    /// The unit roundoff of the coarser type.
     unit: f64,
-    /// Squares of what is left, and of the trace.
+    /// The sums of squares of the error that is left, and of the trace.
     left: f64,
     trace: f64,
-    /// Elements that show the factor, those that are not zero, and those of the first that differ.
+    /// The number of elements that show the factor, the number that are not zero, and different elements of the former.
     shown: usize,
     nonzero: usize,
     distinct: Distinct,
 }
 
 impl Factor {
-    /// `None` where the sums show that there is none. `unit` is the unit roundoff of the coarser type.
+    /// `None` if the sums rule out a factor. `unit` is the unit roundoff of the coarser type.
     pub(super) fn new(sums: &Sums, unit: f64) -> Option<Self> {
         let ratio = sums.ratio()?;
         let possible = (ratio - 1.0).abs() > UNITS * unit.max(SINGLE) && sums.left() <= HOPELESS;
@@ -62,7 +62,7 @@ impl Factor {
         })
     }
 
-    /// False where the elements contradict the factor.
+    /// Adds a pair of elements. Returns false if they contradict the factor.
     pub(super) fn add(&mut self, x: f64, y: f64) -> bool {
         let (expected, explained) = (self.ratio * x, (self.ratio - 1.0) * x);
         let left = (y - expected).abs();
@@ -77,7 +77,7 @@ impl Factor {
         left <= self.floor
     }
 
-    /// The cause, after every element was added without contradiction.
+    /// The cause, once all elements were added without contradiction.
     pub(super) fn cause(&self) -> Option<Cause> {
         let left = (self.left / self.trace).sqrt();
         let explained = left <= LEFT.max(self.unit) && left <= EXPLAINED * (self.ratio - 1.0).abs();

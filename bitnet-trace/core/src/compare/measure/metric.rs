@@ -1,5 +1,5 @@
-//! The numbers of a difference, from every element, in one pass.
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::float_cmp)] // counts; equal means equal
+//! Computes the numbers of a difference from all elements, in one pass.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::float_cmp)] // counts; bit-equal elements are meant
 
 use std::ops::ControlFlow;
 
@@ -11,24 +11,23 @@ use super::sums::{Shares, Sums};
 use super::ulp;
 use super::view::{View, blocks_of_both};
 
-/// Squares of numbers beyond these overflow, or vanish, in sums.
+/// Sums of squares of larger numbers overflow, and those of smaller numbers underflow.
 const LARGE: f64 = 1e140;
 const SMALL: f64 = 1e-140;
 
-/// What one pass over both sides finds.
+/// The result of one pass over both sides.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) difference: Difference,
-    /// Elements that are not finite on one side, or differently.
+    /// The number of elements that are not finite on one side, or differently on both.
     pub(crate) nonfinite: usize,
-    /// Over the pairs of finite elements.
+    /// The sums over the pairs of finite elements.
     pub(crate) sums: Sums,
-    /// The sums are those of other numbers: their squares would not be good f64.
+    /// Whether the sums are those of scaled elements, because squares of the elements would overflow or underflow.
     pub(crate) scaled: bool,
 }
 
-/// Compares element by element. Elements that are not finite on both sides alike are left out of the
-/// norms.
+/// Compares the sides element by element. Only elements that are finite on both sides count in the norms.
 pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Measured {
     let dims = views[0].dims();
     let precision = if dtypes[0] == dtypes[1] { views[0].dtype.precision() } else { None };
@@ -60,7 +59,7 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
     }
     let [tokens, channels] = pass.shares.worst();
     let count = views[0].len();
-    // Sums over no elements say nothing of two sides that differ in what is not finite.
+    // If no element is finite on both sides, the sums are empty and show nothing.
     let measured = pass.sums.count > 0 || pass.nonfinite == 0;
     let known = |number: f64| measured.then_some(number);
     let element = |(_, index, x, y): Worst<T>| Element {
@@ -88,9 +87,10 @@ pub(crate) fn measure<T: Number>(views: [&View<'_>; 2], dtypes: [&str; 2]) -> Me
     Measured { difference, nonfinite: pass.nonfinite, sums: pass.sums, scaled: scale != 1.0 }
 }
 
-/// An error, its index, and the elements of both sides.
+/// An error, the index of its element, and the element on both sides.
 type Worst<T> = (f64, usize, T, T);
 
+/// What is collected in the pass.
 struct Accumulator<T> {
     sums: Sums,
     shares: Shares,
@@ -100,7 +100,9 @@ struct Accumulator<T> {
     worst_relative: Option<Worst<T>>,
     /// The largest magnitude of a finite element.
     largest: f64,
+    /// The largest distance in ULP.
     ulp: Option<u64>,
+    /// Whether the sides are equal so far when both are rounded to the smaller type.
     vanishes: bool,
 }
 
@@ -141,7 +143,7 @@ impl<T: Number> Accumulator<T> {
     }
 }
 
-/// A power of two that brings the largest magnitude near 1, if its square is not a good f64.
+/// A power of two that brings the largest magnitude near 1, if its square could overflow or underflow; else 1.
 fn scale(largest: f64) -> f64 {
     if largest == 0.0 || (SMALL..=LARGE).contains(&largest) {
         return 1.0;
@@ -167,7 +169,7 @@ pub(crate) fn is_float(dtype: &str) -> bool {
     matches!(dtype, "F64" | "F32" | "F16" | "BF16") || dtype.starts_with("F8")
 }
 
-/// The type with fewer digits; the reference's where both are alike.
+/// The type with the shorter mantissa; the type of the reference if both are equal.
 pub(crate) fn smaller(dtypes: [&str; 2]) -> &str {
     let digits = |dtype: &str| match dtype {
         "F64" => 52,
@@ -180,10 +182,10 @@ pub(crate) fn smaller(dtypes: [&str; 2]) -> &str {
     if digits(dtypes[1]) < digits(dtypes[0]) { dtypes[1] } else { dtypes[0] }
 }
 
-/// A type, and what rounds to it.
+/// The name of a type, and the function that rounds to it.
 pub(super) type Rounding = (&'static str, fn(f64) -> f64);
 
-/// Of the smaller of two types.
+/// The rounding to the smaller of two different types, if it is a 16-bit type.
 fn rounding(dtypes: [&str; 2]) -> Option<Rounding> {
     if dtypes[0] == dtypes[1] {
         return None;
@@ -203,12 +205,12 @@ pub(crate) fn to_bf16(value: f64) -> f64 {
     bf16::from_f64(value).to_f64()
 }
 
-#[allow(clippy::cast_possible_truncation)] // rounding is what is wanted
+#[allow(clippy::cast_possible_truncation)] // it is meant to round
 pub(crate) fn to_f32(value: f64) -> f64 {
     f64::from(value as f32)
 }
 
-/// Places along every dimension, slowest first.
+/// The index in each dimension, slowest first.
 fn coordinates(mut index: usize, dims: &[usize]) -> Vec<usize> {
     let mut places: Vec<usize> = dims
         .iter()

@@ -1,4 +1,4 @@
-//! What two captured tensors, or two records without them, show of their difference.
+//! Measures the difference of two tensors, from their captured values or from their records alone.
 
 mod cause;
 mod estimate;
@@ -26,34 +26,34 @@ use metric::Measured;
 use number::Number;
 use view::View;
 
-/// One side: its captured tensor, and what is known of it.
+/// One side: its captured tensor, and what its record says about it.
 #[derive(Clone, Copy)]
 pub(crate) struct MeasuredSide<'a> {
     pub(crate) captured: &'a Values,
-    /// As the record names it.
+    /// The type as the record names it.
     pub(crate) dtype: &'a str,
-    /// What is done to the tensor before it is compared.
+    /// The steps that make the tensor comparable.
     pub(crate) steps: &'a [Step],
-    /// As it was recorded.
+    /// The shape as it was recorded.
     pub(crate) shape: &'a [usize],
 }
 
-/// What comparing the elements of two tensors gives.
-#[allow(clippy::large_enum_variant)] // one at a time
+/// The result of comparing the elements of two tensors.
+#[allow(clippy::large_enum_variant)] // there is only one at a time
 pub(crate) enum Compared {
-    /// They have other dimensions, those of size 1 left out.
+    /// The shapes differ. These are the shapes without dimensions of size 1.
     Shapes([Vec<usize>; 2]),
     Elements {
         difference: Difference,
-        /// Elements that are not finite on one side, or differently.
+        /// The number of elements that are not finite on one side, or differently on both.
         nonfinite: usize,
         cause: Option<Cause>,
     },
 }
 
-/// Compares the elements; the error says why they cannot be brought into one form. A cause is looked
-/// for where the difference is not `allowed`. `tokens` is the dimension of tokens of both sides as
-/// they are compared, dimensions of size 1 left out; `None` where it is not known.
+/// Compares the elements. The error says why the tensors cannot be brought into one form. A cause is looked for if the
+/// difference is not `allowed`. `tokens` is the dimension that holds the tokens, after the steps and not counting
+/// dimensions of size 1; `None` if it is not known.
 pub(crate) fn compare(
     sides: [MeasuredSide<'_>; 2],
     tokens: Option<usize>,
@@ -65,7 +65,7 @@ pub(crate) fn compare(
     if left.dims() != right.dims() {
         return Ok(Compared::Shapes([left.dims().to_vec(), right.dims().to_vec()]));
     }
-    // A side of f64 against one of another type is compared as the digest sees it.
+    // If the types differ, elements of f64 are rounded to f32, as the digest does.
     if left.dtype != right.dtype {
         (left.narrow, right.narrow) = (true, true);
     }

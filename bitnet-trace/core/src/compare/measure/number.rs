@@ -1,4 +1,4 @@
-//! Elements as numbers that lose nothing: f64 for every floating-point type, i64 for every integer.
+//! Elements as numbers without loss: f64 for floating-point types, i64 for integers.
 
 use half::{bf16, f16};
 
@@ -6,34 +6,34 @@ use crate::digest::dtype::{Dtype, f8e4m3, f8e5m2};
 
 /// An element of one side.
 pub(crate) trait Number: Copy + Default + PartialEq {
-    /// Reads elements `at`, `at + stride`, ... of little-endian bytes. `narrow`: f64 as f32.
+    /// Reads the elements `at`, `at + stride`, ... from little-endian bytes. `narrow` rounds elements of f64 to f32.
     fn read(dtype: Dtype, narrow: bool, bytes: &[u8], at: usize, stride: usize, to: &mut [Self]);
 
     /// The nearest f64.
     fn value(self) -> f64;
 
-    /// Equal for equal elements only, zeros of either sign and NaNs included.
+    /// The bits of the element. They tell zeros of either sign, and NaNs, apart.
     fn bits(self) -> u64;
 
-    /// What is left of this after taking away the other, rounded once.
+    /// The difference, rounded once.
     fn minus(self, other: Self) -> f64;
 
-    /// The other sign, where the type has it.
+    /// The element with the opposite sign; `None` if the type does not have it.
     fn negated(self) -> Option<Self>;
 
-    /// Neither NaN nor infinite.
+    /// Whether the element is neither NaN nor infinite.
     fn is_finite(self) -> bool {
         self.value().is_finite()
     }
 
-    /// The same for zeros of either sign.
+    /// The bits of the element, but the same for zeros of either sign.
     fn bits_of_value(self) -> u64 {
         if self.value() == 0.0 { 0 } else { self.bits() }
     }
 }
 
 impl Number for f64 {
-    #[allow(clippy::cast_possible_truncation)] // asked for
+    #[allow(clippy::cast_possible_truncation)] // `narrow` asks for it
     fn read(dtype: Dtype, narrow: bool, bytes: &[u8], at: usize, stride: usize, to: &mut [Self]) {
         match dtype {
             Dtype::F8E4M3 => gather(bytes, at, stride, to, |[byte]| f64::from(f8e4m3(byte))),
@@ -49,7 +49,8 @@ impl Number for f64 {
             Dtype::U32 => gather(bytes, at, stride, to, |bytes| f64::from(u32::from_le_bytes(bytes))),
             Dtype::I16 => gather(bytes, at, stride, to, |bytes| f64::from(i16::from_le_bytes(bytes))),
             Dtype::I32 => gather(bytes, at, stride, to, |bytes| f64::from(i32::from_le_bytes(bytes))),
-            #[allow(clippy::cast_precision_loss)] // a side of integers is not read as f64
+            #[allow(clippy::cast_precision_loss)]
+            // integers are only read as f64 if the other side has floating-point numbers
             Dtype::I64 => gather(bytes, at, stride, to, |bytes| i64::from_le_bytes(bytes) as f64),
         }
     }
@@ -72,7 +73,7 @@ impl Number for f64 {
 }
 
 impl Number for i64 {
-    #[allow(clippy::cast_possible_truncation)] // a side of floating-point numbers is not read as i64
+    #[allow(clippy::cast_possible_truncation)] // floating-point numbers are never read as i64
     fn read(dtype: Dtype, _: bool, bytes: &[u8], at: usize, stride: usize, to: &mut [Self]) {
         match dtype {
             Dtype::U8 => gather(bytes, at, stride, to, |[byte]| i64::from(byte)),
@@ -123,16 +124,15 @@ fn gather<T: Copy, const N: usize>(
     }
 }
 
-/// Elements kept until there are enough different ones: what few different elements show may be
-/// chance.
+/// Collects different elements until there are enough: what a few different elements show may be chance.
 #[derive(Debug, Default)]
 pub(crate) struct Distinct(Vec<u64>);
 
-/// So many different elements are enough.
+/// This many different elements are enough.
 pub(crate) const ENOUGH: usize = 8;
 
 impl Distinct {
-    /// Zeros of either sign are the same.
+    /// Adds an element. Zeros of either sign count as the same.
     pub(crate) fn add(&mut self, number: impl Number) {
         if self.0.len() < ENOUGH {
             let bits = number.bits_of_value();

@@ -1,4 +1,4 @@
-//! The same elements in other places: shifted, transposed, permuted.
+//! Recognises tensors with the same elements in other places: shifted, transposed or permuted.
 
 use std::hash::BuildHasher;
 use std::ops::ControlFlow::{Break, Continue};
@@ -11,21 +11,21 @@ use super::number::{Distinct, ENOUGH, Number};
 use super::sums::Sums;
 use super::view::{View, blocks_of_both};
 
-/// What is left after a move is undone, over the error that it explains.
+/// The largest error that may be left after a move is undone, relative to the error that the move explains.
 const EXPLAINED: f64 = 1e-3;
 
-/// Norms that differ by more are not those of the same numbers.
+/// Sums of squares with a larger relative difference do not belong to the same numbers.
 const SAME_NORM: f64 = 1e-6;
 
-/// A shift moves at least so many rows that differ from those that were there.
+/// A shift has to change at least this many rows.
 const MOVED: usize = 2;
 
-/// Squares of what may be left of an error, for the move to explain it.
+/// The largest sum of squares that may be left if a move explains the error.
 fn most_left(sums: &Sums) -> f64 {
     (LEFT * LEFT * sums.reference).min(EXPLAINED * EXPLAINED * sums.error)
 }
 
-/// Squares of the difference; `None` as soon as it is more than `most`.
+/// The sum of squares of the difference; `None` as soon as it exceeds `most`.
 fn left<T: Number>(views: [&View<'_>; 2], most: f64) -> Option<f64> {
     let mut left = 0.0;
     let contradicted = blocks_of_both(views, |_, a: &[T], b: &[T]| {
@@ -38,7 +38,7 @@ fn left<T: Number>(views: [&View<'_>; 2], most: f64) -> Option<f64> {
     contradicted.is_none().then_some(left)
 }
 
-/// Whether a side has enough different elements to say anything.
+/// Whether a side has enough different elements to show anything.
 fn tells<T: Number>(view: &View<'_>) -> bool {
     let mut distinct = Distinct::default();
     let enough = view.blocks(|_, elements: &[T]| {
@@ -50,8 +50,8 @@ fn tells<T: Number>(view: &View<'_>) -> bool {
     enough.is_some()
 }
 
-/// Rows of the dimension of tokens moved by one. Without `tokens` it is known only where the tensor
-/// has tokens and channels alone.
+/// Rows of the dimension of tokens that moved by one. If `tokens` is not given, the dimension is known only for tensors
+/// of two dimensions.
 pub(super) fn shifted<T: Number>(views: [&View<'_>; 2], tokens: Option<usize>, sums: &Sums) -> Option<Cause> {
     let dim = tokens.or_else(|| (views[0].dims().len() == 2).then_some(0))?;
     let tokens = *views[0].dims().get(dim)?;
@@ -59,7 +59,7 @@ pub(super) fn shifted<T: Number>(views: [&View<'_>; 2], tokens: Option<usize>, s
     let explains = |from: usize, to: usize| {
         let (reference, trace) = (views[0].narrowed(dim, from, moved)?, views[1].narrowed(dim, to, moved)?);
         let left = left::<T>([&reference, &trace], most_left(sums))?;
-        // What was there before the move has to differ, or nothing shows one.
+        // The rows that were there before the move have to differ, or nothing shows that there was one.
         let unmoved = views[0].narrowed(dim, to, moved)?;
         let mut error = 0.0;
         let mut moved_elements = Distinct::default();
@@ -85,12 +85,12 @@ pub(super) fn shifted<T: Number>(views: [&View<'_>; 2], tokens: Option<usize>, s
     explains(1, 0).map(|()| Cause::ShiftedByTokens(-1))
 }
 
-/// Whether an element differs.
+/// Whether some element differs.
 fn differ<T: Number>(views: [&View<'_>; 2]) -> bool {
     blocks_of_both(views, |_, a: &[T], b: &[T]| if a == b { Continue(()) } else { Break(()) }).is_some()
 }
 
-/// Two dimensions exchanged, where only these two explain the difference.
+/// Two dimensions that were exchanged, if no other two explain the difference too.
 pub(super) fn transposed<T: Number>(views: [&View<'_>; 2], sums: &Sums) -> Option<Cause> {
     let (norms, rank) = ([sums.reference.sqrt(), sums.trace.sqrt()], views[0].dims().len());
     if (norms[0] - norms[1]).abs() > LEFT * norms[0] {
@@ -107,12 +107,12 @@ pub(super) fn transposed<T: Number>(views: [&View<'_>; 2], sums: &Sums) -> Optio
     found.filter(|_| tells::<T>(views[0])).map(|(first, second)| Cause::Transposed(first, second))
 }
 
-/// Each element has its like somewhere: sums of hashes do not depend on the order.
+/// The same elements in any order. This compares sums of hashes, which do not depend on the order.
 pub(super) fn permuted<T: Number>(views: [&View<'_>; 2], sums: &Sums) -> Option<Cause> {
     if views[0].len() < ENOUGH || (sums.reference - sums.trace).abs() > SAME_NORM * sums.reference {
         return None;
     }
-    // Each is a 64-bit hash; two sets that are not the same agree in both by chance in 1 of 2^128.
+    // Two different sets of elements agree in both 64-bit sums by chance in 1 of 2^128 cases.
     let hashers = [FixedState::with_seed(1), FixedState::with_seed(2)];
     let mut found = [[0u64; 2]; 2];
     blocks_of_both(views, |_, a: &[T], b: &[T]| {

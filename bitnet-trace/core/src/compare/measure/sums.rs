@@ -1,13 +1,12 @@
-//! Sums over pairs of elements, and the norms they give.
-#![allow(clippy::float_cmp)] // zero is zero
+//! Sums over pairs of elements, and the norms that follow from them.
+#![allow(clippy::float_cmp)] // only compared with an exact zero
 
 use super::super::verdict::Share;
 
-/// How many of the worst tokens and channels are named.
+/// The number of worst tokens and channels that are named.
 const NAMED: usize = 3;
 
-/// A dimension with more places has no tokens or channels: their sums would take as much memory as
-/// the tensor.
+/// A longer dimension is not examined for tokens or channels: their sums would take as much memory as the tensor.
 const MOST_PLACES: usize = 1 << 20;
 
 /// Sums over pairs of elements.
@@ -22,7 +21,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// `error` is their difference: of integers it is not that of the two f64.
+    /// Adds a pair of elements. `error` is their difference, which for large integers is not `x - y` in f64.
     pub(crate) fn add(&mut self, x: f64, y: f64, error: f64) {
         self.count += 1;
         self.error += error * error;
@@ -32,12 +31,12 @@ impl Sums {
         self.absolute += error.abs();
     }
 
-    /// |a - b| / |a|; 0 for two zeros, infinite where only the reference is zero.
+    /// |a - b| / |a|: 0 if both sides are zero, infinite if only the reference is.
     pub(crate) fn rel_l2(&self) -> f64 {
         relative(self.error, self.reference)
     }
 
-    /// 1 for two zeros, 0 where one is zero.
+    /// The cosine of the angle between the sides: 1 if both are zero, 0 if one is.
     pub(crate) fn cosine(&self) -> f64 {
         if self.reference == 0.0 && self.trace == 0.0 {
             return 1.0;
@@ -46,14 +45,13 @@ impl Sums {
         if norms == 0.0 { 0.0 } else { (self.product / norms).clamp(-1.0, 1.0) }
     }
 
-    /// The factor for which factor times the reference is nearest to the trace; `None` where a side is
-    /// zero.
+    /// The factor that brings the reference nearest to the trace; `None` if a side is zero.
     pub(crate) fn ratio(&self) -> Option<f64> {
         (self.reference > 0.0 && self.trace > 0.0).then(|| self.product / self.reference)
     }
 
-    /// What is left of the trace beside that factor times the reference, relative to the trace. It
-    /// cancels: what is small may be rounding.
+    /// The part of the trace that this factor does not explain, relative to the trace. The computation cancels, so that
+    /// a small result may be rounding.
     pub(crate) fn left(&self) -> f64 {
         let explained = self.product * (self.product / self.reference);
         ((self.trace - explained).max(0.0) / self.trace).sqrt()
@@ -68,10 +66,10 @@ fn relative(error: f64, reference: f64) -> f64 {
 pub(super) struct Shares {
     channels: usize,
     tokens: usize,
-    /// (error, reference).
+    /// The sums of squares of error and reference.
     by_token: Vec<(f64, f64)>,
     by_channel: Vec<(f64, f64)>,
-    /// Of the next element.
+    /// The indices of the next element.
     token: usize,
     channel: usize,
 }
@@ -86,7 +84,7 @@ impl Shares {
         Self { channels, tokens, by_token: of(tokens), by_channel: of(channels), token: 0, channel: 0 }
     }
 
-    /// The next element; without numbers it is left out.
+    /// Adds the next element, as the reference's element and the error. `None` skips it.
     pub(super) fn add(&mut self, element: Option<(f64, f64)>) {
         if let Some((x, error)) = element {
             let (error, x) = (error * error, x * x);

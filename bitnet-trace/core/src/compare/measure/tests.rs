@@ -1,4 +1,4 @@
-//! Views against what ndarray makes of the same steps; shifts along a dimension that is given.
+//! Compares views with what ndarray makes of the same steps, and tests shifts along a given dimension.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ fn elements(view: &View<'_>) -> Vec<f64> {
     all
 }
 
-/// The same step by ndarray.
+/// The same step, done by ndarray.
 type Reference = fn(ArrayD<f32>) -> ArrayD<f32>;
 
 fn reshaped(array: &ArrayD<f32>, dims: &[usize]) -> ArrayD<f32> {
@@ -79,8 +79,8 @@ fn steps_see_what_ndarray_sees() {
 #[test]
 fn steps_that_are_impossible_are_refused() {
     let cases = [
-        (Step::Reshape(vec![5]), "has not its 24"),
-        (Step::Reshape(vec![usize::MAX, 2]), "has not its 24"),
+        (Step::Reshape(vec![5]), "does not have its 24"),
+        (Step::Reshape(vec![usize::MAX, 2]), "does not have its 24"),
         (Step::Transpose(0, 3), "no dimension 3"),
         (Step::Transpose(i64::MIN, 0), "no dimension"),
         (Step::Permute(vec![0, 1]), "each of 3 dimensions"),
@@ -88,8 +88,8 @@ fn steps_that_are_impossible_are_refused() {
         (Step::Slice { dim: 2, start: 3, end: 9 }, "dimension 2 ends at 4"),
         (Step::Slice { dim: 2, start: 3, end: 2 }, "ends before it begins"),
         (Step::Slice { dim: 0, start: usize::MAX, end: usize::MAX }, "ends at 2"),
-        (Step::Row { dim: 0, index: 2 }, "no place 2"),
-        (Step::Row { dim: 9, index: 0 }, "no place 0"),
+        (Step::Row { dim: 0, index: 2 }, "no index 2"),
+        (Step::Row { dim: 9, index: 0 }, "no index 0"),
         (Step::Trim(-1), "not 0"),
     ];
     for (step, expected) in cases {

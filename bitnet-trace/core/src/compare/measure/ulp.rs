@@ -1,18 +1,18 @@
-//! Steps between two numbers of a floating-point type.
+//! The distance of two floating-point numbers in units in the last place (ULP).
 
 use crate::digest::dtype::Precision;
 
-/// Bits of the mantissa and bias of the exponent of f64.
+/// The bits of the mantissa and the bias of the exponent of f64.
 const MANTISSA: u32 = 52;
 const BIAS: i32 = 1023;
 
-/// How many numbers of the type lie between two of the type; `None` for two of unequal sign.
+/// The number of steps from one number of the type to another; `None` if the signs differ.
 pub(crate) fn distance(x: f64, y: f64, precision: Precision) -> Option<u64> {
     (x.is_sign_negative() == y.is_sign_negative()).then(|| place(x, precision).abs_diff(place(y, precision)))
 }
 
-/// The place of a number's magnitude among all of the type, zero's is 0.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of magnitudes inside the type
+/// The position of a number's magnitude among all magnitudes of the type; that of zero is 0.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // magnitudes inside the type
 fn place(x: f64, Precision { mantissa, least_exponent }: Precision) -> u64 {
     let bits = x.abs().to_bits();
     if mantissa == MANTISSA {
@@ -21,7 +21,7 @@ fn place(x: f64, Precision { mantissa, least_exponent }: Precision) -> u64 {
     let exponent = (bits >> MANTISSA) as i32 - BIAS;
     match u64::try_from(exponent - least_exponent) {
         Ok(binade) => ((binade + 1) << mantissa) + ((bits & ((1 << MANTISSA) - 1)) >> (MANTISSA - mantissa)),
-        // Not normal in the type: a multiple of its smallest number.
+        // The number is subnormal in the type: it is a multiple of the smallest number.
         Err(_) => (x.abs() * 2f64.powi(mantissa.cast_signed() - least_exponent)) as u64,
     }
 }

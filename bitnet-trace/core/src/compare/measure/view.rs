@@ -1,4 +1,4 @@
-//! What is done to a tensor before it is compared, without moving its elements.
+//! Views of a captured tensor: the steps that make it comparable, without moving its elements.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use crate::digest::dtype::Dtype;
 use super::number::Number;
 use crate::digest::strided::{Rows, Strided};
 
-/// One step of making a tensor comparable.
+/// One step that makes a tensor comparable.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     Reshape(Vec<usize>),
@@ -19,40 +19,39 @@ pub(crate) enum Step {
         start: usize,
         end: usize,
     },
-    /// To the other side's length in this dimension; what is cut has to be 0.
+    /// Cuts this dimension to the length of the other side. The elements that are cut have to be 0.
     Trim(i64),
-    /// One row of a dimension, which then has size 1. Where the other side's last dimension is
-    /// shorter, the row is trimmed to it: rows of attention scores are as long as the positions known
-    /// to that step.
+    /// Takes one row of a dimension, which then has size 1. If the last dimension of the other side is shorter, the row
+    /// is trimmed to it: a row of attention scores is as long as the number of positions that its step knows.
     Row {
         dim: usize,
         index: usize,
     },
 }
 
-/// The elements of a tensor, where they lie.
+/// A view of the elements of a tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct View<'a> {
     pub(crate) dtype: Dtype,
-    /// Elements of f64 are read as f32.
+    /// Whether elements of f64 are rounded to f32.
     pub(crate) narrow: bool,
     bytes: Cow<'a, [u8]>,
     strides: Strided,
 }
 
-/// Why a step cannot be taken.
+/// The reason why a step cannot be applied.
 pub(crate) type Refused = String;
 
-/// Elements that are looked at together.
+/// The number of elements in a block.
 const BLOCK: usize = 2048;
 
-/// The dimensions without those of size 1.
+/// The shape without dimensions of size 1.
 pub(crate) fn squeezed(dims: &[usize]) -> Vec<usize> {
     dims.iter().copied().filter(|dim| *dim != 1).collect()
 }
 
 impl<'a> View<'a> {
-    /// Of little-endian bytes that hold every element the strides reach.
+    /// A view of little-endian bytes. They must hold every element that the strides reach.
     pub(crate) fn new(dtype: Dtype, bytes: Cow<'a, [u8]>, strides: Strided) -> Self {
         Self { dtype, narrow: false, bytes, strides }
     }
@@ -66,17 +65,17 @@ impl<'a> View<'a> {
         self.strides.len()
     }
 
-    /// Without dimensions of size 1.
+    /// The view without dimensions of size 1.
     pub(crate) fn squeezed(self) -> Self {
         Self { strides: self.strides.squeezed(), ..self }
     }
 
-    /// Two dimensions exchanged.
+    /// The view with two dimensions exchanged.
     pub(crate) fn transposed(&self, first: usize, second: usize) -> View<'_> {
         self.seen(self.strides.transposed(first, second))
     }
 
-    /// `length` places of a dimension from `start` on; `None` if it has not so many.
+    /// `length` indices of a dimension from `start` on; `None` if the dimension is shorter.
     pub(crate) fn narrowed(&self, dim: usize, start: usize, length: usize) -> Option<View<'_>> {
         Some(self.seen(self.strides.narrowed(dim, start, length)?))
     }
@@ -85,7 +84,7 @@ impl<'a> View<'a> {
         View { dtype: self.dtype, narrow: self.narrow, bytes: Cow::Borrowed(&self.bytes), strides }
     }
 
-    /// The tensor after the steps; `other` is the other side's shape as recorded, for what is trimmed.
+    /// The view after the steps. `other` is the shape of the other side as recorded, which trimming needs.
     pub(crate) fn after(mut self, steps: &[Step], other: &[usize]) -> Result<Self, Refused> {
         for step in steps {
             let dims = self.dims().to_vec();
@@ -123,7 +122,7 @@ impl<'a> View<'a> {
 
     fn row(&self, dim: usize, index: usize, other: &[usize]) -> Result<Strided, Refused> {
         let row =
-            self.strides.narrowed(dim, index, 1).ok_or_else(|| format!("dimension {dim} has no place {index}"))?;
+            self.strides.narrowed(dim, index, 1).ok_or_else(|| format!("dimension {dim} has no index {index}"))?;
         let last = row.dims().len() - 1;
         match other.last() {
             Some(length) if dim != last && *length < row.dims()[last] => self.seen(row).trimmed(last, *length),
@@ -131,14 +130,14 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The first `length` of a dimension, if the rest is 0.
+    /// The first `length` indices of a dimension. The other elements have to be 0.
     fn trimmed(&self, dim: usize, length: usize) -> Result<Strided, Refused> {
         let whole = self.dims()[dim];
         let (Some(kept), Some(rest)) = (
             self.strides.narrowed(dim, 0, length),
             whole.checked_sub(length).and_then(|rest| self.narrowed(dim, length, rest)),
         ) else {
-            // The other side's is longer.
+            // The dimension of the other side is longer: nothing is cut.
             return Ok(self.strides.clone());
         };
         let found = rest.blocks(|_, elements: &[f64]| match elements.iter().find(|element| **element != 0.0) {
@@ -146,17 +145,17 @@ impl<'a> View<'a> {
             None => ControlFlow::Continue(()),
         });
         match found {
-            Some(found) => Err(format!("what is cut is not 0: {found}")),
+            Some(found) => Err(format!("an element that is cut is not 0: {found}")),
             None => Ok(kept),
         }
     }
 
-    /// Other dimensions of the same elements. Elements that no strides reach in the new order are
-    /// copied: this is the only step that may take memory of the tensor's size.
+    /// The same elements with another shape. If no strides describe the new shape, the elements are copied: this is the
+    /// only step that may take as much memory as the tensor.
     fn reshaped(self, dims: &[usize]) -> Result<Self, Refused> {
         let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
         if elements != Some(self.len()) {
-            return Err(format!("the shape {dims:?} has not its {} elements", self.len()));
+            return Err(format!("the shape {dims:?} does not have its {} elements", self.len()));
         }
         if let Some(strides) = self.strides.reshaped(dims) {
             return Ok(Self { strides, ..self });
@@ -180,8 +179,8 @@ impl<'a> View<'a> {
         usize::try_from(from_front).ok().filter(|dim| *dim < rank).ok_or_else(|| format!("there is no dimension {dim}"))
     }
 
-    /// Calls `look` for block after block in logical order, with the index of its first element, until
-    /// it breaks; what it breaks with.
+    /// Calls `look` for block after block in logical order, with the index of the first element, until it breaks.
+    /// Returns what it breaks with.
     pub(crate) fn blocks<T: Number, B>(&self, mut look: impl FnMut(usize, &[T]) -> ControlFlow<B>) -> Option<B> {
         let mut reader = Reader::new(self);
         let mut buffer = [T::default(); BLOCK];
@@ -197,7 +196,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The same for two views with equally many elements.
+/// The same as [`View::blocks`], for two views with the same number of elements.
 pub(crate) fn blocks_of_both<T: Number, B>(
     [a, b]: [&View<'_>; 2],
     mut look: impl FnMut(usize, &[T], &[T]) -> ControlFlow<B>,
@@ -214,7 +213,7 @@ pub(crate) fn blocks_of_both<T: Number, B>(
 struct Reader<'v> {
     view: &'v View<'v>,
     rows: Rows,
-    /// Where the row begins of which elements are left, and how many were read.
+    /// The start of the current row, and how many of its elements were read.
     row: Option<usize>,
     taken: usize,
 }
@@ -226,7 +225,7 @@ impl<'v> Reader<'v> {
         Self { view, rows, row, taken: 0 }
     }
 
-    /// Fills the buffer as far as there are elements.
+    /// Fills the buffer, or a part of it if there are fewer elements. Returns the number of elements.
     fn read<T: Number>(&mut self, to: &mut [T]) -> usize {
         let View { dtype, narrow, bytes, .. } = self.view;
         let mut filled = 0;
