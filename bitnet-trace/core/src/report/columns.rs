@@ -1,24 +1,24 @@
-//! Rows of text in columns that are as wide as what stands in them. `comfy-table` draws frames and wraps cells to the
-//! terminal's width, and neither is wanted here: lines are searched and compared.
+//! Prints rows of text in aligned columns. `comfy-table` draws frames and wraps cells to the width of the terminal, but
+//! these lines are searched with grep and compared, so they must have neither.
 
 use std::fmt;
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
 
-/// How a table is laid out.
+/// The layout of a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Columns<const N: usize> {
-    /// Right-aligned, as numbers are.
+    /// Which columns are right-aligned.
     pub(crate) right: [bool; N],
-    /// Before each row.
+    /// The text before each row.
     pub(crate) indent: &'static str,
-    /// Wider cells do not widen their column.
+    /// The largest width of a column, in characters. Wider cells stick out of their column.
     pub(crate) widest: usize,
 }
 
 impl<const N: usize> Columns<N> {
-    /// Writes a line for each row, without spaces at its end.
+    /// Writes one line for each row, without trailing spaces.
     pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
         let mut widths = [0; N];
         for row in rows {

@@ -1,25 +1,26 @@
 "use strict";
-// The filter language of the command: `stage=attn_*,layer=0-3;stage=logits`. The same language is written
-// in Rust for `BITNET_TRACE_FILTER`; filter_cases.json holds both to the same answers and errors.
+// The filter language of the command: `stage=attn_*,layer=0-3;stage=logits`. The command implements it in Rust, for
+// `BITNET_TRACE_FILTER`. The cases in filter_cases.json are tested against both, so that they give the same answers and
+// errors; only the command suggests the nearest key.
 /* exported parseFilter */
 
 const TEXT_KEYS = ["stage", "name", "io"];
 const NUMBER_KEYS = ["layer", "seq", "request"];
 const IOS = ["in", "out", "let", "weight", "grad"];
-// The largest number of the command is that of 64 bits.
+// The command's numbers have 64 bits.
 const LARGEST = 2n ** 64n - 1n;
 
-// Whitespace as Rust's `str::trim` knows it; `String.prototype.trim` knows another set.
+// Removes the whitespace that Rust's `str::trim` removes, which is not the set of `String.prototype.trim`.
 const trim = (text) => text.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
 
-// A text in quotes, as Rust's `{:?}` writes it.
+// A text in quotes, as Rust's `{:?}` formats it.
 function quoted(text) {
   const named = { "\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
   const escape = (character) => named[character] ?? (character === " " ? " " : `\\u{${character.codePointAt(0).toString(16)}}`);
   return `"${text.replace(/[\\"\p{C}\p{Z}\p{Grapheme_Extend}]/gu, escape)}"`;
 }
 
-// The text before and after the first separator; null where there is none.
+// The text before and after the first separator; null if there is no separator.
 function splitOnce(text, separator) {
   const at = text.indexOf(separator);
   return at < 0 ? null : [text.slice(0, at), text.slice(at + separator.length)];
@@ -38,7 +39,7 @@ function globMatches(glob, text) {
       inGlob += width(glob, inGlob);
       inText += width(text, inText);
     } else if (star >= 0) {
-      // The last star takes one character more.
+      // Let the last star match one more character.
       resume += width(text, resume);
       inGlob = star + 1;
       inText = resume;
@@ -57,7 +58,7 @@ function parseNumber(text) {
   return number <= LARGEST ? number : null;
 }
 
-// `3`, `0-3` or `none`, as a test of a number.
+// Parses `3`, `0-3` or `none` into a test of a number.
 function parseNumbers(part) {
   const text = trim(part);
   if (text === "none") return (number) => number === null;
@@ -67,7 +68,7 @@ function parseNumbers(part) {
   return (number) => number !== null && first <= number && number <= last;
 }
 
-// A condition, as a test of a record.
+// Parses a condition into a test of a record.
 function parseCondition(part) {
   const text = trim(part), halves = splitOnce(text, "=");
   if (halves === null) throw new Error(`${quoted(text)} has no \`=\``);
@@ -85,7 +86,7 @@ function parseCondition(part) {
   } else {
     throw new Error(`unknown key \`${key}\`, expected one of: ${[...TEXT_KEYS, ...NUMBER_KEYS].join(", ")}`);
   }
-  // Many records share a stage, a layer and a step.
+  // Many records share a stage, a layer and a step, so results are cached.
   const known = new Map();
   return (record) => {
     const found = record[key];
@@ -98,8 +99,8 @@ function parseCondition(part) {
   };
 }
 
-// A test of records `{ stage, name, io, layer, seq, request }`: texts, and numbers (or BigInts) that are
-// null where a record has none. Throws an Error that says what in the text is wrong.
+// Parses a filter into a test of records `{ stage, name, io, layer, seq, request }`: texts, and numbers (or BigInts)
+// that are null if the record has none. Throws an Error that says what is wrong with the text.
 function parseFilter(text) {
   const trimmed = trim(text);
   if (trimmed === "" || trimmed === "all") return () => true;

@@ -1,16 +1,16 @@
 "use strict";
-// The growth of the error over execution order, on a logarithmic scale: of each point the largest error, of pairs
-// that diverge and of those that do not.
+// The growth of the error in execution order, on a logarithmic scale. Each point shows the largest error of its pairs,
+// separately for pairs that diverge and for pairs that do not.
 /* exported GrowthCurve */
 
 const GROWTH = { left: 46, right: 9, top: 10, bottom: 10, zero: 16, large: 5, small: 3, lowest: -10, highest: 1 };
 const LINES = [[0, "0"], [1e-10, "1e-10"], [1e-8, "1e-8"], [1e-6, "1e-6"], [1e-4, "1e-4"], [1e-2, "1e-2"], [1, "1"]];
-// How far from a drawn pair the mouse may be.
+// The largest distance of the mouse from a drawn pair, in pixels.
 const NEAR = 12;
 
 class GrowthCurve {
-  // `error(index)`, `diverges(index)`, `wanted(index)` and `name(index)` are asked of every one of `count` pairs;
-  // an error of null is not drawn. `choose(index)` is called for the pair that is clicked.
+  // `pairs` has `count`, and for every index `error(index)`, `diverges(index)`, `wanted(index)` and `name(index)`. An
+  // error of null is not drawn. `choose(index)` is called for the pair that is clicked.
   constructor(canvas, pairs) {
     Object.assign(this, { canvas, pairs, points: 0, good: [], bad: [] });
     canvas.addEventListener("click", (event) => {
@@ -25,7 +25,7 @@ class GrowthCurve {
 
   place(index) { return Math.round((this.points - 1) * index / Math.max(1, this.pairs.count - 1)); }
 
-  // Looks at every pair: when the filter or the width has changed.
+  // Finds the largest error of each point. This is needed again when the filter or the width has changed.
   gather() {
     const { pairs, canvas } = this;
     this.points = Math.max(1, canvas.clientWidth - GROWTH.left - GROWTH.right);
@@ -39,11 +39,11 @@ class GrowthCurve {
       if (points[at] < 0 || pairs.error(points[at]) < error) points[at] = index;
       if (most < 0 || pairs.error(most) < error) most = index;
     }
-    const largest = most < 0 ? "No pair has an error in numbers." : pairs.error(most) === 0 ? "No error." : `The largest: ${pairs.name(most)}.`;
+    const largest = most < 0 ? "The error of no pair is known." : pairs.error(most) === 0 ? "No error." : `The largest: ${pairs.name(most)}.`;
     canvas.setAttribute("aria-label", `Relative L2 error over execution order, logarithmic. ${largest}`);
   }
 
-  // Draws what was gathered, and a line at the chosen pair.
+  // Draws the points, and a line at the chosen pair.
   draw(chosen) {
     const { canvas, pairs } = this, ratio = window.devicePixelRatio || 1, across = canvas.clientWidth, down = canvas.clientHeight;
     const { left, right, top, bottom, zero, lowest, highest } = GROWTH;
@@ -56,7 +56,7 @@ class GrowthCurve {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.font = "11px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace";
     const height = (error) => {
-      // No logarithm leads to 0: it has a line of its own below.
+      // 0 has no logarithm, so it has a line of its own at the bottom.
       if (error === 0) return down - bottom;
       const power = Math.min(highest, Math.max(lowest, Math.log10(error)));
       return down - bottom - zero - (down - top - bottom - zero) * (power - lowest) / (highest - lowest);
@@ -72,7 +72,7 @@ class GrowthCurve {
       pen.fillStyle = mark;
       pen.fillRect(left + 1 + this.place(chosen), 0, 1, down);
     }
-    // Few pairs are drawn larger than many.
+    // If there are few pairs, they are drawn larger.
     const size = pairs.count * GROWTH.large < this.points ? GROWTH.large : GROWTH.small;
     for (const [indices, colour] of [[this.good, good], [this.bad, bad]]) {
       pen.fillStyle = colour;
@@ -82,7 +82,7 @@ class GrowthCurve {
     }
   }
 
-  // The pair drawn nearest to the mouse; -1 where none is near. One that diverges takes precedence.
+  // The drawn pair nearest to the mouse; -1 if none is near. Pairs that diverge take precedence.
   at(event) {
     const at = Math.round(event.offsetX - GROWTH.left - 1);
     for (let away = 0; away < NEAR; away += 1) {

@@ -1,16 +1,16 @@
 "use strict";
-// The map of pairs: a grid of rows and columns of any size, of which a canvas shows what is in view. To the
-// keyboard and to screen readers it is one grid whose active cell is an element.
+// The map of pairs: a grid of any size, of which a canvas shows the part that is in view. For the keyboard and for
+// screen readers it is one grid whose active cell is an element.
 /* exported PairMap */
 
 const CELL = { height: 21, narrow: 30, wide: 62, head: 22, gap: 1 };
 const MAP_FONT = "11px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace";
-// Columns from this width on have room for the error beside the sign of the verdict.
+// Columns of at least this width have room for the error beside the sign of the verdict.
 const ROOMY = 52;
 
 class PairMap {
   // `look(index)` gives the `{ fill, ink, text, more, dim, first }` of a pair, `name(index)` its description,
-  // `choose(index)` is called for the pair that the reader goes to.
+  // `choose(index)` is called for the pair that the reader selects.
   constructor(root, { look, name, choose }) {
     Object.assign(this, { root, look, name, choose, rows: [], columns: [], cells: new Map(), cursor: null, turn: 0, waiting: false });
     this.extent = root.querySelector(".extent");
@@ -69,7 +69,7 @@ class PairMap {
     return x < this.columns.length && y < this.rows.length ? this.cell(x, y) : undefined;
   }
 
-  // Makes the cell the active one, and brings it into view.
+  // Makes a cell the active one and scrolls it into view.
   select(x, y, index) {
     this.cursor = { x, y, index };
     const { root } = this, left = x * this.width, top = y * CELL.height;
@@ -82,7 +82,7 @@ class PairMap {
     this.draw();
   }
 
-  // The active cell as elements: its id changes with every move, so that screen readers say it.
+  // Adds elements for the active cell. Its id changes with every move, so that screen readers announce it.
   announce() {
     const { x, y, index } = this.cursor, part = (role, column, text) => {
       const made = document.createElement("span");
@@ -145,7 +145,7 @@ class PairMap {
     return undefined;
   }
 
-  // The nearest cell of the neighbouring row or column: where the line has no more cells, those beside it do.
+  // The nearest cell in the neighbouring row or column, for a line that has no more cells.
   beside(x, y, right, down) {
     const a = x + right, b = y + down, across = down === 0 ? this.rows.length : this.columns.length;
     for (let away = 0; away < across; away += 1) {
@@ -157,7 +157,7 @@ class PairMap {
     return undefined;
   }
 
-  // Draws with the next frame, once for all that asked.
+  // Draws in the next frame, once for all calls until then.
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -203,7 +203,7 @@ class PairMap {
         if (first) this.frame(place(x, y), bad, back);
       }
     }
-    // A double frame, which is seen on every colour; thicker while the map has the focus.
+    // A double frame is visible on every colour. It is thicker while the map has the focus.
     if (this.cursor !== null) this.frame(place(this.cursor.x, this.cursor.y), mark, back, root.matches(":focus-visible"));
     pen.restore();
     this.labels(pen, { firstX, lastX, firstY, lastY, place, across, down, front, faint, line, mark });

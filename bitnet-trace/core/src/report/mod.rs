@@ -1,4 +1,10 @@
-//! Traces for people to read.
+//! Presents comparisons and records to people.
+//!
+//! [`Screen`] prints a comparison as plain text and [`Html`] as one HTML page; [`Table`] prints records. [`printable`]
+//! escapes text that comes from a trace. The page is built from `page.html`, `page.css` and four scripts, and holds the
+//! comparison as JSON. Nothing is computed here that a comparison does not hold already.
+//!
+//! This module imports `compare`, `trace` and `record`. It never prints by itself: callers choose where the text goes.
 
 mod columns;
 #[cfg(test)]

@@ -1,23 +1,23 @@
 "use strict";
-// The report: takes the comparison from the element `data`, and shows it. What a trace holds reaches the page
-// as text only.
+// The report: reads the comparison from the element `data` and shows it. Text from a trace is only ever inserted as
+// text, never as HTML.
 /* global parseFilter, PairMap, GrowthCurve */
 
 const by = (id) => document.getElementById(id);
 const data = JSON.parse(by("data").textContent);
-// The parts of a pair, of a step and of a stage.
+// The indices of the parts of a pair, of a step and of a stage.
 const [STEP, LAYER, STAGE, VERDICT, ERROR, GAIN, DETAILS] = [0, 1, 2, 3, 4, 5, 6];
 const [TEXT, SEQ, REQUEST] = [0, 1, 2];
 const [LABEL, OWN, IO] = [0, 1, 2];
 const GLYPHS = { "identical": "", "within": "≤", "diverged": "✕", "shape": "▭", "dtype": "T", "nonfinite": "∞", "only-reference": "−", "only-trace": "+", "not compared": "?" };
-// Rows of a page of the list, and steps to choose from on either side of the chosen one.
+// The number of rows on a page of the list, and the number of steps to choose from on either side of the chosen one.
 const LISTED = 300;
 const STEPS_BESIDE = 50;
-// Typing waits this long (ms) for the next key before the filter is applied.
+// The filter is applied when no key was pressed for this long, in ms.
 const PATIENCE = 150;
 
-// What each verdict is. A record without a partner is no divergence; the traces do not match for it, unless
-// only common records count.
+// The properties of each verdict. A record without a partner is not a divergence, but it keeps the traces from matching
+// unless such records are ignored.
 const verdicts = data.verdicts.map((name) => {
   const alone = name.startsWith("only-"), uncompared = name === "not compared";
   const diverges = !alone && !uncompared && name !== "identical" && name !== "within";
@@ -40,7 +40,7 @@ function nameOf(pair) {
 function described(pair) {
   return `${nameOf(pair)}: ${verdictOf(pair).name}${pair[ERROR] === null ? "" : `, relative L2 ${number(pair[ERROR])}`}`;
 }
-// What a filter looks at. The name is that of the record, without request, process and token.
+// The fields of a pair that a filter tests. The name is that of the record, without request, process and token.
 function recordOf(pair) {
   const stage = data.stages[pair[STAGE]], seq = seqs[pair[STEP]];
   return {
@@ -68,8 +68,8 @@ function isDark() {
   const { theme } = document.documentElement.dataset;
   return theme ? theme === "dark" : darkAsked.matches;
 }
-// The colours of a cell and of its text. The error goes from 1e-8 (faint) to 1 (strong); what has no number
-// has a colour of its own.
+// The colours of a cell and of its text. Errors from 1e-8 (faint) to 1 (strong) have a scale of colours; verdicts
+// without an error have a colour of their own.
 function colours(verdict, error, dark) {
   const { name } = verdict;
   if (name === "identical") return dark ? ["#253029", "#b5c4ba"] : ["#e3ebe6", "#3c4a41"];
@@ -87,12 +87,12 @@ const strengthOf = (error) => error === null ? 0 : Math.min(1, Math.max(0, (Math
 
 // What the reader has chosen.
 const state = { chosen: null, step: null, from: 0, dark: isDark() };
-// Whether the filter takes a pair; what it takes of each step: pairs, and those that diverge.
+// Whether the filter takes a pair; for each step, the number of pairs that it takes, and how many of them diverge.
 const wanted = new Uint8Array(data.pairs.length);
 const steps = data.steps.map(() => ({ pairs: [], wanted: 0, diverging: 0 }));
 data.pairs.forEach((pair, index) => steps[pair[STEP]].pairs.push(index));
 let wantedInAll = 0;
-// Where the pairs of the step stand on the map.
+// The rows and columns of the map, by stage and layer.
 let places = { row: new Map(), column: new Map() };
 
 const map = new PairMap(by("map"), {
@@ -107,7 +107,7 @@ const map = new PairMap(by("map"), {
 
 const curve = new GrowthCurve(by("growth"), {
   count: data.pairs.length,
-  // No number says more of what is identical.
+  // Identical pairs have no number: their error is 0.
   error: (index) => verdictOf(data.pairs[index]).name === "identical" ? 0 : data.pairs[index][ERROR],
   diverges: (index) => diverges(data.pairs[index]),
   wanted: (index) => wanted[index] === 1,
@@ -115,14 +115,15 @@ const curve = new GrowthCurve(by("growth"), {
   choose: (index) => choose(index, true),
 });
 
-// Reads the controls. False if the filter has an error, which is shown; all stays as it was then.
+// Applies the filter and the choice of a verdict. If the filter has an error, shows it, changes nothing and returns
+// false.
 function applyFilter() {
   const field = by("filter"), message = by("filter-error");
   let takes;
   try {
     takes = parseFilter(field.value);
   } catch (error) {
-    message.textContent = `${error.message}. The filter before still applies.`;
+    message.textContent = `${error.message}. The previous filter still applies.`;
     message.hidden = false;
     field.setAttribute("aria-invalid", "true");
     if (!by("filter-help").open) by("filter-help").dataset.opened = by("filter-help").open = true;
@@ -149,14 +150,14 @@ function applyFilter() {
   return true;
 }
 
-// The first step that the filter takes a pair of, unless it takes one of the step that is shown.
+// Stays at the chosen step if the filter takes one of its pairs; else goes to the first step that has one.
 function settleStep() {
   if (state.step !== null && steps[state.step].wanted > 0) return;
   const at = steps.findIndex((step) => step.wanted > 0);
   if (at >= 0) state.step = at;
 }
 
-// The steps to choose from: the first, the last, and those near the chosen one.
+// Draws the steps to choose from: the first, the last, and those near the chosen one.
 function drawSteps() {
   const all = [];
   steps.forEach((step, at) => { if (step.wanted > 0 || at === state.step) all.push(at); });
@@ -170,7 +171,7 @@ function drawSteps() {
   if (state.step !== null) by("step").value = state.step;
 }
 
-// Rows and columns that hold a pair that the filter takes; of several pairs of a cell, the worst.
+// Draws the rows and columns that have a pair which the filter takes. A cell with several pairs shows the worst.
 function drawMap() {
   const indices = state.step === null ? [] : steps[state.step].pairs, rows = new Map(), layers = new Set();
   for (const index of indices) {
@@ -215,7 +216,7 @@ function choose(index, focus) {
     by("map").scrollIntoView({ block: "nearest" });
   }
   const details = pair[DETAILS] === null ? null : data.details[pair[DETAILS]];
-  const numbers = [pair[ERROR] === null ? "" : `relative L2 ${number(pair[ERROR])}`, pair[GAIN] === null ? "" : `${pair[GAIN].toPrecision(4)} times the largest error before`].filter(Boolean).join(", ");
+  const numbers = [pair[ERROR] === null ? "" : `relative L2 ${number(pair[ERROR])}`, pair[GAIN] === null ? "" : `${pair[GAIN].toPrecision(4)} times the largest error before it`].filter(Boolean).join(", ");
   const lines = `${nameOf(pair)}  ${verdictOf(pair).name}\n` + (details || (numbers ? `  ${numbers}\n` : ""));
   by("pair").replaceChildren(...lines.match(/.*\n/g).map((line) => element("span", line)));
   markRow();
@@ -272,11 +273,11 @@ function drawRuns() {
   const sides = data.manifests.map((manifest) => flat(manifest, "", new Map()));
   const keys = [...new Set([...sides[0].keys(), ...sides[1].keys()])];
   const differs = (key) => sides[0].get(key) !== sides[1].get(key);
-  // Two runs never share these.
+  // These fields differ between any two runs, so they are not marked.
   const own = new Set(["started", "finished", "process"]);
   const rank = (key) => differs(key) ? (own.has(key) ? 1 : 2) : 0;
   keys.sort((a, b) => rank(b) - rank(a));
-  const caption = captioned("What the run.json of each side says; what differs comes first");
+  const caption = captioned("The run.json of each side; fields that differ come first");
   if (keys.length === 0) {
     by("runs").replaceChildren(caption, row([element("td", "neither side has a run.json")]));
     return;
@@ -287,17 +288,17 @@ function drawRuns() {
     element("td", sides[1].get(key) ?? ""),
   ], rank(key) === 2 ? { class: "differs" } : {})));
 }
-// Records without a partner, by stage: what one side does not record, or names otherwise.
+// Draws the records without a partner, by stage: one side does not record the stage, or gives it another name.
 function drawCoverage() {
   const rows = data.coverage || [];
   by("coverage").hidden = rows.length === 0;
-  by("covered").textContent = data.onlyCommon ? "records without a partner, which were not asked about" : "records without a partner";
+  by("covered").textContent = data.onlyCommon ? "records without a partner, which were ignored" : "records without a partner";
   by("partners").replaceChildren(captioned("Records without a partner by stage"), heads(["stage", "only in", "records", "extent", "why"]), ...rows.map((line) => row([
     element("th", line.stage, { scope: "row" }),
     ...[line.side, line.records, line.layers, line.note].map((text) => element("td", text ?? "")),
   ])));
 }
-// Stages that are probably the same under another name, each with the rule of a map to copy.
+// Draws the stages that are probably the same under two names, each with a rule for a map file to copy.
 function drawSuggestions() {
   const hints = (data.hints || []).map((hint) => element("p", `Hint: ${hint}`));
   by("suggested").replaceChildren(...hints, ...(data.suggestions || []).flatMap((suggestion) => [
@@ -308,11 +309,11 @@ function drawSuggestions() {
 function drawAdaptations() {
   const rows = data.adaptations || [];
   by("alignment").hidden = rows.length === 0;
-  by("adapted").replaceChildren(captioned("How records were brought together"), heads(["pairs", "what was done", "stages"]), ...rows.map((line) => row(
+  by("adapted").replaceChildren(captioned("How records were paired"), heads(["pairs", "what was done", "stages"]), ...rows.map((line) => row(
     [line.pairs, line.text, Object.keys(line.stages).join(", ")].map((text) => element("td", text)),
   )));
 }
-// How many pairs there are of each verdict.
+// The number of pairs with each verdict.
 const counts = data.verdicts.map(() => 0);
 for (const pair of data.pairs) counts[pair[VERDICT]] += 1;
 const counted = (kind) => verdicts.reduce((sum, verdict, at) => sum + (verdict[kind] ? counts[at] : 0), 0);

@@ -1,10 +1,10 @@
-//! Text from a trace, made safe for a terminal.
+//! Makes text from a trace safe for a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text that came from a trace as it can be printed: control characters are escaped, so that a name
-/// can neither command the terminal nor forge a line.
+/// Escapes the control characters of a text that comes from a trace, so that it can neither control the terminal nor
+/// forge a line of output.
 ///
 /// ```
 /// assert_eq!(bitnet_trace_core::report::printable("q\u{1b}[2J\nmatch"), r"q\u{1b}[2J\nmatch");

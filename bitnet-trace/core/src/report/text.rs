@@ -1,4 +1,4 @@
-//! Records as a table in plain text.
+//! Prints records as a table of plain text.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -7,11 +7,12 @@ use super::columns::Columns;
 use super::printable;
 use crate::record::TraceRecord;
 
-/// A table of records, or of references to them: sequence index, layer, stage, shape, rms, first 8 hex digits of the hash.
+/// A table of records, or of references to them. Its columns are step (`seq`), layer, stage, shape, root mean square
+/// and the first 8 hex digits of the hash.
 ///
 /// ```
 /// # use bitnet_trace_core::TraceRecord;
-/// # use bitnet_trace_core::report::{Table};
+/// # use bitnet_trace_core::report::Table;
 /// # let json = r#"{"name":"t0/blk1/q","shape":[1,2],"dtype":"F32","blake3":"0123456789","rms":1.5,"num_elements":2,
 /// #               "seq":0,"layer":1,"stage":"q"}"#;
 /// # let record: TraceRecord = serde_json::from_str(json).unwrap();
@@ -23,7 +24,7 @@ use crate::record::TraceRecord;
 #[derive(Debug)]
 pub struct Table<'a, R = TraceRecord>(pub &'a [R]);
 
-// Derived, these two would ask `R` to be `Copy`.
+// If these two were derived, they would need `R: Copy`.
 impl<R> Clone for Table<'_, R> {
     fn clone(&self) -> Self {
         *self
