@@ -20,7 +20,8 @@ mod on {
     use std::io::{self, Write};
     use std::path::PathBuf;
 
-    use bitnet_trace::{FinishError, Table, Trace, TraceSession, TraceSessionBuilder};
+    use bitnet_trace::report::Table;
+    use bitnet_trace::{FinishError, Trace, TraceSession, TraceSessionBuilder};
 
     /// Rows of the table: embeddings and the first block.
     const FIRST: usize = 20;

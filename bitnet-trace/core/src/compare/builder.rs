@@ -1,0 +1,172 @@
+//! From records, one after another, to the entries of a side.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::error::Error;
+use crate::record::parts_of;
+use crate::trace::pieces::MOST_PROBLEMS;
+
+use super::entry::{Entry, Kind, Place};
+use super::head::{Hash, Head};
+use super::key::{Label, Position};
+use super::map::NameMap;
+use super::measure::Step;
+use super::rename::{Renamed, Sorted, Waiting, rename};
+
+/// Puts the entries of a side together.
+pub(crate) struct Builder<'m> {
+    map: &'m NameMap,
+    kinds: Kinds,
+    entries: Vec<Entry>,
+    problems: Vec<String>,
+    /// With a map: the records whose names are not known before all are there.
+    waiting: Vec<Waiting>,
+    names: HashSet<Arc<str>, RandomState>,
+    as_recorded: Arc<[Step]>,
+}
+
+impl<'m> Builder<'m> {
+    pub(crate) fn new(map: &'m NameMap) -> Self {
+        Self {
+            map,
+            kinds: Kinds::default(),
+            entries: Vec::new(),
+            problems: Vec::new(),
+            waiting: Vec::new(),
+            names: HashSet::default(),
+            as_recorded: Arc::from([]),
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.entries.is_empty() && self.waiting.is_empty() && self.problems.is_empty()
+    }
+
+    pub(crate) fn problem(&mut self, problem: &Error) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem.full());
+        }
+    }
+
+    pub(crate) fn add(&mut self, head: &Head<'_>, process: u32, place: Place) {
+        let parts = parts_of(&head.name, head.stage());
+        let position = Position {
+            process,
+            request: head.request,
+            seq: head.seq_index.or(parts.seq),
+            token: None,
+            until: None,
+            layer: head.layer_idx.or(parts.layer),
+            call: if head.call > 0 { head.call } else { parts.call },
+        };
+        let stage = if head.is_weight() { &head.name } else { parts.stage };
+        let as_recorded = Arc::clone(&self.as_recorded);
+        let label = (stage, head.output().or(parts.output), head.io().or(parts.io));
+        let entry = Entry {
+            position,
+            kind: self.kinds.keep(label, &head.dtype, &head.shape, &as_recorded),
+            order: head.order.unwrap_or(u64::MAX),
+            tokens: head.tokens,
+            hash: Hash::parse(&head.blake3),
+            raw: head.raw_hash(),
+            place,
+            layer_from_name: false,
+            alone: false,
+        };
+        if self.map.is_empty() || head.is_weight() {
+            self.entries.push(entry);
+        } else {
+            let name = self.name(&head.name);
+            self.waiting.push(Waiting { entry, name });
+        }
+    }
+
+    /// Names come again in every step: each is kept once.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        let name = self.names.get(name).cloned().unwrap_or_else(|| Arc::from(name));
+        self.names.insert(Arc::clone(&name));
+        name
+    }
+
+    /// The entries in execution order, those that the map leaves out, and the problems.
+    pub(crate) fn finish(self) -> (Sorted, Vec<String>) {
+        let Self { map, mut kinds, mut entries, waiting, problems, .. } = self;
+        let renamed = |Renamed { entry, stage, keeps_output, steps }: Renamed<'_>| {
+            let Label { output, io, .. } = &entry.kind.label;
+            let label = (stage, output.as_deref().filter(|_| keeps_output), io.as_deref());
+            let kind = kinds.keep(label, &entry.kind.dtype, &entry.kind.shape, steps);
+            Entry { kind, ..entry }
+        };
+        let mut sorted = rename(map, waiting, renamed);
+        entries.append(&mut sorted.entries);
+        sorted.entries = entries;
+        in_order(&mut sorted.entries);
+        (sorted, problems)
+    }
+}
+
+/// Puts entries in execution order, and tells repeats apart.
+pub(crate) fn in_order(entries: &mut [Entry]) {
+    if !entries.is_sorted_by_key(|entry| (entry.position.process, entry.order)) {
+        entries.sort_by_key(|entry| (entry.position.process, entry.order));
+    }
+    count_repeats(entries);
+}
+
+/// Gives every further record of a key the next repeat number that no record has.
+pub(crate) fn count_repeats(entries: &mut [Entry]) {
+    let hasher = RandomState::default();
+    // Two keys of one hash, which is less likely than a fault of the machine, only cost a number.
+    let mut taken = HashSet::with_capacity_and_hasher(entries.len(), RandomState::default());
+    let further: Vec<usize> =
+        (0..entries.len()).filter(|index| !taken.insert(hasher.hash_one(entries[*index].identity()))).collect();
+    let mut next: HashMap<u64, usize, RandomState> = HashMap::default();
+    for index in further {
+        let entry = &mut entries[index];
+        let of = hasher.hash_one((Position { call: 0, ..entry.position }, &entry.kind.label));
+        let next = next.entry(of).or_insert(entry.position.call);
+        loop {
+            *next = next.saturating_add(1);
+            entry.position.call = *next;
+            if taken.insert(hasher.hash_one(entry.identity())) || *next == usize::MAX {
+                break;
+            }
+        }
+    }
+}
+
+/// Stage, output and io.
+type LabelRef<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+
+/// What many records share, kept once.
+#[derive(Default)]
+struct Kinds {
+    hasher: RandomState,
+    /// By their hash; of two with the same the later one.
+    kept: HashMap<u64, Arc<Kind>, RandomState>,
+}
+
+impl Kinds {
+    fn keep(&mut self, label: LabelRef<'_>, dtype: &str, shape: &[usize], steps: &Arc<[Step]>) -> Arc<Kind> {
+        let hash = self.hasher.hash_one((label, dtype, shape, steps.as_ptr().addr()));
+        let is_same = |kind: &Kind| {
+            let Label { stage: kept, output: kept_output, io: kept_io } = &kind.label;
+            (&**kept, kept_output.as_deref(), kept_io.as_deref()) == label
+                && *kind.dtype == *dtype
+                && *kind.shape == *shape
+                && Arc::ptr_eq(&kind.steps, steps)
+        };
+        if let Some(kind) = self.kept.get(&hash).filter(|kind| is_same(kind)) {
+            return Arc::clone(kind);
+        }
+        let (stage, output, io) = label;
+        let label = Label { stage: stage.into(), output: output.map(Arc::from), io: io.map(Arc::from) };
+        let kind = Arc::new(Kind { label, dtype: dtype.into(), shape: shape.into(), steps: Arc::clone(steps) });
+        self.kept.insert(hash, Arc::clone(&kind));
+        kind
+    }
+}

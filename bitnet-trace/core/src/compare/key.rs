@@ -1,0 +1,124 @@
+//! What records are aligned by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// What a record on one side has in common with its partner on the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Key {
+    /// Which of several processes or ranks of a run, in the order of their directories; 0 for the
+    /// only one.
+    pub process: u32,
+    /// Tells prompts apart.
+    pub request: Option<u64>,
+    /// 0 for prefill, then the decode steps.
+    pub seq: Option<usize>,
+    /// The position of a token, where the sides are compared token by token.
+    pub token: Option<usize>,
+    /// Index of the block.
+    pub layer: Option<usize>,
+    /// The fine name of the computation; a weight's own name.
+    pub stage: Arc<str>,
+    /// Label of one of several tensors, or the argument's name.
+    pub output: Option<Arc<str>>,
+    /// `in` or `weight`; none for what a function returned.
+    pub io: Option<Arc<str>>,
+    /// Repeat number.
+    pub call: usize,
+}
+
+/// The numbers of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) process: u32,
+    pub(crate) request: Option<u64>,
+    pub(crate) seq: Option<usize>,
+    pub(crate) token: Option<usize>,
+    /// Where a range of several tokens that is compared whole ends.
+    pub(crate) until: Option<usize>,
+    pub(crate) layer: Option<usize>,
+    pub(crate) call: usize,
+}
+
+/// The texts of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Label {
+    pub(crate) stage: Arc<str>,
+    pub(crate) output: Option<Arc<str>>,
+    pub(crate) io: Option<Arc<str>>,
+}
+
+impl Key {
+    pub(crate) fn new(position: Position, label: &Label) -> Self {
+        let Position { process, request, seq, token, layer, call, .. } = position;
+        let Label { stage, output, io } = label.clone();
+        Self { process, request, seq, token, layer, stage, output, io, call }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        let Self { process, request, seq, token, layer, call, .. } = *self;
+        Position { process, request, seq, token, until: None, layer, call }
+    }
+}
+
+impl Label {
+    pub(crate) fn is_weight(&self) -> bool {
+        self.io.as_deref() == Some("weight")
+    }
+}
+
+/// As the record of this library is called: `t0/blk3/q_proj.in.x#1`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.process > 0 {
+            write!(f, "process {}: ", self.process)?;
+        }
+        if let Some(request) = self.request {
+            write!(f, "request {request}: ")?;
+        }
+        if let Some(token) = self.token {
+            write!(f, "token {token}: ")?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, "t{seq}/")?;
+        }
+        if let Some(layer) = self.layer {
+            write!(f, "blk{layer}/")?;
+        }
+        f.write_str(&self.stage)?;
+        if self.io.as_deref() == Some("in") {
+            f.write_str(".in")?;
+        }
+        if let Some(output) = &self.output {
+            write!(f, ".{output}")?;
+        }
+        if self.call > 0 {
+            write!(f, "#{}", self.call)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.to_string())?;
+        if self.process > 0 {
+            map.serialize_entry("process", &self.process)?;
+        }
+        map.serialize_entry("request", &self.request)?;
+        map.serialize_entry("seq", &self.seq)?;
+        if self.token.is_some() {
+            map.serialize_entry("token", &self.token)?;
+        }
+        map.serialize_entry("layer", &self.layer)?;
+        map.serialize_entry("stage", &*self.stage)?;
+        map.serialize_entry("output", &self.output.as_deref())?;
+        map.serialize_entry("io", &self.io.as_deref())?;
+        map.serialize_entry("call", &self.call)?;
+        map.end()
+    }
+}

@@ -1,0 +1,183 @@
+//! The types of elements.
+
+/// Smallest exponents at which floating-point numbers are normal, and mantissa bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Precision {
+    /// Bits of the mantissa that are stored.
+    pub(crate) mantissa: u32,
+    /// Exponent of the smallest normal number.
+    pub(crate) least_exponent: i32,
+}
+
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dtype {
+    /// Unsigned 8-bit integers.
+    U8,
+    /// Unsigned 32-bit integers.
+    U32,
+    /// Signed 16-bit integers.
+    I16,
+    /// Signed 32-bit integers.
+    I32,
+    /// Signed 64-bit integers.
+    I64,
+    /// bfloat16: the upper half of single precision.
+    BF16,
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+    /// 8-bit floats with 4 exponent and 3 mantissa bits, without infinities: "E4M3" in Micikevicius et
+    /// al., FP8 Formats for Deep Learning (2022); PyTorch's `float8_e4m3fn`.
+    F8E4M3,
+    /// 8-bit floats with 5 exponent and 2 mantissa bits, the upper half of IEEE half precision: "E5M2" in
+    /// the same paper; PyTorch's `float8_e5m2`.
+    F8E5M2,
+}
+
+impl Dtype {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::U8,
+        Self::U32,
+        Self::I16,
+        Self::I32,
+        Self::I64,
+        Self::BF16,
+        Self::F16,
+        Self::F32,
+        Self::F64,
+        Self::F8E4M3,
+        Self::F8E5M2,
+    ];
+
+    /// The name in records: `F32`, `BF16`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "U8",
+            Self::U32 => "U32",
+            Self::I16 => "I16",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+            Self::BF16 => "BF16",
+            Self::F16 => "F16",
+            Self::F32 => "F32",
+            Self::F64 => "F64",
+            Self::F8E4M3 => "F8E4M3",
+            Self::F8E5M2 => "F8E5M2",
+        }
+    }
+
+    /// The type of this name in records.
+    #[must_use]
+    pub fn of_record(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The name in the header of a safetensors file.
+    #[must_use]
+    pub fn safetensors_name(self) -> &'static str {
+        match self {
+            Self::F8E4M3 => "F8_E4M3",
+            Self::F8E5M2 => "F8_E5M2",
+            other => other.name(),
+        }
+    }
+
+    /// The type of this name in the header of a safetensors file.
+    #[must_use]
+    pub fn of_safetensors(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.safetensors_name() == name)
+    }
+
+    /// Bytes of an element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::U8 | Self::F8E4M3 | Self::F8E5M2 => 1,
+            Self::I16 | Self::BF16 | Self::F16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// Of floating-point types.
+    pub(crate) fn precision(self) -> Option<Precision> {
+        let (mantissa, least_exponent) = match self {
+            Self::F8E4M3 => (3, -6),
+            Self::F8E5M2 => (2, -14),
+            Self::BF16 => (7, -126),
+            Self::F16 => (10, -14),
+            Self::F32 => (23, -126),
+            Self::F64 => (52, -1022),
+            Self::U8 | Self::U32 | Self::I16 | Self::I32 | Self::I64 => return None,
+        };
+        Some(Precision { mantissa, least_exponent })
+    }
+
+    /// How far rounding to the type moves a number, relative to it; 0 for integers.
+    pub(crate) fn unit_roundoff(self) -> f64 {
+        self.precision().map_or(0.0, |precision| 2f64.powi(-1 - precision.mantissa.cast_signed()))
+    }
+
+    /// Whether f32 cannot hold all values of the type.
+    pub(crate) fn f32_is_lossy(self) -> bool {
+        matches!(self, Self::F64 | Self::I64 | Self::U32 | Self::I32)
+    }
+}
+
+/// What a NaN of an 8-bit type becomes, whatever its sign: half precision with all bits of exponent and
+/// mantissa set, widened. It is what candle's type makes of it, and what the test vectors say.
+const F8_NAN: f32 = f32::from_bits(0x7FFF_E000);
+
+/// The value of a [`Dtype::F8E4M3`]: all ones are NaN, there are no infinities.
+pub(crate) fn f8e4m3(byte: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
+    let magnitude = match (exponent, byte & 7) {
+        (15, 7) => return F8_NAN,
+        (0, _) => mantissa / 8.0 * 2f32.powi(-6),
+        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+    };
+    if byte & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// The value of a [`Dtype::F8E5M2`].
+pub(crate) fn f8e5m2(byte: u8) -> f32 {
+    let half = half::f16::from_bits(u16::from(byte) << 8);
+    if half.is_nan() { F8_NAN } else { half.to_f32() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dtype, f8e4m3, f8e5m2};
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for dtype in Dtype::ALL {
+            assert_eq!(Dtype::of_record(dtype.name()), Some(dtype));
+            assert_eq!(Dtype::of_safetensors(dtype.safetensors_name()), Some(dtype));
+        }
+        assert_eq!(Dtype::of_safetensors("F8_E4M3"), Some(Dtype::F8E4M3));
+        assert_eq!(Dtype::of_safetensors("BF16"), Some(Dtype::BF16));
+        for unknown in ["", "f32", "F8E4M3", "BOOL"] {
+            assert_eq!(Dtype::of_safetensors(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn eight_bits_mean_what_they_mean_to_the_crate_float8() {
+        for byte in 0..=255 {
+            for (found, expected) in [
+                (f8e4m3(byte), float8::F8E4M3::from_bits(byte).to_f32()),
+                (f8e5m2(byte), float8::F8E5M2::from_bits(byte).to_f32()),
+            ] {
+                assert_eq!(found.to_bits(), expected.to_bits(), "{byte:#x}: {found}, expected {expected}");
+            }
+        }
+    }
+}

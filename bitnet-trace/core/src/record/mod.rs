@@ -1,0 +1,152 @@
+//! The record: one JSON object a tensor. Its name, its place in a trace directory, which are wanted.
+
+pub(crate) mod filter;
+pub(crate) mod layout;
+pub(crate) mod manifest;
+pub(crate) mod name;
+
+pub use manifest::{Function, Loss, Manifest};
+pub use name::record_name;
+pub(crate) use name::parts_of;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What is kept of one tensor at one point of a run.
+///
+/// Reads every record of the earlier tracer too: its six fields are required, the rest is optional,
+/// and fields that are not known are ignored. Floats that are not finite are written as `null`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TraceRecord {
+    /// `t{seq}/blk{layer}/{stage}`, then the argument, the label and the repeat number.
+    pub name: String,
+    /// Dimensions, slowest first.
+    pub shape: Vec<usize>,
+    /// The tensor's own type, as candle calls it: `F32`, `BF16`, ...
+    pub dtype: String,
+    /// BLAKE3-256 of the elements as little-endian f32 in row-major order, 64 hex digits.
+    pub blake3: String,
+    /// Root of the mean square; NaN (written as `null`) if an element is not finite.
+    #[serde(serialize_with = "null_unless_finite", deserialize_with = "null_is_nan")]
+    pub rms: f64,
+    /// Number of elements.
+    pub num_elements: usize,
+
+    /// 0 for prefill, 1, 2, ... for decode steps.
+    #[serde(alias = "seq", skip_serializing_if = "Option::is_none", default)]
+    pub seq_index: Option<usize>,
+    /// Index of the block. The earlier tracer wrote negative numbers for "none".
+    #[serde(alias = "layer", skip_serializing_if = "Option::is_none", deserialize_with = "negative_is_none", default)]
+    pub layer_idx: Option<usize>,
+    /// The fine name of the computation: `q_proj`, `attn_norm`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stage: Option<String>,
+    /// Position in execution order within the run, from 0.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub order: Option<u64>,
+    /// How many records with the same name, step, layer, stage, output and io came before.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub call: usize,
+    /// Label of one of several tensors, or the argument's name for an input.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub output: Option<String>,
+    /// `in` for an input, `weight` for a weight; none for what a function returned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub io: Option<String>,
+    /// Tells prompts apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request: Option<u64>,
+    /// The positions computed, `[start, end]`, end excluded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tokens: Option<[usize; 2]>,
+
+    /// Smallest finite element.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// Largest finite element.
+    #[serde(default)]
+    pub max: Option<f64>,
+    /// Mean of the finite elements.
+    #[serde(default)]
+    pub mean: Option<f64>,
+    /// Number of NaN elements.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub nan_count: usize,
+    /// Number of infinite elements.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub inf_count: usize,
+    /// Number of elements equal to zero, of either sign.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub zero_count: usize,
+
+    /// Base64 of 64 little-endian f32: sums of signed elements, from which the distance of two
+    /// tensors is estimated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sketch: Option<String>,
+    /// For each row of the last dimension the first 8 bytes of its BLAKE3, 16 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rows: Option<Vec<String>>,
+    /// File of the captured values, relative to the trace directory: safetensors, the tensor's own
+    /// type.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub values: Option<String>,
+    /// BLAKE3-256 of the native little-endian bytes, for types that f32 cannot tell apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub raw_blake3: Option<String>,
+    /// `file:line function` of the annotated function.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub site: Option<String>,
+    /// Where the tensor lay, if not in the CPU's memory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn null_unless_finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_none() }
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+pub(crate) fn negative_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let layer: Option<i64> = Option::deserialize(deserializer)?;
+    Ok(layer.and_then(|layer| usize::try_from(layer).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TraceRecord;
+
+    fn parse(json: &str) -> TraceRecord {
+        serde_json::from_str(json).expect("a record")
+    }
+
+    /// A parser that rounds differently would make a record unequal to what was measured.
+    #[test]
+    fn floats_are_read_as_they_were_written() {
+        let record =
+            parse(r#"{"name":"a","shape":[2],"dtype":"F32","blake3":"00","rms":0.12300331964360307,"num_elements":2}"#);
+        let again = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(record.rms.to_bits(), 0.123_003_319_643_603_07_f64.to_bits());
+        assert!(again.contains("0.12300331964360307"), "{again}");
+    }
+
+    #[test]
+    fn records_of_the_earlier_tracer_are_read() {
+        let six = parse(r#"{"name":"a","shape":[2],"dtype":"F32","blake3":"00","rms":1.5,"num_elements":2}"#);
+        assert_eq!((six.seq_index, six.layer_idx, six.order, six.call), (None, None, None, 0));
+        let nine = parse(
+            r#"{"name":"t0/logits","shape":[1],"dtype":"F32","blake3":"00","rms":null,"num_elements":1,
+                "seq":0,"layer":-1,"stage":"logits","unknown":[1]}"#,
+        );
+        assert_eq!((nine.seq_index, nine.layer_idx, nine.stage.as_deref()), (Some(0), None, Some("logits")));
+        assert!(nine.rms.is_nan());
+    }
+}

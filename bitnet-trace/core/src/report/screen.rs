@@ -1,0 +1,294 @@
+//! The first divergence on one screen of plain text.
+
+use std::fmt;
+
+use super::printable;
+use crate::compare::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
+
+/// How many of the differences after the first are listed.
+const LISTED: usize = 12;
+
+/// Longer names are not waited for by the columns behind them.
+const WIDEST: usize = 80;
+
+/// How many stages of an adaptation are named.
+const NAMED: usize = 4;
+
+/// A comparison as a person reads it: what went wrong first, by how much, where in the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen<'a> {
+    /// What was found.
+    pub comparison: &'a Comparison,
+    /// What the two sides are called.
+    pub names: [&'a str; 2],
+    /// Lists every pair, not only the differences that come next.
+    pub all: bool,
+}
+
+impl fmt::Display for Screen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { comparison, names: [reference, trace], all } = *self;
+        writeln!(f, "reference  {reference}\ntrace      {trace}")?;
+        for adapted in &comparison.adaptations {
+            writeln!(f, "aligned    {}", printable(&adaptation(adapted)))?;
+        }
+        writeln!(f)?;
+        self.headline(f)?;
+        if let Some(first) = comparison.first_divergence() {
+            if let Some(details) = &first.details {
+                write!(f, "{}", Fields(details))?;
+            }
+            if !all {
+                self.others(f)?;
+            }
+        }
+        if all {
+            writeln!(f, "\nall pairs")?;
+            write_rows(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
+        }
+        self.coverage(f)?;
+        writeln!(f)?;
+        self.summary(f)?;
+        for hint in &comparison.hints {
+            writeln!(f, "hint       {}", printable(hint))?;
+        }
+        for problem in comparison.problems.iter().take(LISTED) {
+            writeln!(f, "problem    {}", printable(problem))?;
+        }
+        match comparison.problems.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(f, "problem    ... {more} more"),
+        }
+    }
+}
+
+/// `545 pairs: what was done (stages)`.
+fn adaptation(adapted: &Adapted) -> String {
+    let stages: Vec<_> = adapted.stages.keys().take(NAMED).map(String::as_str).collect();
+    let more = if adapted.stages.len() > NAMED { ", ..." } else { "" };
+    let pairs = if adapted.pairs == 1 { "pair" } else { "pairs" };
+    format!("{} {pairs}: {} ({}{more})", adapted.pairs, adapted.adaptation, stages.join(", "))
+}
+
+impl Screen<'_> {
+    /// One line that never says more than was shown.
+    fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let (compared, alone) = (comparison.compared(), comparison.without_partner());
+        if let Some(first) = comparison.first_divergence() {
+            return writeln!(f, "first divergence  {}  {}", printable(&first.key.to_string()), first.verdict);
+        }
+        match comparison.conclusion() {
+            Conclusion::Matches => writeln!(f, "match: no divergence in {compared} pairs"),
+            Conclusion::Missing => {
+                writeln!(f, "no divergence in {compared} pairs, but {alone} records have no partner")
+            }
+            Conclusion::NotAllCompared => {
+                let not = comparison.not_compared() + comparison.whole;
+                writeln!(f, "no divergence in {compared} pairs, but {not} records could not be compared")
+            }
+            Conclusion::NotAllRead => {
+                writeln!(f, "no divergence in {compared} pairs, but not everything could be read")
+            }
+            _ => writeln!(f, "nothing was compared: no record of one side could be compared with one of the other"),
+        }
+    }
+
+    /// What was not compared, by stage, and what is probably the same.
+    fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Comparison { coverage, suggestions, .. } = self.comparison;
+        if !coverage.is_empty() {
+            writeln!(f, "\nnot compared")?;
+            let rows: Vec<[String; 4]> = coverage
+                .iter()
+                .take(LISTED)
+                .map(|group| {
+                    let note = group.note.as_deref().unwrap_or_default();
+                    let cells = [printable(&group.stage).into_owned(), group.side.to_string(), group.extent()];
+                    let [stage, side, extent] = cells;
+                    [stage, side, extent, printable(note).into_owned()]
+                })
+                .collect();
+            write_rows(f, &rows)?;
+            if let more @ 1.. = coverage.len().saturating_sub(LISTED) {
+                writeln!(f, "  ... {more} more stages")?;
+            }
+        }
+        for suggestion in suggestions.iter().take(LISTED) {
+            let identical = match suggestion.identical {
+                0 => String::new(),
+                identical => format!(", {identical} of them with equal digests"),
+            };
+            writeln!(
+                f,
+                "\nprobably the same: {} of the reference and {} of the trace ({} records in the same place, of the \
+                 same shape{identical}); a map file with this rule compares them:",
+                printable(&suggestion.reference),
+                printable(&suggestion.trace),
+                suggestion.records
+            )?;
+            suggestion.rule.lines().try_for_each(|line| writeln!(f, "  {}", printable(line)))?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let counts = Verdict::ALL.into_iter().filter(|verdict| comparison.count(*verdict) > 0);
+        let not_compared = comparison.not_compared();
+        // Those that could not be compared are not shown to differ.
+        let count = |verdict| match verdict {
+            Verdict::Diverged => comparison.count(verdict) - not_compared,
+            verdict => comparison.count(verdict),
+        };
+        let counts = counts.map(|verdict| (count(verdict), verdict.name())).chain([(not_compared, "not compared")]);
+        let counts = counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+        let counts: Vec<_> = counts.collect();
+        writeln!(f, "pairs      {}: {}", comparison.pairs.len(), counts.join(", "))?;
+        if comparison.ignored != [0, 0] {
+            writeln!(
+                f,
+                "left out   by the map: {} of the reference, {} of the trace",
+                comparison.ignored[0], comparison.ignored[1]
+            )?;
+        }
+        match comparison.smallest_limits.filter(|needed| needed.rel_l2_alone() != Some(0.0)) {
+            None => Ok(()),
+            Some(needed) => writeln!(f, "tolerance  {needed} would have been enough for all compared pairs"),
+        }
+    }
+
+    fn others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comparison = self.comparison;
+        let first = comparison.first.unwrap_or(0);
+        let others = comparison.pairs[first + 1..].iter().filter(|pair| pair.is_divergence());
+        let others: Vec<&Pair> = others.collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nthen")?;
+        let rows: Vec<[String; 4]> = others.iter().take(LISTED).map(|pair| row(pair)).collect();
+        write_rows(f, &rows)?;
+        match others.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(f, "  ... {more} more"),
+        }
+    }
+}
+
+fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDEST);
+    let widths = [width(0), width(1), width(2)];
+    for [name, verdict, error, gain] in rows {
+        let line = format!("  {name:<0$}  {verdict:<1$}  {error:<2$}  {gain}", widths[0], widths[1], widths[2]);
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(pair: &Pair) -> [String; 4] {
+    let details = pair.details.as_deref();
+    let error = details.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
+    let gain = details.and_then(|details| details.gain).map(|gain| format!("x{gain:.3}")).unwrap_or_default();
+    let note = match details.and_then(|details| details.cause.as_ref()) {
+        Some(cause) => format!("{gain} {cause}"),
+        None => gain,
+    };
+    [
+        printable(&pair.key.to_string()).into_owned(),
+        if pair.compared || pair.verdict.has_no_partner() { pair.verdict.name() } else { "not compared" }.to_owned(),
+        error.map(|error| format!("{error:.2e}")).unwrap_or_default(),
+        printable(note.trim()).into_owned(),
+    ]
+}
+
+/// The details of a pair, a line each.
+pub(crate) struct Fields<'a>(pub(crate) &'a Details);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details { names, shapes, dtypes, rms, site, difference, cause, origin, gain, note, .. } = self.0;
+        if let Some(site) = site {
+            writeln!(f, "  source   {}", printable(site))?;
+        }
+        if let [Some(reference), Some(trace)] = names
+            && reference != trace
+        {
+            writeln!(f, "  names    {} / {}", printable(reference), printable(trace))?;
+        }
+        let text = |shape: &Option<Vec<usize>>, dtype: &Option<String>| match (shape, dtype) {
+            (Some(shape), Some(dtype)) => format!("{} {shape:?}", printable(dtype)),
+            _ => "-".to_owned(),
+        };
+        let (reference, trace) = (text(&shapes[0], &dtypes[0]), text(&shapes[1], &dtypes[1]));
+        if reference == trace {
+            writeln!(f, "  tensor   {trace}")?;
+        } else {
+            writeln!(f, "  tensor   reference {reference}, trace {trace}")?;
+        }
+        if let Some(difference) = difference {
+            numbers(f, difference, *rms)?;
+        }
+        if let Some(origin) = origin {
+            let gain = gain.map(|gain| format!(" ({gain:.3} times the largest error before)")).unwrap_or_default();
+            writeln!(f, "  origin   {}{gain}", printable(&origin.to_string()))?;
+        }
+        if let Some(cause) = cause {
+            writeln!(f, "  cause    {}", printable(&cause.to_string()))?;
+        }
+        if let Some(note) = note {
+            writeln!(f, "  note     {}", printable(note))?;
+        }
+        Ok(())
+    }
+}
+
+fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64>; 2]) -> fmt::Result {
+    let evidence = match difference.evidence {
+        Evidence::Values => "of every element",
+        Evidence::Sketch => "estimated from the sketches, within 20 %",
+        Evidence::Statistics => "unknown: neither values nor sketches on both sides",
+    };
+    let number = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {value:.3e}"));
+    let cosine = difference.cosine.map(|cosine| format!("cosine {cosine:.6}"));
+    let all: Vec<_> = [number("relative L2", difference.rel_l2), cosine].into_iter().flatten().collect();
+    writeln!(f, "  error    {}{}{evidence}", all.join(", "), if all.is_empty() { "" } else { ", " })?;
+    let ulp = difference.max_ulp.map(|ulp| format!("max ulp {ulp}"));
+    let differing = difference.differing.map(|count| format!("{count} elements differ"));
+    let more = [
+        number("max abs", difference.max_abs),
+        number("mean abs", difference.mean_abs),
+        number("max rel", difference.max_rel),
+        ulp,
+        differing,
+    ];
+    let more: Vec<_> = more.into_iter().flatten().collect();
+    if !more.is_empty() {
+        writeln!(f, "           {}", more.join(", "))?;
+    }
+    if let Some(worst) = &difference.worst {
+        writeln!(f, "  worst    {:?}: reference {}, trace {}", worst.index, worst.reference, worst.trace)?;
+    }
+    if let [Some(reference), Some(trace)] = rms
+        && difference.evidence != Evidence::Values
+    {
+        writeln!(f, "  rms      reference {reference}, trace {trace}")?;
+    }
+    for (name, shares) in [("tokens", &difference.tokens), ("channels", &difference.channels)] {
+        if !shares.is_empty() {
+            let shares: Vec<_> = shares.iter().map(|share| format!("{} ({:.2e})", share.index, share.rel_l2)).collect();
+            writeln!(f, "  {name:<8} worst: {}", shares.join(", "))?;
+        }
+    }
+    if let Some(rows) = difference.rows.as_ref().filter(|rows| !rows.is_empty()) {
+        writeln!(f, "  rows     {} differ, the first is {}", rows.len(), rows[0])?;
+    }
+    Ok(())
+}
+
+/// The screen of the first divergence, without colours.
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Screen { comparison: self, names: ["reference", "trace"], all: false }.fmt(f)
+    }
+}

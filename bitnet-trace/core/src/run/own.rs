@@ -1,0 +1,113 @@
+//! Which records of a run are a session's own, and where they lie.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::record::layout::JSONL;
+use crate::trace::pieces::{lines_within, whole_record};
+use crate::record::TraceRecord;
+use crate::trace::Trace;
+
+/// Where a record was written.
+#[derive(Debug)]
+pub(crate) enum Written {
+    Memory,
+    /// A file of the trace directory, by name.
+    File(Box<str>),
+    /// Bytes of `trace.jsonl`.
+    Line(Range<u64>),
+}
+
+/// The records of one session. Takes the length of a file name a record in format `files`; in format
+/// `jsonl` nothing, as long as the session is the only one that writes.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    orders: Ranges,
+    files: Vec<Box<str>>,
+    lines: Ranges,
+}
+
+impl Own {
+    pub(crate) fn add(&mut self, order: u64, written: Written) {
+        self.orders.insert(order..order + 1);
+        match written {
+            Written::Memory => {}
+            Written::File(name) => self.files.push(name),
+            Written::Line(bytes) => self.lines.insert(bytes),
+        }
+    }
+
+    /// How many records there are.
+    fn len(&self) -> u64 {
+        self.orders.0.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// Reads them back from `directory`; nothing else there is looked at.
+    pub(crate) fn trace(&self, directory: &Path) -> Trace {
+        let (mut records, mut problems) = (Vec::new(), Vec::new());
+        self.read(directory, &mut |read| match read {
+            Ok(record) => records.push(record),
+            Err(problem) => problems.push(problem),
+        });
+        let missing = self.len().saturating_sub(records.len() as u64);
+        if missing > 0 {
+            problems.insert(0, Error::Missing { path: directory.to_owned(), missing, of: self.len() });
+        }
+        Trace::of_records(directory, records, problems)
+    }
+
+    /// Reads them back. What is gone is passed over: the caller counts.
+    fn read(&self, directory: &Path, each: &mut dyn FnMut(Result<TraceRecord, Error>)) {
+        let mut own = |read: Result<TraceRecord, Error>| match read {
+            // Somebody else's by now.
+            Ok(record) if !record.order.is_some_and(|order| self.orders.contains(order)) => {}
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            read => each(read),
+        };
+        for name in &self.files {
+            own(whole_record(&directory.join(&**name)));
+        }
+        for (start, end) in &self.lines.0 {
+            lines_within(&directory.join(JSONL), *start..*end, &mut |piece| {
+                own(piece.and_then(|piece| piece.parse()));
+            });
+        }
+    }
+}
+
+/// Numbers, as ranges that neither overlap nor touch, end by start.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    /// Joins it to its neighbours: what comes in order takes a single one.
+    fn insert(&mut self, range: Range<u64>) {
+        let end = self.0.remove(&range.end).unwrap_or(range.end);
+        match self.0.range_mut(..range.start).next_back() {
+            Some((_, before)) if *before == range.start => *before = end,
+            _ => {
+                self.0.insert(range.start, end);
+            }
+        }
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ranges;
+
+    #[test]
+    fn ranges_are_joined_whatever_their_order() {
+        let mut ranges = Ranges::default();
+        for start in [0, 2, 1, 5, 7, 6, 3] {
+            ranges.insert(start..start + 1);
+        }
+        assert_eq!(ranges.0.into_iter().collect::<Vec<_>>(), [(0, 4), (5, 8)]);
+    }
+}

@@ -1,0 +1,148 @@
+//! From a tensor in a context to a record in a run.
+
+use std::sync::Arc;
+
+use super::{Plain, Session, active, may_record};
+use crate::context::TraceContext;
+use crate::digest::{Digest, TensorSource, TensorView, Wanted, digest};
+use crate::error::Error;
+use crate::failing::guarded;
+use crate::record::filter::{Filter, Rest, Subject};
+use crate::record::{TraceRecord, record_name};
+use crate::run::config::Config;
+use crate::sink::print;
+
+/// The `io` of what a function returns, in filters.
+pub const OUT: &str = "out";
+
+/// The `io` of an argument, in filters and records.
+pub const IN: &str = "in";
+
+/// The `io` of a weight, in filters and records.
+pub const WEIGHT: &str = "weight";
+
+/// Records a tensor under a stage, in the context of this thread, if anything records. Never fails: what
+/// cannot be recorded is counted as lost.
+///
+/// ```
+/// use bitnet_trace_core::TraceContext;
+/// use bitnet_trace_core::digest::{Elements, TensorView};
+/// use bitnet_trace_core::session::record;
+///
+/// let _layer = TraceContext::layer(3).enter();
+/// let data = [1f32, 2.0, 3.0, 4.0];
+/// // Two rows of two, as they lie in memory: a view of a larger tensor needs no copy.
+/// record("q_proj", &TensorView::strided(Elements::F32(&data), 0, &[2, 2], &[2, 1])?);
+/// # Ok::<(), bitnet_trace_core::Error>(())
+/// ```
+pub fn record(stage: &str, tensor: &dyn TensorSource) {
+    if !may_record() {
+        return;
+    }
+    let Some(session): Option<Arc<Session>> = active::<Plain>() else { return };
+    let context = TraceContext::current();
+    let name = record_name(context.seq, context.layer, stage, "");
+    let draft = Draft { name, stage: Some(stage), output: None, io: OUT, site: None, context: &context };
+    draft.record_or_lose(tensor, &session);
+}
+
+/// What is known of a record before its tensor is read.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// `t{seq}/blk{layer}/{stage}`, then the argument or label.
+    pub name: String,
+    /// The stage.
+    pub stage: Option<&'a str>,
+    /// The label of one of several tensors, or the argument's name.
+    pub output: Option<&'a str>,
+    /// [`OUT`], [`IN`] or [`WEIGHT`].
+    pub io: &'a str,
+    /// `file:line function` of the annotated function.
+    pub site: Option<&'a str>,
+    /// Where the record is made.
+    pub context: &'a TraceContext,
+}
+
+impl Draft<'_> {
+    /// Records; what cannot be recorded is counted as lost.
+    pub fn record_or_lose(self, tensor: &dyn TensorSource, session: &Session) {
+        if let Err(error) = self.record(tensor, session) {
+            session.lose(&error);
+        }
+    }
+
+    /// Asks the filters; then reads the tensor once and hands the record to the session.
+    ///
+    /// # Errors
+    ///
+    /// If the tensor cannot be read or the record cannot be written. The loss is not counted yet.
+    pub fn record(self, tensor: &dyn TensorSource, session: &Session) -> Result<(), Error> {
+        let subject = self.subject();
+        let accepts = |filter: &Filter| filter.accepts(&subject) == Some(true);
+        let wants = |filter: &Option<Filter>| filter.as_ref().is_some_and(accepts);
+        let Config { filter, capture, print, .. } = &session.config;
+        let kept = session.run.is_some() && accepts(filter);
+        let printed = wants(print);
+        if !kept && !printed {
+            return Ok(());
+        }
+        let wanted = Wanted { sketch: kept && wants(&capture.sketch), rows: kept && wants(&capture.rows) };
+        let values = wants(&capture.values);
+        let device = tensor.device();
+        let mut draft = Some(self);
+        let mut outcome = Ok(());
+        guarded("reading the tensor", || {
+            tensor.with_view(&mut |view| {
+                let Some(draft) = draft.take() else { return Ok(()) };
+                let found = digest(view, wanted);
+                let mut record = draft.record_of(view, &found, device.clone());
+                if kept {
+                    outcome = session.keep(&mut record, values.then_some(view));
+                }
+                if printed {
+                    print::print(&record);
+                }
+                Ok(())
+            })
+        })?;
+        outcome
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        let TraceContext { seq, layer, request, .. } = *self.context;
+        Subject { stage: self.stage, io: self.io, rest: Some(Rest { name: &self.name, layer, seq, request }) }
+    }
+
+    fn record_of(self, view: &TensorView<'_>, found: &Digest, device: Option<String>) -> TraceRecord {
+        let statistics = &found.statistics;
+        TraceRecord {
+            name: self.name,
+            shape: view.shape().to_vec(),
+            dtype: view.dtype().name().to_owned(),
+            blake3: found.blake3_text(),
+            rms: statistics.rms(),
+            num_elements: view.count(),
+            seq_index: self.context.seq,
+            layer_idx: self.context.layer,
+            stage: self.stage.map(str::to_owned),
+            order: None,
+            call: 0,
+            output: self.output.map(str::to_owned),
+            io: (self.io != OUT).then(|| self.io.to_owned()),
+            request: self.context.request,
+            tokens: self.context.tokens.as_ref().map(|tokens| [tokens.start, tokens.end]),
+            min: statistics.min(),
+            max: statistics.max(),
+            mean: statistics.mean(),
+            nan_count: statistics.nan_count,
+            inf_count: statistics.inf_count,
+            zero_count: statistics.zero_count,
+            sketch: found.sketch_text(),
+            rows: found.rows_text(),
+            values: None,
+            raw_blake3: found.raw_blake3_text(),
+            site: self.site.map(str::to_owned),
+            device,
+        }
+    }
+}

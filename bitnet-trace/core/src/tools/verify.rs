@@ -1,0 +1,201 @@
+//! Whether a trace is what it says it is.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::digest::{TensorSource, Wanted, digest};
+use crate::record::layout::{JSONL, is_record};
+use crate::trace::pieces::{Place, manifest_of, places};
+use crate::trace::{Trace, Values};
+use crate::record::TraceRecord;
+
+/// What checking a trace found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verification {
+    /// Records that could be read.
+    pub records: usize,
+    /// Records whose captured values were hashed and measured again.
+    pub values: usize,
+    /// Whether every run in it ended cleanly; none where there is no `run.json`.
+    pub complete: Option<bool>,
+    /// Annotated functions in the binaries.
+    pub sites: u64,
+    /// Of these, what was never called: stage, file and line. No fault of the trace.
+    pub unreached: Vec<String>,
+    /// What is wrong.
+    pub findings: Vec<String>,
+}
+
+/// Checks a trace directory, a `.jsonl` file or one `.trace` file: did the run end, is every record there, are
+/// captured values what was hashed and measured? `progress` is called with the records done and there are.
+///
+/// # Errors
+///
+/// If nothing of it can be read.
+pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(usize, usize)) -> Result<Verification, Error> {
+    let path = path.as_ref();
+    let mut found = Verification::default();
+    if path.is_file() {
+        let orders = check(&Trace::open(path)?, &mut found, progress);
+        // One `.trace` file is no run: the orders before its own are in other files.
+        if !is_record(path) {
+            check_orders(&orders, &mut found);
+        }
+        return Ok(found);
+    }
+    for Place { path: place, .. } in places(path)? {
+        let trace = Trace::read_directory(&place);
+        if trace.records().is_empty() && trace.problems().is_empty() && !place.join("run.json").exists() {
+            continue;
+        }
+        check_run(&place, trace.records().len() as u64, &mut found);
+        let orders = check(&trace, &mut found, progress);
+        check_orders(&orders, &mut found);
+    }
+    if found.records == 0 && found.findings.is_empty() {
+        return Err(Error::NothingToRead(path.to_owned()));
+    }
+    Ok(found)
+}
+
+/// What `run.json` says against what is there.
+fn check_run(place: &Path, there: u64, found: &mut Verification) {
+    let run = manifest_of(place);
+    let name = place.join("run.json");
+    let name = name.display();
+    if run.is_null() {
+        found.findings.push(format!("{name}: missing, or not JSON"));
+        return;
+    }
+    let complete = run["complete"] == true;
+    found.complete = Some(complete && found.complete != Some(false));
+    if !complete {
+        found.findings.push(format!("{name}: the run did not end cleanly, or goes on"));
+    }
+    if let Some(written) = run["records"].as_u64()
+        && (complete && written != there || written > there)
+    {
+        let files = if place.join(JSONL).exists() { JSONL } else { ".trace files" };
+        found.findings.push(format!("{name}: {written} records were written, the {files} hold {there}"));
+    }
+    for loss in run["losses"].as_array().into_iter().flatten() {
+        let count = loss["count"].as_u64().unwrap_or_default();
+        let cause = loss["cause"].as_str().unwrap_or("no cause is given");
+        found.findings.push(format!("{name}: {count} records were lost: {cause}"));
+    }
+    found.sites = found.sites.saturating_add(run["sites"].as_u64().unwrap_or_default());
+    for site in run["unreached"].as_array().into_iter().flatten() {
+        let text = |key: &str| site[key].as_str().unwrap_or("?").to_owned();
+        found.unreached.push(format!("{} ({}:{} {})", text("stage"), text("file"), site["line"], text("function")));
+    }
+}
+
+/// Checks each record by itself, and that no order is there twice; gives the orders.
+fn check(trace: &Trace, found: &mut Verification, progress: &mut dyn FnMut(usize, usize)) -> BTreeSet<u64> {
+    found.findings.extend(trace.problems().iter().map(Error::full));
+    let all = trace.records().len();
+    found.records += all;
+    let mut orders = BTreeSet::new();
+    for (done, record) in trace.records().iter().enumerate() {
+        if let Some(order) = record.order
+            && !orders.insert(order)
+        {
+            found.findings.push(format!("{}: order {order} is there twice", record.name));
+        }
+        let elements = record.shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
+        if elements != Some(record.num_elements) {
+            found.findings.push(format!(
+                "{}: the shape {:?} has not {} elements",
+                record.name, record.shape, record.num_elements
+            ));
+        }
+        match trace.values(record) {
+            Ok(Some(values)) => {
+                found.values += 1;
+                if let Some(wrong) = wrong(record, &values) {
+                    found.findings.push(format!("{}: {wrong}", record.name));
+                }
+            }
+            Ok(None) if record.values.is_some() => {
+                found.findings.push(format!("{}: its values are not there", record.name));
+            }
+            Ok(None) => {}
+            Err(problem) => found.findings.push(problem.full()),
+        }
+        progress(done + 1, all);
+    }
+    orders
+}
+
+/// A run counts its records from 0.
+fn check_orders(orders: &BTreeSet<u64>, found: &mut Verification) {
+    // Not `last + 1`: an order may be the largest number there is.
+    if let Some(last) = orders.last()
+        && let missing = last - (orders.len() as u64 - 1)
+        && missing > 0
+    {
+        found.findings.push(format!("{missing} records are missing from the order, which goes to {last}"));
+    }
+}
+
+/// How the values differ from their record, if they do: hashes, statistics, and sketch and rows
+/// where the record has them.
+fn wrong(record: &TraceRecord, values: &Values) -> Option<String> {
+    let wanted = Wanted { sketch: record.sketch.is_some(), rows: record.rows.is_some() };
+    let mut again = None;
+    let shown = values.with_view(&mut |view| {
+        again = Some(digest(view, wanted));
+        Ok(())
+    });
+    let again = match (shown, again) {
+        (Ok(()), Some(again)) => again,
+        (shown, _) => return Some(shown.err().map_or_else(|| "its values cannot be read".to_owned(), |error| error.full())),
+    };
+    let differs = |field: &str, found: &dyn Display, says: &dyn Display| {
+        Some(format!("its values have {field} {found}, the record says {says}"))
+    };
+    let hash = again.blake3_text();
+    if hash != record.blake3 {
+        return differs("the hash", &hash, &record.blake3);
+    }
+    if let (Some(found), Some(says)) = (again.raw_blake3_text(), &record.raw_blake3)
+        && found != *says
+    {
+        return differs("raw_blake3", &found, says);
+    }
+    let statistics = &again.statistics;
+    let rms = statistics.rms();
+    #[allow(clippy::float_cmp)] // the same computation
+    let same = rms == record.rms || !rms.is_finite() && record.rms.is_nan();
+    if !same {
+        return differs("rms", &rms, &record.rms);
+    }
+    // Records of other writers may go without.
+    if record.mean.is_some() || statistics.mean().is_none() {
+        let measured = [
+            ("min", statistics.min(), record.min),
+            ("max", statistics.max(), record.max),
+            ("mean", statistics.mean(), record.mean),
+        ];
+        let number = |number: Option<f64>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        if let Some((field, found, says)) = measured.into_iter().find(|(_, found, says)| found != says) {
+            return differs(field, &number(found), &number(says));
+        }
+        let counted = [
+            ("nan_count", statistics.nan_count, record.nan_count),
+            ("inf_count", statistics.inf_count, record.inf_count),
+            ("zero_count", statistics.zero_count, record.zero_count),
+        ];
+        if let Some((field, found, says)) = counted.into_iter().find(|(_, found, says)| found != says) {
+            return differs(field, &found, &says);
+        }
+    }
+    if again.sketch_text() != record.sketch {
+        return Some("its values have another sketch".to_owned());
+    }
+    (again.rows_text() != record.rows).then(|| "its values have other row hashes".to_owned())
+}

@@ -1,0 +1,117 @@
+//! The functions: `dump_trace` as in the earlier tracer, `tap`, `annotate_run`, `record_weights`.
+
+use std::borrow::Borrow;
+
+use bitnet_trace_core::session::{self, Draft, OUT, WEIGHT};
+use bitnet_trace_core::{Error, TraceContext};
+use candle_core::Tensor;
+use serde_json::Value;
+
+use super::candle::{Candle, Source};
+use super::record::{active, record_value};
+use crate::annotation::{Annotation, Traced};
+
+/// Records one tensor under a name, if `BITNET_TRACE_DIR` is set now (or inside a session's scope).
+///
+/// The variable is looked at on every call. For code that runs often, `#[traced]` and [`tap`] are
+/// cheaper: they look once.
+///
+/// # Errors
+///
+/// If the directory cannot be created, the record cannot be written, or the tensor cannot be read.
+pub fn dump_trace(name: &str, tensor: &Tensor) -> candle_core::Result<()> {
+    dump_trace_with_context(name, tensor, None, None, None)
+}
+
+/// [`dump_trace`] with what is known of the place. What is `None` stays out of the record: an open
+/// [`TraceContext`] is not asked.
+///
+/// # Errors
+///
+/// As for [`dump_trace`].
+pub fn dump_trace_with_context(
+    name: &str,
+    tensor: &Tensor,
+    seq_index: Option<usize>,
+    layer_idx: Option<usize>,
+    stage: Option<&str>,
+) -> candle_core::Result<()> {
+    let failed = |error: Error| candle_core::Error::msg(error.full());
+    let Some(session) = session::in_directory::<Candle>().map_err(failed)? else { return Ok(()) };
+    let mut context = TraceContext::default();
+    (context.seq, context.layer) = (seq_index, layer_idx);
+    let draft = Draft { name: name.to_owned(), stage, output: None, io: OUT, site: None, context: &context };
+    draft.record(&Source(tensor), &session).map_err(|error| {
+        session.lose(&error);
+        failed(error)
+    })
+}
+
+/// Records a value from inside a function's body.
+///
+/// ```
+/// # use bitnet_trace::tap;
+/// # use candle_core::{Device, Result, Tensor};
+/// fn rope(q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor)> {
+///     let q = (q * 2.0)?;
+///     tap("q_rope", &q);
+///     Ok((q, k.clone()))
+/// }
+/// ```
+#[inline]
+pub fn tap<T: Traced>(stage: &str, value: &T) {
+    if session::may_record() {
+        record_value(stage, None, value);
+    }
+}
+
+/// Records a model's weights, each under its own name: `io` is `weight`, the context is not asked.
+///
+/// Call it once, where the checkpoint is loaded: then a comparison tells a wrong weight from a wrong
+/// computation. Each weight is read once, at the speed of its hash. Without an active session the
+/// iterator is not touched; a filter such as `io!=weight` leaves the weights out.
+///
+/// ```
+/// # use bitnet_trace::record_weights;
+/// # use candle_core::{Device, Result, Tensor};
+/// # use std::collections::HashMap;
+/// fn loaded(checkpoint: &HashMap<String, Tensor>) {
+///     record_weights(checkpoint);
+/// }
+/// ```
+pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(weights: impl IntoIterator<Item = (N, T)>) {
+    if !session::may_record() {
+        return;
+    }
+    let Some(session) = active() else { return };
+    let context = TraceContext::default();
+    for (name, tensor) in weights {
+        let name = name.as_ref().to_owned();
+        let draft = Draft { name, stage: None, output: None, io: WEIGHT, site: None, context: &context };
+        draft.record_or_lose(&Source(tensor.borrow()), &session);
+    }
+}
+
+/// Puts a fact about the run into `run.json`, at once: the checkpoint's digest, the prompt, the token
+/// ids.
+///
+/// A key given again replaces the value. Without an active session nothing happens.
+pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
+    if session::may_record()
+        && let Some(session) = active()
+    {
+        session.annotate(key, json(value.into()));
+    }
+}
+
+/// As it stands in `run.json`; a number that is not finite is `null`.
+fn json(value: Annotation) -> Value {
+    match value {
+        Annotation::Bool(value) => value.into(),
+        Annotation::Integer(value) => value.into(),
+        Annotation::Unsigned(value) => value.into(),
+        Annotation::Float(value) => value.into(),
+        Annotation::Text(value) => value.into(),
+        Annotation::List(values) => values.into_iter().map(json).collect(),
+    }
+}

@@ -1,0 +1,282 @@
+//! Futures that carry their context: entered at every poll, left when the poll returns, so that a
+//! runtime of many threads cannot mix the layers of the tasks it runs.
+#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bitnet_trace_core::TraceContext;
+use bitnet_trace_core::session::{self, may_record};
+use pin_project_lite::pin_project;
+
+use super::call_site::CallSite;
+use super::record::{reach, record_value};
+use crate::annotation::Traced;
+
+pin_project! {
+    /// The body of an annotated `async fn`, or a boxed future that an annotated function returned.
+    /// Followed, it is always polled in one context and recorded when it is ready; one that is
+    /// dropped before records nothing.
+    #[must_use = "a future does nothing unless it is polled"]
+    #[derive(Debug)]
+    pub struct TracedFuture<F> {
+        #[pin]
+        future: F,
+        // `None` where nothing recorded when the future began: then it is polled as it is.
+        followed: Option<Box<Followed>>,
+    }
+}
+
+impl<F> TracedFuture<F> {
+    #[inline(always)]
+    pub(crate) fn new(future: F, followed: Option<Box<Followed>>) -> Self {
+        Self { future, followed }
+    }
+}
+
+impl<F: Future<Output: Traced>> Future for TracedFuture<F> {
+    type Output = F::Output;
+
+    // The two ways stay apart, so that without recording the value goes straight to the caller.
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        match this.followed {
+            None => this.future.poll(task),
+            Some(followed) => followed.poll(this.future, task),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of an annotated `async fn`, without an `async fn` around it.
+    ///
+    /// Owns nothing that has to be dropped: for that, whoever awaits it would move its result to and
+    /// fro. What is known of a call that is followed stands in a table, see `parked`.
+    #[must_use = "a future does nothing unless it is polled"]
+    pub struct AsyncCall<F, S> {
+        #[pin]
+        future: F,
+        state: State,
+        // Gives the site; `None` where the body begins with `Call::begin`.
+        site: S,
+    }
+}
+
+/// How far an `AsyncCall` has come: a byte that equals `session::state()` only where the future was not
+/// polled yet and nothing records, so that one comparison tells the way that has to be short.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct State(u8);
+
+impl State {
+    /// It was not polled yet.
+    const NEW: Self = Self(session::OFF);
+    /// Nothing recorded when it was polled first: it is polled as it is.
+    const UNFOLLOWED: Self = Self(u8::MAX);
+    /// It is polled in its context, which is parked.
+    const FOLLOWED: Self = Self(u8::MAX - 1);
+}
+
+impl<F, S> AsyncCall<F, S> {
+    #[inline(always)]
+    pub(crate) fn new(future: F, site: S) -> Self {
+        Self { future, state: State::NEW, site }
+    }
+}
+
+impl<F, S> Future for AsyncCall<F, S>
+where
+    F: Future<Output: Traced>,
+    S: Fn() -> Option<&'static CallSite>,
+{
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        // The only use of the state here: it is compared where it lies.
+        if this.state.0 != session::state() {
+            return follow(this.future, task, this.state, (this.site)());
+        }
+        *this.state = State::UNFOLLOWED;
+        this.future.poll(task)
+    }
+}
+
+/// Every poll but a first one while nothing records.
+#[inline(never)]
+fn follow<F: Future<Output: Traced>>(
+    future: Pin<&mut F>,
+    task: &mut Context<'_>,
+    state: &mut State,
+    site: Option<&'static CallSite>,
+) -> Poll<F::Output> {
+    if *state == State::UNFOLLOWED {
+        return future.poll(task);
+    }
+    let place = std::ptr::from_mut(state).addr();
+    let (poll, followed) = match (*state, site) {
+        (State::NEW, None) => begin(future, task),
+        (State::NEW, Some(site)) => {
+            reach(site);
+            let followed = Followed::here(Some(site));
+            (followed.poll(future, task), Some(followed))
+        }
+        _ => match parked::take(place) {
+            Some(followed) => (followed.poll(future, task), Some(followed)),
+            None => (future.poll(task), None),
+        },
+    };
+    *state = match followed {
+        Some(followed) if poll.is_pending() => {
+            parked::put(place, followed);
+            State::FOLLOWED
+        }
+        _ => State::UNFOLLOWED,
+    };
+    poll
+}
+
+/// The first poll of a body that begins with `Call::begin`.
+fn begin<F: Future<Output: Traced>>(
+    future: Pin<&mut F>,
+    task: &mut Context<'_>,
+) -> (Poll<F::Output>, Option<Box<Followed>>) {
+    let _context = TraceContext::current().enter();
+    let awaiting = Awaiting::new();
+    let poll = future.poll(task);
+    let followed = awaiting.begun();
+    if let Some(followed) = &followed {
+        followed.record(&poll);
+    }
+    (poll, followed)
+}
+
+/// The calls of futures that wait.
+///
+/// By the place of the future, which is pinned: a future that is dropped while it waits leaves its
+/// entry until another one waits in the same place. Such an entry keeps no session alive.
+mod parked {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use bitnet_trace_core::ParkedContext;
+
+    use super::{CallSite, Followed};
+
+    struct Parked {
+        site: Option<&'static CallSite>,
+        context: ParkedContext,
+    }
+
+    static PARKED: Mutex<BTreeMap<usize, Parked>> = Mutex::new(BTreeMap::new());
+
+    fn parked() -> MutexGuard<'static, BTreeMap<usize, Parked>> {
+        PARKED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(place: usize, followed: Box<Followed>) {
+        let Followed { site, context } = *followed;
+        let before = parked().insert(place, Parked { site, context: context.park() });
+        drop(before);
+    }
+
+    pub(super) fn take(place: usize) -> Option<Box<Followed>> {
+        let Parked { site, context } = parked().remove(&place)?;
+        Some(Box::new(Followed { site, context: context.unpark() }))
+    }
+}
+
+thread_local! {
+    /// Whether a future is about to poll a body for the first time, which asks it: see `Call::begin`.
+    static AWAITED: Cell<bool> = const { Cell::new(false) };
+    /// The call that the body then hands over.
+    static BEGUN: Cell<Option<Box<Followed>>> = const { Cell::new(None) };
+}
+
+/// Whether the future that polls this body waits for its call.
+#[inline(always)]
+pub(crate) fn is_awaited() -> bool {
+    AWAITED.with(Cell::get) && accepted()
+}
+
+#[cold]
+#[inline(never)]
+fn accepted() -> bool {
+    AWAITED.replace(false)
+}
+
+/// Hands the call over.
+pub(crate) fn begun(followed: Box<Followed>) {
+    replaced(Some(followed));
+}
+
+fn replaced(followed: Option<Box<Followed>>) -> Option<Box<Followed>> {
+    // Unreachable while the thread is torn down: then nothing records.
+    BEGUN.try_with(|begun| begun.replace(followed)).ok().flatten()
+}
+
+/// Puts back, also in a panic, what was handed to another future further up.
+struct Awaiting {
+    above: Option<Box<Followed>>,
+}
+
+impl Awaiting {
+    fn new() -> Self {
+        AWAITED.set(true);
+        Self { above: replaced(None) }
+    }
+
+    fn begun(mut self) -> Option<Box<Followed>> {
+        let begun = self.put_back();
+        std::mem::forget(self);
+        begun
+    }
+
+    fn put_back(&mut self) -> Option<Box<Followed>> {
+        // Nobody asked where the body panicked earlier.
+        AWAITED.set(false);
+        replaced(self.above.take())
+    }
+}
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
+
+/// A future's call: where it was made.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// `None`: only what the future calls is recorded.
+    site: Option<&'static CallSite>,
+    context: TraceContext,
+}
+
+impl Followed {
+    /// Takes this thread's context as it is now.
+    #[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
+    pub(crate) fn here(site: Option<&'static CallSite>) -> Box<Self> {
+        Box::new(Self { site, context: TraceContext::current() })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll<F: Future<Output: Traced>>(&self, future: Pin<&mut F>, task: &mut Context<'_>) -> Poll<F::Output> {
+        self.context.in_scope(|| {
+            let poll = future.poll(task);
+            self.record(&poll);
+            poll
+        })
+    }
+
+    fn record<T: Traced>(&self, poll: &Poll<T>) {
+        if let (Poll::Ready(value), Some(site)) = (poll, self.site)
+            && may_record()
+        {
+            record_value(site.stage, Some(site), value);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What the expansion of `#[traced]` calls. Not part of the API.
+#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
+
+use bitnet_trace_core::session::may_record;
+use bitnet_trace_core::{ContextGuard, TraceContext};
+
+pub use super::call_site::CallSite;
+use super::future::{AsyncCall, Followed, TracedFuture, begun, is_awaited};
+pub use super::observe::Observe;
+use super::record::{reach, record_input};
+pub use crate::__site as site;
+use crate::annotation::Traced;
+
+/// Runs an annotated function's body and records what it returns.
+///
+/// Asks before the body runs: where recording is off, the body's value goes straight to the caller
+/// instead of through a place that a record could be made from.
+#[inline]
+pub fn traced<R: Observe>(site: &'static CallSite, body: impl FnOnce() -> R) -> R {
+    if may_record() { recorded(site, body) } else { body() }
+}
+
+#[inline(never)]
+fn recorded<R: Observe>(site: &'static CallSite, body: impl FnOnce() -> R) -> R {
+    reach(site);
+    body().observe(Some(site))
+}
+
+/// The future of an annotated `async fn`, followed if anything may record at its first poll.
+#[inline(always)]
+pub fn future<F, S>(site: S, body: F) -> AsyncCall<F, impl Fn() -> Option<&'static CallSite>>
+where
+    F: Future,
+    S: Fn() -> &'static CallSite,
+{
+    AsyncCall::new(body, move || Some(site()))
+}
+
+/// The same where the attribute has arguments beside the stage: the body begins with [`Call::begin`].
+#[inline(always)]
+pub fn future_with_settings<F: Future>(body: F) -> AsyncCall<F, impl Fn() -> Option<&'static CallSite>> {
+    AsyncCall::new(body, || None)
+}
+
+/// One call of an annotated function whose attribute has arguments beside the stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    site: &'static CallSite,
+    seq: Option<usize>,
+    layer: Option<usize>,
+    when: bool,
+    /// Whether anything may record: asked once a call.
+    recording: bool,
+}
+
+impl Call {
+    /// A call that is recorded in the scope it finds.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(site: &'static CallSite) -> Self {
+        Self { site, seq: None, layer: None, when: true, recording: may_record() }
+    }
+
+    /// A call whose future is being polled for the first time.
+    #[inline(always)]
+    #[must_use]
+    pub fn in_future(site: &'static CallSite) -> Self {
+        Self { site, seq: None, layer: None, when: true, recording: is_awaited() }
+    }
+
+    /// Sets the layer, if there is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn layer(self, layer: impl Index) -> Self {
+        Self { layer: layer.index(), ..self }
+    }
+
+    /// Sets the sequence index, if there is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn seq(self, seq: impl Index) -> Self {
+        Self { seq: seq.index(), ..self }
+    }
+
+    /// Records only if this is true.
+    #[inline(always)]
+    #[must_use]
+    pub fn when(self, when: bool) -> Self {
+        Self { when, ..self }
+    }
+
+    /// Records an argument now, before the body runs.
+    #[inline(always)]
+    #[must_use]
+    pub fn input<T: Traced>(self, argument: &str, value: &T) -> Self {
+        let Self { site, seq, layer, when, recording } = self;
+        if recording && when {
+            input(site, seq, layer, argument, value);
+        }
+        self
+    }
+
+    /// Runs the body in the scope and records what it returns.
+    ///
+    /// While nothing records, a function that returns a boxed future has no scope: its body runs
+    /// later, and to keep a scope until then takes an allocation.
+    #[inline(always)]
+    pub fn run<R: Observe>(self, body: impl FnOnce() -> R) -> R {
+        let Self { site, seq, layer, when, recording } = self;
+        if recording {
+            recorded_in(site, seq, layer, when, body)
+        } else if R::IS_FUTURE {
+            body()
+        } else {
+            let _scope = enter(seq, layer);
+            body()
+        }
+    }
+
+    /// Opens the scope inside the future that is polled for the first time, which keeps it for the
+    /// polls to come. While nothing records there is no scope.
+    #[inline(always)]
+    pub fn begin(self) {
+        let Self { site, seq, layer, when, recording } = self;
+        if recording {
+            begin(site, seq, layer, when);
+        }
+    }
+
+    /// The body of an `async fn`: followed, if anything may record now, which is its first poll.
+    ///
+    /// What it returns is asked to hold tensors where the future is awaited: once.
+    #[inline(always)]
+    pub fn run_async<F: Future>(self, body: F) -> TracedFuture<F> {
+        let Self { site, seq, layer, when, recording } = self;
+        TracedFuture::new(body, if recording { Some(followed(site, seq, layer, when)) } else { None })
+    }
+}
+
+// A call's parts, not the call: they travel in registers, the call would need memory on the way that
+// records nothing too.
+
+#[inline(always)]
+fn enter(seq: Option<usize>, layer: Option<usize>) -> ContextGuard {
+    let mut scope = TraceContext::default();
+    (scope.seq, scope.layer) = (seq, layer);
+    scope.enter()
+}
+
+#[cold]
+#[inline(never)]
+fn input(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, argument: &str, value: &dyn Traced) {
+    let _scope = enter(seq, layer);
+    record_input(site, argument, value);
+}
+
+#[inline(never)]
+fn recorded_in<R: Observe>(
+    site: &'static CallSite,
+    seq: Option<usize>,
+    layer: Option<usize>,
+    when: bool,
+    body: impl FnOnce() -> R,
+) -> R {
+    reach(site);
+    let _scope = enter(seq, layer);
+    body().observe(when.then_some(site))
+}
+
+#[cold]
+#[inline(never)]
+#[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
+fn followed(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, when: bool) -> Box<Followed> {
+    reach(site);
+    let _scope = enter(seq, layer);
+    Followed::here(when.then_some(site))
+}
+
+#[cold]
+#[inline(never)]
+fn begin(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, when: bool) {
+    reach(site);
+    // Whoever polls puts back the context that it found.
+    std::mem::forget(enter(seq, layer));
+    begun(Followed::here(when.then_some(site)));
+}
+
+/// What may stand for a layer or a sequence index: an integer, where a negative one means none, a
+/// reference to one, or an `Option` of these.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a layer or a sequence index",
+    label = "expected an integer or an `Option` of one"
+)]
+pub trait Index {
+    /// The index, if there is one.
+    fn index(self) -> Option<usize>;
+}
+
+macro_rules! index {
+    ($($integer:ty),*) => {$(
+        impl Index for $integer {
+            #[inline]
+            fn index(self) -> Option<usize> {
+                usize::try_from(self).ok()
+            }
+        }
+    )*};
+}
+
+index!(usize, u8, u16, u32, u64, isize, i8, i16, i32, i64);
+
+impl<T: Index + Copy> Index for &T {
+    #[inline]
+    fn index(self) -> Option<usize> {
+        (*self).index()
+    }
+}
+
+impl<T: Index> Index for Option<T> {
+    #[inline]
+    fn index(self) -> Option<usize> {
+        self.and_then(Index::index)
+    }
+}

@@ -1,0 +1,92 @@
+//! The functions, which do nothing.
+
+use std::borrow::{Borrow, Cow};
+use std::ops::Deref;
+
+use candle_core::{Module, Tensor};
+
+use crate::annotation::{Annotation, Site, Traced};
+
+/// Does nothing.
+///
+/// # Errors
+///
+/// None.
+#[inline]
+pub fn dump_trace(_name: &str, _tensor: &Tensor) -> candle_core::Result<()> {
+    Ok(())
+}
+
+/// Does nothing.
+///
+/// # Errors
+///
+/// None.
+#[inline]
+pub fn dump_trace_with_context(
+    _name: &str,
+    _tensor: &Tensor,
+    _seq_index: Option<usize>,
+    _layer_idx: Option<usize>,
+    _stage: Option<&str>,
+) -> candle_core::Result<()> {
+    Ok(())
+}
+
+/// Does nothing.
+#[inline]
+pub fn tap<T: Traced>(_stage: &str, _value: &T) {}
+
+/// Does nothing.
+#[inline]
+pub fn annotate_run(_key: &str, _value: impl Into<Annotation>) {}
+
+/// Does nothing.
+#[inline]
+pub fn flush() {}
+
+/// Does nothing: the weights are not asked for.
+#[inline]
+pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(_weights: impl IntoIterator<Item = (N, T)>) {}
+
+/// The module alone.
+#[derive(Debug, Clone)]
+pub struct TracedModule<M>(M);
+
+impl<M> TracedModule<M> {
+    /// The stage is not kept.
+    #[inline]
+    pub fn new(_stage: impl Into<Cow<'static, str>>, module: M) -> Self {
+        Self(module)
+    }
+
+    /// The module without its wrapper.
+    #[inline]
+    pub fn into_inner(self) -> M {
+        self.0
+    }
+}
+
+impl<M: Module> Module for TracedModule<M> {
+    #[inline]
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.0.forward(x)
+    }
+}
+
+/// What else the module can do: its weights, its configuration.
+impl<M> Deref for TracedModule<M> {
+    type Target = M;
+
+    #[inline]
+    fn deref(&self) -> &M {
+        &self.0
+    }
+}
+
+/// Empty: nothing is annotated.
+#[inline]
+#[must_use]
+pub fn sites() -> Vec<&'static Site> {
+    Vec::new()
+}

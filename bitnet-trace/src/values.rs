@@ -1,0 +1,49 @@
+//! From captured values back to candle's tensors.
+
+use bitnet_trace_core::digest::Dtype;
+use bitnet_trace_core::trace::Values;
+use candle_core::{DType, Device, Error, Result, Tensor};
+
+/// Makes a tensor of captured values.
+///
+/// ```
+/// use bitnet_trace::{ToTensor, TraceSession, tap};
+/// use candle_core::{Device, Result, Tensor};
+///
+/// fn main() -> Result<()> {
+///     let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+///     let session = TraceSession::builder().in_memory().capture("values").start().expect("started");
+///     session.in_scope(|| tap("x", &x));
+///     let trace = session.finish().expect("nothing was lost");
+///     let values = trace.values(&trace.records()[0]).expect("readable").expect("captured");
+///     assert_eq!(values.to_tensor(&Device::Cpu)?.to_vec2::<f32>()?, [[1.0, 2.0]]);
+///     Ok(())
+/// }
+/// ```
+pub trait ToTensor {
+    /// A tensor of the same type, shape and elements on a device.
+    ///
+    /// # Errors
+    ///
+    /// If candle has no such type (`F8E5M2`), or the device has no memory for it.
+    fn to_tensor(&self, device: &Device) -> Result<Tensor>;
+}
+
+impl ToTensor for Values {
+    fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        let dtype = match self.dtype {
+            Dtype::U8 => DType::U8,
+            Dtype::U32 => DType::U32,
+            Dtype::I16 => DType::I16,
+            Dtype::I32 => DType::I32,
+            Dtype::I64 => DType::I64,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::F8E4M3 => DType::F8E4M3,
+            other => return Err(Error::Msg(format!("candle has no tensors of type {}", other.name()))),
+        };
+        Tensor::from_raw_buffer(&self.bytes, dtype, &self.shape, device)
+    }
+}
