@@ -1,6 +1,6 @@
 //! The library without capture on a candle that is not the workspace's.
 
-use bitnet_trace::{Traced, TraceContext, TracedModule, dump_trace, tap, traced};
+use bitnet_trace::{TraceContext, Traced, TracedModule, dump_trace, tap, traced};
 use candle_core::{Device, Module, Result, Tensor};
 
 #[derive(Traced)]

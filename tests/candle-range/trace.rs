@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use bitnet_trace::{
-    Tolerance, Trace, TraceContext, TraceRecord, TraceSession, TracedModule, diff, dump_trace, record_weights, traced,
+    ToTensor, Tolerance, Trace, TraceContext, TraceRecord, TraceSession, TracedModule, diff, dump_trace,
+    record_weights, traced,
 };
 use candle_core::{CpuStorage, DType, Device, Module, Result, Storage, Tensor, op::BackpropOp};
 
@@ -63,7 +64,8 @@ fn digest(values: &[f32]) -> String {
 
 /// What was captured, on the candle that recorded it.
 fn captured(trace: &Trace, record: &TraceRecord) -> Tensor {
-    trace.values(record).expect("readable").expect("captured")
+    let values = trace.values(record).expect("readable").expect("captured");
+    values.to_tensor(&Device::Cpu).expect("a tensor")
 }
 
 #[traced]
@@ -164,7 +166,12 @@ fn the_whole_way_from_a_model_to_the_first_difference() {
     let reference = run(0.0);
     let names: Vec<_> = reference.records().iter().map(|record| record.name.as_str()).collect();
     let steps = [0, 1].map(|step| {
-        [format!("t{step}/blk3/doubled.in.x"), format!("t{step}/blk3/doubled"), format!("t{step}/half"), "by_hand".to_owned()]
+        [
+            format!("t{step}/blk3/doubled.in.x"),
+            format!("t{step}/blk3/doubled"),
+            format!("t{step}/half"),
+            "by_hand".to_owned(),
+        ]
     });
     assert_eq!(names.first(), Some(&"weight"));
     assert_eq!(names.len(), 1 + 2 * steps[0].len(), "{names:?}");
