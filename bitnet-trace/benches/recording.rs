@@ -1,9 +1,10 @@
-//! What whole recording calls cost: beyond the fingerprint, against the earlier tracer, and for a
+//! What whole recording calls cost: beyond the digest, against the earlier tracer, and for a
 //! decode step against BLAKE3 alone.
 //!
 //! All sides of a table run in turns within one process, and the median of their thread CPU times
 //! is compared (on disk, of the wall clock, as there a call mostly waits).
 
+#[path = "../core/benches/clock/mod.rs"]
 mod clock;
 
 use std::fs;
@@ -12,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use bitnet_trace::private::{Wanted, fingerprint};
 use bitnet_trace::{TraceContext, TraceSession, tap, traced};
-use candle_core::{DType, Device, Error, Result, Tensor};
+use bitnet_trace_core::digest::{Elements, TensorView, Wanted, digest};
+use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -72,7 +73,7 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
                     ROUNDS,
                     TURN / tensor.elem_count(),
                     thread_seconds,
-                    [&mut || _ = black_box(fingerprint(black_box(&tensor), wanted)), &mut || call(&tensor, &mut step)],
+                    [&mut || digested(&tensor, wanted), &mut || call(&tensor, &mut step)],
                 )
             });
             let row = format!("{format}, {capture}");
@@ -83,6 +84,15 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
     }
     println!();
     Ok(())
+}
+
+/// The digest alone of a contiguous tensor of f32.
+fn digested(tensor: &Tensor, wanted: Wanted) {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(data)) = &*storage else { panic!("f32 on the CPU") };
+    let data = &data[layout.start_offset()..][..tensor.elem_count()];
+    let view = TensorView::contiguous(Elements::F32(data), layout.dims()).expect("as many elements");
+    let _ = black_box(digest(black_box(&view), wanted));
 }
 
 fn earlier_tracer(root: &Path) -> Result<()> {
@@ -172,7 +182,7 @@ fn decode_step(root: &Path) -> Result<()> {
                     },
                     &mut || {
                         for tensor in layers.iter().flatten().map(|(_, tensor)| tensor).chain([&logits]) {
-                            let _ = black_box(fingerprint(black_box(tensor), wanted));
+                            digested(tensor, wanted);
                         }
                     },
                     &mut || {

@@ -17,6 +17,6 @@ pub use capture::*;
 #[cfg(not(feature = "trace"))]
 pub use off::*;
 #[cfg(feature = "read")]
-pub use bitnet_trace_core::{Error, Tolerance, Trace, TraceRecord, compare, diff, report, trace};
+pub use bitnet_trace_core::{Error, Tolerance, Trace, TraceRecord, compare, diff, report, tools, trace};
 #[cfg(feature = "read")]
 pub use values::ToTensor;

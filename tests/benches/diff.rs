@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bitnet_trace::{DiffOptions, Trace, diff_paths};
+use bitnet_trace::compare::{DiffOptions, diff_paths};
+use bitnet_trace::Trace;
 use bitnet_trace_tests::{repository, succeed, synthetic};
 
 /// Records on each side.

@@ -9,8 +9,7 @@ use std::process::ExitCode;
 
 use bitnet_models::{KvCache, Transformer, tiny};
 use bitnet_trace::TraceSession;
-use bitnet_trace::private::{Wanted, fingerprint};
-use candle_core::Tensor;
+use bitnet_trace_core::digest::{Elements, TensorView, Wanted, digest};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -84,9 +83,9 @@ fn activations() -> Outcome<Vec<Matrix>> {
     let trace = session.finish()?;
     let mut activations = Vec::new();
     for record in trace.records() {
-        if let Some(tensor) = trace.values(record)? {
+        if let Some(values) = trace.values(record)? {
             let channels = record.shape.last().copied().unwrap_or(1);
-            activations.push(Matrix { channels, values: tensor.flatten_all()?.to_vec1()? });
+            activations.push(Matrix { channels, values: floats(&values.to_f64()) });
         }
     }
     Ok(activations)
@@ -134,7 +133,12 @@ fn ratio(a: &Matrix, kind: &str, amount: f32, random: &mut StdRng) -> Outcome<Op
 }
 
 fn sketch(values: &[f32]) -> Outcome<[f32; 64]> {
-    let tensor = Tensor::new(values, &candle_core::Device::Cpu)?;
-    let found = fingerprint(&tensor, Wanted { sketch: true, rows: false })?;
+    let shape = [values.len()];
+    let found = digest(&TensorView::contiguous(Elements::F32(values), &shape)?, Wanted { sketch: true, rows: false });
     Ok(found.sketch.ok_or("a sketch was asked for")?)
+}
+
+#[allow(clippy::cast_possible_truncation)] // they were f32
+fn floats(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
 }

@@ -7,15 +7,19 @@ use std::path::Path;
 use std::process::Command;
 
 use bitnet_models::{Transformer, tiny};
-use bitnet_trace::{DiffOptions, Html, TraceContext, TraceSession, diff_paths, manifest_of, tap};
+use bitnet_trace::compare::{DiffOptions, diff_paths};
+use bitnet_trace::report::Html;
+use bitnet_trace::trace::Manifest;
+use bitnet_trace::{TraceContext, TraceSession, tap};
 use bitnet_trace_tests::{repository, skip, succeed, synthetic};
 use candle_core::Tensor;
 
 fn report(reference: &Path, trace: &Path, page: &Path) {
     let comparison = diff_paths(reference, trace, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
-    let manifests = [manifest_of(reference), manifest_of(trace)];
-    let html =
-        Html { comparison: &comparison, names: ["reference", "mine"], manifests: [&manifests[0], &manifests[1]] };
+    let manifests = [reference, trace].map(|path| Manifest::open(path).expect("readable"));
+    let html = Html::new(&comparison)
+        .with_names(["reference", "mine"])
+        .with_manifests([manifests[0].as_ref(), manifests[1].as_ref()]);
     std::fs::write(page, html.to_string()).expect("written");
 }
 
@@ -61,9 +65,11 @@ fn the_report_holds_in_a_browser() {
     synthetic::write(&at("large-mine"), 100_000, 34_567);
     report(&at("large-reference"), &at("large-mine"), &at("large.html"));
     let mut command = Command::new("node");
-    command.arg("report.mjs").args([at("small.html"), at("large.html")]).current_dir(&folder);
+    let cases = repository().join("bitnet-trace/core/src/report/filter_cases.json");
+    command.arg("report.mjs").args([at("small.html"), at("large.html"), cases]).current_dir(&folder);
     if let Some(shots) = std::env::var_os("SCREENSHOTS") {
         command.arg(shots);
     }
-    let _ = succeed(&mut command);
+    // Figures of the large reports.
+    print!("{}", String::from_utf8_lossy(&succeed(&mut command).stdout));
 }

@@ -255,8 +255,8 @@ fn ranks_are_paired_whichever_came_first() {
     });
     let [a, b] = traces.each_ref().map(tempfile::TempDir::path);
     assert_eq!((manifest(a)["rank"].as_u64(), manifest(b)["rank"].as_u64()), (Some(0), Some(1)));
-    let options = bitnet_trace::DiffOptions::default();
-    bitnet_trace::diff_paths(a, b, &options, &mut |_, _| ()).expect("comparable").assert_match();
+    let options = bitnet_trace::compare::DiffOptions::default();
+    bitnet_trace::compare::diff_paths(a, b, &options, &mut |_, _| ()).expect("comparable").assert_match();
     let [left, right] = [a, b].map(|path| Trace::open(path).expect("a trace"));
     bitnet_trace::diff(&left, &right, &bitnet_trace::Tolerance::default()).assert_match();
 }

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use bitnet_models::{Checkpoint, KvCache, Transformer};
-use bitnet_trace::{DiffOptions, NameMap, Tolerance, TraceSession, Verdict, diff_paths, dump_trace_with_context};
+use bitnet_trace::compare::{DiffOptions, NameMap, Verdict, diff_paths};
+use bitnet_trace::{Tolerance, TraceSession, dump_trace_with_context};
 use bitnet_trace_tests::golden::{TOKENS, activations, fixture, stages};
 use bitnet_trace_tests::repository;
 use candle_core::npy::NpzTensors;
@@ -43,7 +44,7 @@ fn hugging_face_matches_and_the_flavour_without_quantisation_parts_at_the_first_
     for (flavour, matches) in [("offline_float32", true), ("bitlinear_float32", true), ("noquant_float32", false)] {
         let reference = dir.path().join(flavour);
         theirs(&reference, flavour);
-        let options = DiffOptions { tolerance: Tolerance::rel_l2(1e-5), ..DiffOptions::default() };
+        let options = DiffOptions::default().with_tolerance(Tolerance::rel_l2(1e-5));
         let comparison = diff_paths(&reference, &mine, &options, &mut |_, _| ()).expect("readable");
         assert_eq!(comparison.pairs.len(), 39);
         assert_eq!(comparison.matches(), matches, "{comparison}");
@@ -78,13 +79,13 @@ fn llama_cpp_aligns_through_its_preset() {
         }
     });
     let map = NameMap::preset("llama.cpp").expect("a preset");
-    let options = DiffOptions { tolerance: Tolerance::rel_l2(1e-5), map, ..DiffOptions::default() };
+    let options = DiffOptions::default().with_tolerance(Tolerance::rel_l2(1e-5)).with_map(map);
     let comparison = diff_paths(&reference, &mine, &options, &mut |_, _| ()).expect("readable");
     assert!(comparison.matches(), "{comparison}");
     assert_eq!((comparison.pairs.len(), comparison.compared()), (39, 39), "{comparison}");
     // The padded attention rows were cut, as what is cut is 0; and the comparison can fail.
     assert!(comparison.pairs.iter().any(|pair| &*pair.key.stage == "attn_scores_softmax"));
-    let options = DiffOptions { tolerance: Tolerance::rel_l2(1e-9), ..options };
+    let options = options.with_tolerance(Tolerance::rel_l2(1e-9));
     let comparison = diff_paths(&reference, &mine, &options, &mut |_, _| ()).expect("readable");
     assert!(comparison.count(Verdict::Diverged) > 10, "{comparison}");
 }

@@ -51,8 +51,9 @@ fn nothing_is_built_for_it() {
     assert!(off.iter().all(|(_, name)| name != "blake3"));
     // The same look at the other state finds what it looks for.
     let on = tree(&["--features", "trace"]);
+    assert!(children(&on, "bitnet-trace").contains("bitnet-trace-core"));
     for package in ["blake3", "serde", "serde_json"] {
-        assert!(children(&on, "bitnet-trace").contains(package), "{package}");
+        assert!(children(&on, "bitnet-trace-core").contains(package), "{package}");
     }
     for package in ["syn", "quote", "proc-macro2"] {
         assert!(children(&on, "bitnet-trace-macros").contains(package), "{package}");

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use bitnet_models::bit_linear::quantize_activations;
 use bitnet_models::{Checkpoint, KvCache, Transformer};
-use bitnet_trace::{Trace, TraceSession};
+use bitnet_trace::{ToTensor, Trace, TraceSession};
 use bitnet_trace_tests::golden::{LAYERS, TOKENS, activations, fixture, stages};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// Largest error of a stage, relative to the reference, in the L2 norm.
 const TOLERANCE: f64 = 1e-5;
@@ -84,7 +84,8 @@ fn by_stage(trace: &Trace) -> BTreeMap<(Option<usize>, String), Vec<Tensor>> {
     let mut stages: BTreeMap<_, Vec<Tensor>> = BTreeMap::new();
     for record in trace.records() {
         let stage = record.stage.clone().expect("annotated functions have a stage");
-        let tensor = trace.values(record).expect("in memory").expect("values were asked for");
+        let values = trace.values(record).expect("in memory").expect("values were asked for");
+        let tensor = values.to_tensor(&Device::Cpu).expect("candle has the type");
         stages.entry((record.layer_idx, stage)).or_default().push(tensor);
     }
     stages

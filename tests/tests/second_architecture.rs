@@ -10,7 +10,7 @@ mod traced;
 
 use std::collections::BTreeMap;
 
-use bitnet_trace::{Trace, TraceSession, record_weights};
+use bitnet_trace::{ToTensor, Trace, TraceSession, record_weights};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
@@ -130,5 +130,6 @@ fn prefill_and_decode_are_traced_end_to_end_and_nothing_else_changes() {
 
 fn values(trace: &Trace, name: &str) -> Tensor {
     let record = trace.records().iter().find(|record| record.name == name).expect("it was recorded");
-    trace.values(record).expect("readable").expect("captured")
+    let values = trace.values(record).expect("readable").expect("captured");
+    values.to_tensor(&Device::Cpu).expect("candle has the type")
 }

@@ -55,7 +55,7 @@ fn compile(directory: &Path, source: &str, kind: &str, name: &str) -> std::path:
 #[test]
 fn a_library_that_is_closed_before_the_end() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let exit = repository().join("bitnet-trace/src/exit.rs");
+    let exit = repository().join("bitnet-trace/core/src/run/exit.rs");
     let plugin = PLUGIN.replace("EXIT", &exit.display().to_string());
     let plugin = compile(dir.path(), &plugin, "cdylib", "plugin");
     let program = compile(dir.path(), PROGRAM, "bin", "program");

@@ -97,7 +97,7 @@ impl Diff {
             writeln!(out)?;
         } else {
             let [reference, trace] = self.sides.names();
-            let screen = Screen { comparison: &comparison, names: [&reference, &trace], all: self.all }.to_string();
+            let screen = Screen::new(&comparison).with_names([&reference, &trace]).with_all(self.all).to_string();
             print(&mut out, &screen)?;
         }
         Ok(exit_code(&comparison))

@@ -26,8 +26,9 @@ impl Report {
         let [reference, trace] = self.sides.names();
         // What is damaged takes nothing of the comparison with it.
         let manifests = [&self.sides.reference, &self.sides.trace].map(|path| Manifest::open(path).ok().flatten());
-        let html =
-            Html { comparison: &comparison, names: [&reference, &trace], manifests: [manifests[0].as_ref(), manifests[1].as_ref()] };
+        let html = Html::new(&comparison)
+            .with_names([&reference, &trace])
+            .with_manifests([manifests[0].as_ref(), manifests[1].as_ref()]);
         let failed = |error| format!("cannot write {}: {error}", self.output.display());
         std::fs::write(&self.output, html.to_string()).map_err(failed)?;
         writeln!(anstream::stderr(), "{}", self.output.display())?;

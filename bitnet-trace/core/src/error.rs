@@ -147,6 +147,8 @@ impl Error {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {}", source.kind()),
             Self::Panicked { action, .. } => format!("{action} panicked"),
+            Self::View { .. } => "a view does not fit the storage of its tensor".to_owned(),
+            Self::Memory { .. } => "the memory does not hold a copy of the values".to_owned(),
             other => other.to_string(),
         }
     }

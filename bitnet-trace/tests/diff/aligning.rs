@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use bitnet_trace::{Comparison, DiffOptions, NameMap, Trace, TraceContext, TraceSession, diff_paths, tap};
+use bitnet_trace::compare::{Comparison, DiffOptions, NameMap, diff_paths};
+use bitnet_trace::{Trace, TraceContext, TraceSession, tap};
 use candle_core::{Device, Tensor};
 
 use crate::{Directory, compare, noise, paths, record, tensor, trace};
@@ -107,7 +108,7 @@ fn a_map_takes_fused_tensors_apart() {
         tap("k_proj", &k);
         tap("k_rope", &k);
     });
-    let options = DiffOptions { map: map.parse::<NameMap>().expect("a map"), ..DiffOptions::default() };
+    let options = DiffOptions::default().with_map(map.parse::<NameMap>().expect("a map"));
     let comparison = diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
     assert_eq!((comparison.compared(), comparison.matches(), comparison.ignored), (3, true, [1, 0]), "{comparison}");
 }
@@ -143,7 +144,7 @@ fn modules_of_hugging_face_have_a_preset() {
             tap(stage, &x);
         }
     });
-    let options = DiffOptions { map: NameMap::preset("hf").expect("a preset"), ..DiffOptions::default() };
+    let options = DiffOptions::default().with_map(NameMap::preset("hf").expect("a preset"));
     let comparison = diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
     assert_eq!((comparison.compared(), comparison.matches()), (6, true), "{comparison}");
 }

@@ -1,6 +1,7 @@
 //! A cause is named where the numbers leave no other, and nowhere else.
 
-use bitnet_trace::{Cause, Comparison, Tolerance, Verdict, diff};
+use bitnet_trace::compare::{Cause, Comparison, Verdict};
+use bitnet_trace::{Tolerance, diff};
 use candle_core::{DType, Device, Tensor};
 
 use crate::{noise, of, tensor};

@@ -1,8 +1,7 @@
 //! What the earlier tracer's comparer got wrong.
 
-use bitnet_trace::{
-    DiffOptions, Evidence, Tolerance, Trace, TraceContext, TraceSession, Verdict, diff, diff_paths, tap,
-};
+use bitnet_trace::compare::{DiffOptions, Evidence, Verdict, diff_paths};
+use bitnet_trace::{Tolerance, Trace, TraceContext, TraceSession, diff, tap};
 
 use crate::{Directory, compare, noise, of, paths, record, tensor, trace};
 
@@ -61,7 +60,7 @@ fn what_is_missing_is_a_difference_and_nothing_in_common_is_no_match() {
     let named = paths(&directory.path("a.jsonl"), &directory.path("b.jsonl")).expect("readable");
     let keys: Vec<_> = named.pairs.iter().map(|pair| (pair.key.layer, pair.key.seq)).collect();
     assert_eq!((keys, named.matches()), (vec![(Some(2), Some(0)), (Some(11), Some(0))], true));
-    let only_common = DiffOptions { only_common: true, ..DiffOptions::default() };
+    let only_common = DiffOptions::default().with_only_common(true);
     let two = Directory::new(&[("a.jsonl", &lines("")), ("b.jsonl", &record("t0/blk2/q_proj", ""))]);
     let fewer =
         |options| diff_paths(two.path("a.jsonl"), two.path("b.jsonl"), options, &mut |_, _| ()).expect("readable");

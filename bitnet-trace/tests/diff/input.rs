@@ -3,18 +3,23 @@
 use std::fs;
 use std::path::Path;
 
-use bitnet_trace::{Conclusion, Evidence, NameMap, Tolerance, Trace, TraceRecord, TraceSession, Verdict, diff, tap};
+use bitnet_trace::compare::{Conclusion, Evidence, NameMap, Verdict};
+use bitnet_trace::{Tolerance, Trace, TraceRecord, TraceSession, diff, tap};
 
 use crate::{Directory, noise, paths, record, tensor};
 
 #[test]
 fn settings_that_are_wrong_are_named_by_line_and_column() {
     for (text, expected) in [
-        ("[[rule]]\nrel_l3 = 1", "line 2, column 1"),
+        (
+            "[[rule]]\nrel_l3 = 1",
+            "line 2, column 1: unknown key `rel_l3`, did you mean `rel_l2`? Expected one of: stage, layer",
+        ),
         ("[[rule]]\nrel_l2 = \"x\"", "line 2, column 10"),
         ("[[rule]", "line 1, column"),
         ("\n[[rule]]\nrel_l2 = -1.0", "line 2, column 1: `rel_l2` is -1"),
-        ("[[rule]]\nstage = \"x\"", "allows nothing in particular"),
+        ("[[rule]]\nstage = \"x\"", "line 1, column 1: the rule has no limit, expected at least one of: rel_l2"),
+        ("[[rule]]\nlayer = \"one\"\nrel_l2 = 1.0", "line 1, column 1: `layer`: \"one\" is not a number or a range"),
         ("[[rule]]\nlayer = \"3-1\"\nrel_l2 = 1.0", "ends before it begins"),
         ("[[rule]]\ncosine = 3.0", "from -1 to 1"),
     ] {
@@ -23,10 +28,18 @@ fn settings_that_are_wrong_are_named_by_line_and_column() {
     }
     for (text, expected) in [
         ("[[map]]\nfrom = \"a\"", "line 1, column 1: expected either"),
-        ("[[map]]\nfrom = \"a{x}\"\nto = \"b\"", "expected `{layer}`"),
+        (
+            "[[map]]\nfrom = \"a{x}\"\nto = \"b\"",
+            "`from`: the pattern \"a{x}\" has \"{x}\", expected one of: `{layer}`",
+        ),
         ("[[map]]\nfrom = \"\"\nto = \"b\"", "is empty"),
-        ("[[map]]\nto = \"b\"", "missing field `from`"),
+        ("[[map]]\nto = \"b\"", "line 1, column 1: missing key `from`"),
         ("[[map]]\nfrom = 3", "line 2, column 8"),
+        ("[[map]]\nfrom = \"a\"\nfor = \"b\"", "line 3, column 1: unknown key `for`, did you mean `from`?"),
+        (
+            "[[map]]\nfrom = \"a\"\nslice = { dims = 1 }",
+            "unknown key `dims`, did you mean `dim`? Expected one of: dim, start, end",
+        ),
     ] {
         let error = text.parse::<NameMap>().expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
@@ -150,17 +163,13 @@ fn a_process_that_cannot_be_read_is_named_and_the_rest_is_read() {
     }
     let comparison = paths(&directory.path("a"), &directory.path("b"));
     let trace = Trace::open(directory.path("a"));
-    #[cfg(feature = "cli")]
-    let verification = bitnet_trace::verify(directory.path("a"), &mut |_, _| ());
+    let verification = bitnet_trace::tools::verify(directory.path("a"), &mut |_, _| ());
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open again");
     let (comparison, trace) = (comparison.expect("readable"), trace.expect("readable"));
     assert_eq!((comparison.compared(), comparison.conclusion()), (1, Conclusion::NotAllRead), "{comparison}");
     assert!(comparison.problems[0].contains("p12"), "{:?}", comparison.problems);
     assert_eq!((trace.records().len(), trace.problems().len()), (1, 1));
-    #[cfg(feature = "cli")]
-    {
-        let verification = verification.expect("readable");
-        let named = verification.findings.iter().any(|finding| finding.contains("p12"));
-        assert!(verification.records == 1 && named, "{:?}", verification.findings);
-    }
+    let verification = verification.expect("readable");
+    let named = verification.findings.iter().any(|finding| finding.contains("p12"));
+    assert!(verification.records == 1 && named, "{:?}", verification.findings);
 }

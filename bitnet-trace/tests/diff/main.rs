@@ -12,7 +12,8 @@ mod worlds;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bitnet_trace::{Comparison, DiffOptions, Error, Tolerance, Trace, TraceSession, diff, diff_paths, tap};
+use bitnet_trace::compare::{Comparison, DiffOptions, diff_paths};
+use bitnet_trace::{Error, Tolerance, Trace, TraceSession, diff, tap};
 use candle_core::{Device, Tensor};
 
 fn tensor(values: &[f32]) -> Tensor {

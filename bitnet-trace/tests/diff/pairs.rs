@@ -1,6 +1,7 @@
 //! What is said of a pair.
 
-use bitnet_trace::{Cause, Comparison, Origin, Tolerance, TraceContext, Verdict, diff, tap};
+use bitnet_trace::compare::{Cause, Comparison, Origin, Verdict};
+use bitnet_trace::{Tolerance, TraceContext, diff, tap};
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Directory, compare, noise, of, paths, record, tensor, trace};

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bitnet_trace::{Comparison, DiffOptions, NameMap, Pair, TraceContext, Verdict, diff_paths, tap};
+use bitnet_trace::compare::{Comparison, DiffOptions, NameMap, Pair, Verdict, diff_paths};
+use bitnet_trace::{TraceContext, tap};
 
 use crate::{Directory, noise, tensor, trace};
 
@@ -74,7 +75,7 @@ fn ours<'a>(lines: impl Iterator<Item = &'a Line>, optional: bool) -> String {
 
 fn compared(reference: &str, trace: &str, map: NameMap) -> Comparison {
     let directory = Directory::new(&[("a.jsonl", reference), ("b.jsonl", trace)]);
-    let options = DiffOptions { map, ..DiffOptions::default() };
+    let options = DiffOptions::default().with_map(map);
     diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ()).expect("readable")
 }
 
@@ -326,7 +327,7 @@ fn rules_ask_for_the_names_beside_them() {
         ("[[map]]\nfrom = \"a\"\nbeside = \"{x}\"\nto = \"b\"", "line 1, column 1: `beside`: the pattern"),
         ("[[map]]\nfrom = \"a\"\nbeside = 3\nto = \"b\"", "line 3, column"),
         ("[[map]]\nfrom = \"a{n}\"\nlayer = \"after\"\nto = \"b\"", "line 3, column"),
-        ("[[map]]\nfrom = \"{base}a\"\nto = \"b\"", "expected `{layer}`"),
+        ("[[map]]\nfrom = \"{base}a\"\nto = \"b\"", "expected one of: `{layer}`"),
     ] {
         let error = text.parse::<NameMap>().expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");

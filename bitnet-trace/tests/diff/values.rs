@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use bitnet_trace::{Difference, Tolerance, Trace, diff};
+use bitnet_trace::compare::Difference;
+use bitnet_trace::{ToTensor, Tolerance, Trace, diff};
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Directory, noise, of, paths, tensor};
@@ -33,7 +34,8 @@ fn write(path: &Path, header: &str, data: &[u8], length: Option<u64>) {
 fn values(directory: &Directory) -> Result<Vec<f32>, String> {
     let trace = Trace::open(directory.path("trace.jsonl")).expect("readable");
     let values = trace.values(&trace.records()[0]).map_err(|error| error.to_string())?;
-    Ok(values.expect("captured").flatten_all().and_then(|values| values.to_vec1()).expect("f32"))
+    let tensor = values.expect("captured").to_tensor(&Device::Cpu).and_then(|tensor| tensor.flatten_all());
+    Ok(tensor.and_then(|tensor| tensor.to_vec1()).expect("f32"))
 }
 
 const DATA: [u8; 8] = [0, 0, 128, 63, 0, 0, 0, 64];
@@ -109,7 +111,9 @@ fn every_type_is_read_as_it_was_captured() {
         tensor.and_then(|tensor| tensor.to_vec1()).expect("f64")
     };
     for (record, tensor) in trace.records().iter().zip(tensors.iter().chain([&empty])) {
-        let found = trace.values(record).expect("readable").expect("captured");
+        let values = trace.values(record).expect("readable").expect("captured");
+        let found = values.to_tensor(&Device::Cpu).expect("candle has the type");
+        assert_eq!(values.to_f64(), bytes(tensor), "{:?}", tensor.dtype());
         assert_eq!((found.dtype(), found.dims()), (tensor.dtype(), tensor.dims()));
         assert_eq!(bytes(&found), bytes(tensor), "{:?}", tensor.dtype());
     }
@@ -193,8 +197,8 @@ fn maps_see_files_as_candle_does() {
     let theirs = run("theirs", &[("theirs", &x), ("other", &x)]);
     let ours =
         run("ours", &[("y", &expected.reshape((3, 2, 4)).expect("a shape")), ("z", &x.flatten_all().expect("flat"))]);
-    let options = bitnet_trace::DiffOptions { map: map.parse().expect("a map"), ..Default::default() };
-    let comparison = bitnet_trace::diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
+    let options = bitnet_trace::compare::DiffOptions::default().with_map(map.parse().expect("a map"));
+    let comparison = bitnet_trace::compare::diff_paths(&theirs, &ours, &options, &mut |_, _| ()).expect("readable");
     assert_eq!((comparison.compared(), comparison.matches()), (2, true), "{comparison}");
     assert!(paths(&theirs, &ours).is_err() || !paths(&theirs, &ours).expect("readable").matches());
 }

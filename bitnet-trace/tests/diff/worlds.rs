@@ -1,6 +1,8 @@
 //! Traces of programs that name, number and shape their records in their own ways.
 
-use bitnet_trace::{Adaptation, Comparison, Conclusion, Html, Trace, TraceContext, Verdict, Where, tap};
+use bitnet_trace::compare::{Adaptation, Comparison, Conclusion, Verdict, Where};
+use bitnet_trace::report::Html;
+use bitnet_trace::{Trace, TraceContext, tap};
 use candle_core::{Device, Tensor};
 
 use crate::{Directory, compare, noise, paths, tensor, trace};
@@ -77,8 +79,7 @@ fn stages_of_one_side_are_coverage_and_not_the_headline() {
         assert!(screen.contains(expected), "{expected}\n{screen}");
     }
     // The report has the same.
-    let null = serde_json::Value::Null;
-    let page = Html { comparison: &same, names: ["a", "b"], manifests: [&null, &null] }.to_string();
+    let page = Html::new(&same).to_string();
     for expected in [
         r#""conclusion":"missing""#,
         r#""onlyCommon":false"#,
@@ -112,9 +113,9 @@ fn a_stage_under_another_name_is_offered_with_its_rule() {
     // The rule does what it says.
     let directory =
         Directory::new(&[("a.jsonl", &side("ffn_out", 2).join("\n")), ("b.jsonl", &side("down_proj", 2).join("\n"))]);
-    let options = bitnet_trace::DiffOptions { map: suggestion.rule.parse().expect("a map"), ..Default::default() };
+    let options = bitnet_trace::compare::DiffOptions::default().with_map(suggestion.rule.parse().expect("a map"));
     let mapped =
-        bitnet_trace::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
+        bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
     let mapped = mapped.expect("readable");
     assert!(mapped.matches() && mapped.compared() == 8, "{mapped}");
     // Two that fit are none; nor is one that has a partner elsewhere.
@@ -303,9 +304,9 @@ fn chunks_without_values_are_not_compared_by_their_steps() {
         ("a.jsonl", &[line(0, [0, 8]), line(1, [8, 9])].join("\n")),
         ("b.jsonl", &[line(0, [0, 4]), line(1, [4, 8]), line(2, [8, 9])].join("\n")),
     ]);
-    let options = bitnet_trace::DiffOptions { only_common: true, ..Default::default() };
+    let options = bitnet_trace::compare::DiffOptions::default().with_only_common(true);
     let common =
-        bitnet_trace::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
+        bitnet_trace::compare::diff_paths(directory.path("a.jsonl"), directory.path("b.jsonl"), &options, &mut |_, _| ());
     assert!(!common.expect("readable").matches());
 }
 

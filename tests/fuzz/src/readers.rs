@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use bitnet_trace::{
-    DiffOptions, Html, NameMap, Screen, Tolerance, Trace, TraceRecord, diff, diff_paths, manifest_of, verify,
-};
+use bitnet_trace_core::compare::{DiffOptions, NameMap, diff_paths};
+use bitnet_trace_core::report::{Html, Screen};
+use bitnet_trace_core::tools::verify;
+use bitnet_trace_core::trace::Manifest;
+use bitnet_trace_core::{Tolerance, Trace, TraceRecord, diff};
 
 /// A record that every comparison finds on its other side.
 const RECORD: &str = r#"{"name":"t0/blk0/q","shape":[2,2],"dtype":"F32","blake3":"00","rms":1.0,"num_elements":4,"seq_index":0,"layer_idx":0,"stage":"q","order":0,"tokens":[0,2],"values":"x.safetensors","min":0.0,"max":1.0,"mean":0.5}"#;
@@ -45,7 +47,7 @@ fn compare(options: &DiffOptions) {
     let (input, fixed) = folders();
     for (reference, trace) in [(input, fixed), (fixed, input)] {
         if let Ok(comparison) = diff_paths(reference, trace, options, &mut |_, _| ()) {
-            let _ = Screen { comparison: &comparison, names: ["a", "b"], all: true }.to_string();
+            let _ = Screen::new(&comparison).with_names(["a", "b"]).with_all(true).to_string();
             let _ = serde_json::to_string(&comparison);
         }
     }
@@ -55,8 +57,8 @@ fn compare(options: &DiffOptions) {
 fn report() {
     let (input, fixed) = folders();
     if let Ok(comparison) = diff_paths(input, fixed, &DiffOptions::default(), &mut |_, _| ()) {
-        let manifests = [manifest_of(input), manifest_of(fixed)];
-        let html = Html { comparison: &comparison, names: ["a", "b"], manifests: [&manifests[0], &manifests[1]] };
+        let manifests = [input, fixed].map(|folder| Manifest::open(folder).ok().flatten());
+        let html = Html::new(&comparison).with_manifests([manifests[0].as_ref(), manifests[1].as_ref()]);
         let _ = html.to_string();
     }
 }
@@ -128,14 +130,14 @@ pub(crate) fn read(data: &[u8]) {
             if let Ok(Ok(tolerance)) = text().map(str::parse::<Tolerance>) {
                 let _ = fs::remove_file(folders().0.join("run.json"));
                 write("trace.jsonl", RECORD.replace("00", "01").as_bytes());
-                compare(&DiffOptions { tolerance, ..DiffOptions::default() });
+                compare(&DiffOptions::default().with_tolerance(tolerance));
             }
         }
         5 => {
             if let Ok(Ok(map)) = text().map(str::parse::<NameMap>) {
                 let _ = fs::remove_file(folders().0.join("run.json"));
                 write("trace.jsonl", RECORD.replace("00", "01").as_bytes());
-                compare(&DiffOptions { map, ..DiffOptions::default() });
+                compare(&DiffOptions::default().with_map(map));
             }
         }
         6 => {

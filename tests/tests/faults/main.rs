@@ -6,7 +6,8 @@ mod model;
 
 use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
 use bitnet_models::{KvCache, Transformer, tiny};
-use bitnet_trace::{Cause, Comparison, Conclusion, Tolerance, Trace, TraceSession, Verdict, Where, diff, tap};
+use bitnet_trace::compare::{Cause, Comparison, Conclusion, Verdict, Where};
+use bitnet_trace::{Tolerance, Trace, TraceSession, diff, tap};
 use candle_core::{Device, Tensor};
 
 use model::{DECODED, Fault, Model};

@@ -7,7 +7,8 @@ mod decoder;
 use std::path::Path;
 use std::process::Command;
 
-use bitnet_trace::{Comparison, Origin, Tolerance, Trace, TraceSession, Verdict, diff};
+use bitnet_trace::compare::{Comparison, Origin, Verdict};
+use bitnet_trace::{Tolerance, Trace, TraceSession, diff};
 use candle_core::DType;
 
 use decoder::{Decoder, Order, Variant};

@@ -104,30 +104,21 @@ impl<'a> From<&'a TraceRecord> for Head<'a> {
     }
 }
 
-/// The value of every hex digit, 255 for what is none.
-const NIBBLES: [u8; 256] = {
-    let mut nibbles = [255; 256];
-    let mut value = 0;
-    while value < 16 {
-        let digit = b"0123456789abcdef"[value as usize];
-        nibbles[digit as usize] = value;
-        nibbles[digit.to_ascii_uppercase() as usize] = value;
-        value += 1;
-    }
-    nibbles
-};
-
 impl Hash {
+    /// By hand: `blake3::Hash::from_hex` takes 0.25 us instead of 0.05 (a loop over 20,000 digests, `--release`), where
+    /// comparing takes about 1 us a record in all.
     pub(crate) fn parse(text: &str) -> Self {
-        let Ok(digits) = <&[u8; 64]>::try_from(text.as_bytes()) else { return Self::NoDigest };
+        Self::bytes(text).map_or(Self::NoDigest, Self::Bytes)
+    }
+
+    fn bytes(text: &str) -> Option<[u8; 32]> {
+        let digits = <&[u8; 64]>::try_from(text.as_bytes()).ok()?;
         let mut bytes = [0; 32];
-        let mut invalid = 0;
-        for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-            let (high, low) = (NIBBLES[usize::from(*high)], NIBBLES[usize::from(*low)]);
-            invalid |= high | low;
-            *byte = high << 4 | low;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            *byte = u8::try_from(high? << 4 | low?).ok()?;
         }
-        if invalid < 16 { Self::Bytes(bytes) } else { Self::NoDigest }
+        Some(bytes)
     }
 
     /// Whether the two show that the tensors are equal: only digests do, not any other text.
@@ -145,4 +136,19 @@ impl Hash {
 pub(crate) enum Hash {
     Bytes([u8; 32]),
     NoDigest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hash;
+
+    #[test]
+    fn a_digest_is_64_hex_digits_of_either_case() {
+        let digits = "0123456789abcdefABCDEF0000000000".repeat(2);
+        let Hash::Bytes(bytes) = Hash::parse(&digits) else { panic!("{digits} is a digest") };
+        assert_eq!(bytes[..11], [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xab, 0xcd, 0xef]);
+        for wrong in ["", &digits[1..], &format!("{digits}0"), &digits.replace('9', "g"), &digits.replace('9', "+")] {
+            assert_eq!(Hash::parse(wrong), Hash::NoDigest, "{wrong}");
+        }
+    }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::record::pattern::Pattern;
 
 use super::measure::Step;
-use super::pattern::Pattern;
+use super::rules;
 
 /// Rules that give the records of other programs the names that this library's records have.
 ///
@@ -165,8 +166,7 @@ impl NameMap {
     ///
     /// If it cannot be read, or is not a map file: with line and column.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        read_text(path)?.parse().map_err(|reason| Error::Settings { path: path.to_owned(), reason })
+        rules::open(path.as_ref())
     }
 
     /// These rules, then those of another map: two programs whose traces are compared have one each.
@@ -197,19 +197,17 @@ impl std::str::FromStr for NameMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut rules = Vec::new();
-        for written in file.map {
-            let start = written.span().start;
-            let wrong = |reason| format!("{}: {reason}", position(text, start));
-            for written in with_base(written.into_inner(), &file.base) {
-                if rules.len() == MOST_RULES {
-                    return Err(wrong(format!("more than {MOST_RULES} rules")));
-                }
-                rules.push(rule(written).map_err(wrong)?);
+        let file: File = rules::parse(text)?;
+        let mut count = 0;
+        let rules_of = |written| {
+            let written = with_base(written, &file.base);
+            count += written.len();
+            if count > MOST_RULES {
+                return Err(format!("more than {MOST_RULES} rules"));
             }
-        }
-        Ok(Self { rules })
+            written.into_iter().map(rule).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self { rules: rules::each(text, file.map, rules_of)? })
     }
 }
 
@@ -255,11 +253,11 @@ fn rule(written: Written) -> Result<Rule, String> {
         trim.map(Step::Trim),
     ];
     let patterns = |key: &str, names: &Names| {
-        let parsed = names.all().iter().map(|name| Pattern::parse(name));
+        let parsed = names.all().iter().map(|name| Pattern::of_name(name));
         parsed.collect::<Result<Vec<_>, _>>().map_err(|reason| format!("`{key}`: {reason}"))
     };
     Ok(Rule {
-        from: Pattern::parse(&from).map_err(|reason| format!("`from`: {reason}"))?,
+        from: Pattern::of_name(&from).map_err(|reason| format!("`from`: {reason}"))?,
         call,
         of,
         to,
@@ -268,26 +266,4 @@ fn rule(written: Written) -> Result<Rule, String> {
         without: patterns("without", &without)?,
         steps: steps.into_iter().flatten().collect(),
     })
-}
-
-/// Largest settings file that is read.
-const LARGEST: u64 = 1024 * 1024;
-
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    use std::io::Read;
-    let mut text = String::new();
-    let file = crate::trace::pieces::open(path)?;
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
-    if text.len() as u64 > LARGEST {
-        return Err(Error::Settings { path: path.to_owned(), reason: format!("larger than {LARGEST} bytes") });
-    }
-    Ok(text)
-}
-
-/// `line 3, column 1`, both from 1.
-pub(crate) fn position(text: &str, at: usize) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    format!("line {line}, column {column}")
 }

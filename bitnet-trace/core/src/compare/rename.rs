@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::record::pattern::Pattern;
+
 use super::builder::in_order;
 use super::entry::Entry;
 use super::key::{Label, Position};
 use super::map::{NameMap, Rule, Target};
 use super::measure::Step;
-use super::pattern::Pattern;
 use super::side::Side;
 
 /// A record, with the name that rules are tried on.
@@ -115,7 +116,7 @@ struct Tried<'m> {
 fn tried<'m>(map: &'m NameMap, waiting: &Waiting) -> Option<Tried<'m>> {
     candidates(waiting).enumerate().find_map(|(which, candidate)| {
         let hit = |rule: &'m Rule| {
-            let numbers = rule.from.matches(candidate.text)?;
+            let numbers = rule.from.indices(candidate.text)?;
             Some(Hit { rule, layer: numbers.layer, seq: numbers.seq })
         };
         let hits: Vec<Hit<'m>> = map.rules().iter().filter_map(hit).collect();
@@ -167,7 +168,7 @@ impl<'m> There<'m> {
             let texts = candidates(waiting).enumerate().filter(|(at, _)| which.is_none_or(|which| which == *at));
             for (_, candidate) in texts {
                 for (text, pattern) in &patterns {
-                    if let Some(numbers) = pattern.matches(candidate.text) {
+                    if let Some(numbers) = pattern.indices(candidate.text) {
                         there.0.entry(text).or_default().insert(numbers.layer);
                     }
                 }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use wildmatch::WildMatch;
 
 use crate::error::Error;
 use crate::record::filter::Numbers;
+use crate::record::pattern::Pattern;
 
 use super::measure::smaller;
+use super::rules;
 use super::verdict::Difference;
 
 /// What is allowed: per-type defaults, and rules of which the first that fits decides.
@@ -50,7 +51,7 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Clone)]
 struct Rule {
-    stage: Option<WildMatch>,
+    stage: Option<Pattern>,
     layer: Option<Vec<Numbers>>,
     limits: Limits,
 }
@@ -86,9 +87,7 @@ impl Tolerance {
     ///
     /// If it cannot be read, or is not a tolerance file: with line and column.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let text = super::map::read_text(path)?;
-        text.parse().map_err(|reason| Error::Settings { path: path.to_owned(), reason })
+        rules::open(path.as_ref())
     }
 
     /// What a pair is held to; `dtype` is the smaller of its two types.
@@ -211,12 +210,8 @@ impl std::str::FromStr for Tolerance {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let rules = file.rule.into_iter().map(|written| {
-            let at = super::map::position(text, written.span().start);
-            rule(written.into_inner()).map_err(|reason| format!("{at}: {reason}"))
-        });
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        let file: File = rules::parse(text)?;
+        Ok(Self { rules: rules::each(text, file.rule, |written| Ok(vec![rule(written)?]))? })
     }
 }
 
@@ -232,10 +227,12 @@ fn rule(written: Written) -> Result<Rule, String> {
     }
     let limits = Limits { rel_l2, max_abs, cosine };
     if limits == Limits::default() {
-        return Err("the rule allows nothing in particular, expected `rel_l2`, `max_abs` or `cosine`".to_owned());
+        return Err("the rule has no limit, expected at least one of: rel_l2, max_abs, cosine".to_owned());
     }
     // `*` is every layer, and none at all.
     let layer = layer.filter(|ranges| ranges.trim() != "*");
-    let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose()?;
-    Ok(Rule { stage: stage.map(|glob| WildMatch::new(&glob)), layer, limits })
+    let layer = layer.map(|ranges| ranges.split('|').map(Numbers::parse).collect::<Result<_, _>>()).transpose();
+    let layer = layer.map_err(|reason| format!("`layer`: {reason}"))?;
+    let stage = stage.map(|glob| Pattern::glob(&glob)).transpose().map_err(|reason| format!("`stage`: {reason}"))?;
+    Ok(Rule { stage, layer, limits })
 }

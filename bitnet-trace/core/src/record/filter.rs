@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use wildmatch::WildMatch;
+use super::nearest::unknown;
+use super::pattern::Pattern;
 
 /// What is allowed, for messages.
 pub(crate) const SYNTAX: &str = "`all`, or conditions such as `stage=attn_*,layer=0-3;stage=logits`: `,` is and, `;` is or, `!=` is not; \
@@ -30,7 +31,7 @@ struct Condition {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Test {
-    Text(TextKey, Vec<WildMatch>),
+    Text(TextKey, Vec<Pattern>),
     Number(NumberKey, Vec<Numbers>),
 }
 
@@ -67,7 +68,7 @@ impl Numbers {
         match (first.trim().parse(), last.trim().parse()) {
             (Ok(first), Ok(last)) if first <= last => Ok(Self::Range(first, last)),
             (Ok(_), Ok(_)) => Err(format!("{text:?} ends before it begins")),
-            _ => Err(format!("{text:?} is no number or range")),
+            _ => Err(format!("{text:?} is not a number or a range")),
         }
     }
 
@@ -171,25 +172,30 @@ fn condition(text: &str) -> Result<Condition, String> {
     if value.is_empty() {
         return Err(format!("{text:?} has no value"));
     }
-    let texts = |key| Test::Text(key, value.split('|').map(|glob| WildMatch::new(glob.trim())).collect());
+    let all_texts = |key| {
+        let alternatives = value.split('|').map(|glob| Pattern::glob(glob.trim()));
+        Ok::<_, String>(Test::Text(key, alternatives.collect::<Result<_, _>>()?))
+    };
     let all_numbers = |key| {
         let alternatives = value.split('|').map(Numbers::parse);
         Ok::<_, String>(Test::Number(key, alternatives.collect::<Result<_, _>>()?))
     };
     let condition = match key {
-        "stage" => texts(TextKey::Stage),
-        "name" => texts(TextKey::Name),
+        "stage" => all_texts(TextKey::Stage)?,
+        "name" => all_texts(TextKey::Name)?,
         "io" => {
-            let fits = |glob: &&str| IOS.iter().any(|io| WildMatch::new(glob.trim()).matches(io));
-            if let Some(unknown) = value.split('|').find(|glob| !fits(glob)) {
-                return Err(format!("unknown io `{}`, expected one of: {}", unknown.trim(), IOS.join(", ")));
+            let wanted = all_texts(TextKey::Io)?;
+            if let Test::Text(_, globs) = &wanted
+                && let Some(glob) = globs.iter().find(|glob| !IOS.iter().any(|io| glob.matches(io)))
+            {
+                return Err(unknown("io", glob.text(), &IOS));
             }
-            texts(TextKey::Io)
+            wanted
         }
         "layer" => all_numbers(NumberKey::Layer)?,
         "seq" => all_numbers(NumberKey::Seq)?,
         "request" => all_numbers(NumberKey::Request)?,
-        _ => return Err(format!("unknown key `{key}`, expected one of: {}", KEYS.join(", "))),
+        _ => return Err(unknown("key", key, &KEYS)),
     };
     Ok(Condition { test: condition, negated })
 }
@@ -259,10 +265,11 @@ mod tests {
         for (filter, part) in [
             ("stage", "\"stage\" has no `=`"),
             ("stage=", "has no value"),
-            ("stag=x", "unknown key `stag`, expected one of: stage, name, io"),
-            ("io=input", "unknown io `input`, expected one of: in, out, let, weight, grad"),
+            ("stag=x", "unknown key `stag`, did you mean `stage`? Expected one of: stage, name, io"),
+            ("zzz=x", "unknown key `zzz`, expected one of: stage, name, io"),
+            ("io=input", "unknown io `input`, did you mean `in`? Expected one of: in, out, let, weight, grad"),
             ("io=in|x*", "unknown io `x*`"),
-            ("layer=one", "\"one\" is no number"),
+            ("layer=one", "\"one\" is not a number"),
             ("layer=3-1", "ends before it begins"),
             ("stage=x,", "has no `=`"),
             (";", "has no `=`"),

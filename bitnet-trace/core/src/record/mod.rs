@@ -4,10 +4,12 @@ pub(crate) mod filter;
 pub(crate) mod layout;
 pub(crate) mod manifest;
 pub(crate) mod name;
+pub(crate) mod nearest;
+pub(crate) mod pattern;
 
 pub use manifest::{Function, Loss, Manifest};
-pub use name::record_name;
 pub(crate) use name::parts_of;
+pub use name::record_name;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

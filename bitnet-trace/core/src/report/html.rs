@@ -5,8 +5,8 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use crate::compare::{Adapted, Comparison, Coverage, Pair, Verdict, stage_of};
-
+use crate::compare::{Adapted, Comparison, Coverage, Key, Pair, Verdict, stage_of};
+use crate::record::filter::SYNTAX;
 use crate::trace::Manifest;
 
 use super::screen::Fields;
@@ -18,42 +18,86 @@ const DETAILED: usize = 2_000;
 /// the details of each pair, the two runs side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Html<'a> {
-    /// What was found.
-    pub comparison: &'a Comparison,
-    /// What the two sides are called.
-    pub names: [&'a str; 2],
-    /// What the `run.json` of each side says; `None` where there is none.
-    pub manifests: [Option<&'a Manifest>; 2],
+    comparison: &'a Comparison,
+    names: [&'a str; 2],
+    manifests: [Option<&'a Manifest>; 2],
+}
+
+impl<'a> Html<'a> {
+    /// The page of what was found; the sides are called `reference` and `trace`.
+    #[must_use]
+    pub fn new(comparison: &'a Comparison) -> Self {
+        Self { comparison, names: ["reference", "trace"], manifests: [None, None] }
+    }
+
+    /// The names of the two sides.
+    #[must_use]
+    pub fn with_names(self, names: [&'a str; 2]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What `run.json` of each side says; `None` where there is none.
+    #[must_use]
+    pub fn with_manifests(self, manifests: [Option<&'a Manifest>; 2]) -> Self {
+        Self { manifests, ..self }
+    }
 }
 
 /// What the page calls pairs that could not be compared.
 const NOT_COMPARED: &str = "not compared";
 
-/// The page; the data takes the place of a line in it.
+/// The page. Files of their own, and the data, take the place of elements of it: see [`parts`].
 const PAGE: &str = include_str!("page.html");
-const PLACE: &str = "\"the comparison\"";
+
+/// What takes the place of an element of the page.
+struct Part<'a> {
+    element: &'static str,
+    open: &'static str,
+    content: &'a str,
+    close: &'static str,
+}
+
+/// The parts of the page in their order.
+fn parts(data: &str) -> [Part<'_>; 6] {
+    const DATA: &str = r#"<script id="data" type="application/json">"#;
+    let style = |element, content| Part { element, open: "<style>\n", content, close: "</style>" };
+    let script = |element, content| Part { element, open: "<script>\n", content, close: "</script>" };
+    [
+        style(r#"<link rel="stylesheet" href="page.css">"#, include_str!("page.css")),
+        Part { element: DATA, open: DATA, content: data, close: "" },
+        script(r#"<script src="filter.js"></script>"#, include_str!("filter.js")),
+        script(r#"<script src="map.js"></script>"#, include_str!("map.js")),
+        script(r#"<script src="growth.js"></script>"#, include_str!("growth.js")),
+        script(r#"<script src="page.js"></script>"#, include_str!("page.js")),
+    ]
+}
 
 impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (before, after) = PAGE.split_once(PLACE).unwrap_or((PAGE, ""));
         // Inside a script nothing may look like its end.
         let data = self.data().to_string().replace('<', "\\u003c");
-        write!(f, "{before}{data}{after}")
+        let mut rest = PAGE;
+        for Part { element, open, content, close } in parts(&data) {
+            let (before, after) = rest.split_once(element).unwrap_or((rest, ""));
+            write!(f, "{before}{open}{content}{close}")?;
+            rest = after;
+        }
+        f.write_str(rest)
     }
 }
 
-/// Texts that many pairs share, kept once.
+/// Entries that many pairs share, kept once.
 #[derive(Default)]
-struct Texts {
-    known: HashMap<String, usize>,
-    list: Vec<String>,
+struct Shared {
+    known: HashMap<Value, usize>,
+    list: Vec<Value>,
 }
 
-impl Texts {
-    fn number(&mut self, text: String) -> usize {
+impl Shared {
+    fn number(&mut self, entry: Value) -> usize {
         let list = &mut self.list;
-        *self.known.entry(text).or_insert_with_key(|text| {
-            list.push(text.clone());
+        *self.known.entry(entry).or_insert_with_key(|entry| {
+            list.push(entry.clone());
             list.len() - 1
         })
     }
@@ -62,7 +106,7 @@ impl Texts {
 impl Html<'_> {
     fn data(&self) -> Value {
         let comparison = self.comparison;
-        let mut stages = Texts::default();
+        let (mut steps, mut stages) = (Shared::default(), Shared::default());
         let mut details = Vec::new();
         let pairs: Vec<Value> = comparison
             .pairs
@@ -74,7 +118,7 @@ impl Html<'_> {
                 } else {
                     None
                 };
-                row(pair, stages.number(stage(pair)), number)
+                row(pair, [steps.number(step(&pair.key)), stages.number(stage(&pair.key))], number)
             })
             .collect();
         json!({
@@ -93,6 +137,8 @@ impl Html<'_> {
             "smallestTolerance": comparison.smallest_limits.map(|needed| needed.to_string()),
             "byToken": comparison.by_token,
             "problems": comparison.problems,
+            "filterSyntax": SYNTAX,
+            "steps": steps.list,
             "stages": stages.list,
             "pairs": pairs,
             "details": details,
@@ -100,14 +146,32 @@ impl Html<'_> {
     }
 }
 
-/// The row of the heat map: the stage with what tells its tensors apart.
-fn stage(pair: &Pair) -> String {
-    let mut stage = stage_of(&pair.key);
-    if pair.key.call > 0 {
-        // Writing to a String does not fail.
-        let _ = write!(stage, "#{}", pair.key.call);
+/// A step: what it is called, and its numbers for the filter. They are texts, as a script's numbers do not
+/// hold all of 64 bits.
+fn step(key: &Key) -> Value {
+    let mut step = match (key.token, key.seq) {
+        (Some(token), _) => format!("token {token}"),
+        (None, Some(seq)) => format!("t{seq}"),
+        (None, None) => "-".to_owned(),
+    };
+    if let Some(request) = key.request {
+        step = format!("request {request} {step}");
     }
-    stage
+    if key.process > 0 {
+        step = format!("process {} {step}", key.process);
+    }
+    json!([step, key.seq.map(|seq| seq.to_string()), key.request.map(|request| request.to_string())])
+}
+
+/// The row of the map: the stage with what tells its tensors apart; the stage alone and the io are for the
+/// filter.
+fn stage(key: &Key) -> Value {
+    let mut label = stage_of(key);
+    if key.call > 0 {
+        // Writing to a String does not fail.
+        let _ = write!(label, "#{}", key.call);
+    }
+    json!([label, &*key.stage, key.io.as_deref().unwrap_or("out")])
 }
 
 fn coverage(coverage: &Coverage) -> Value {
@@ -120,19 +184,7 @@ fn adapted(adapted: &Adapted) -> Value {
 }
 
 /// Step, layer, stage, verdict, error, gain, details: numbers, as there may be many.
-fn row(pair: &Pair, stage: usize, details: Option<usize>) -> Value {
-    let key = &pair.key;
-    let mut step = match (key.token, key.seq) {
-        (Some(token), _) => format!("token {token}"),
-        (None, Some(seq)) => format!("t{seq}"),
-        (None, None) => "-".to_owned(),
-    };
-    if let Some(request) = key.request {
-        step = format!("request {request} {step}");
-    }
-    if key.process > 0 {
-        step = format!("process {} {step}", key.process);
-    }
+fn row(pair: &Pair, [step, stage]: [usize; 2], details: Option<usize>) -> Value {
     let verdict = Verdict::ALL.iter().position(|verdict| *verdict == pair.verdict);
     // Nothing shows that such a pair differs.
     let verdict = if pair.compared || pair.verdict.has_no_partner() { verdict } else { Some(Verdict::ALL.len()) };
@@ -140,5 +192,57 @@ fn row(pair: &Pair, stage: usize, details: Option<usize>) -> Value {
     let error = found.and_then(|details| details.difference.as_ref()).and_then(|difference| difference.rel_l2);
     // JSON has no infinity.
     let error = error.map(|error| error.min(f64::MAX));
-    json!([step, key.layer, stage, verdict, error, found.and_then(|details| details.gain), details])
+    json!([step, pair.key.layer, stage, verdict, error, found.and_then(|details| details.gain), details])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Html, PAGE, Part, parts, stage, step};
+    use crate::compare::{Key, Tolerance, diff};
+    use crate::trace::Trace;
+
+    #[test]
+    fn every_file_of_the_page_takes_its_place_once() {
+        for Part { element, content, .. } in parts("") {
+            assert_eq!(PAGE.matches(element).count(), 1, "{element}");
+            // Nothing in a file ends the element that holds it, or begins a comment that hides the end.
+            for ending in ["</script", "</style", "<!--", "<script"] {
+                assert!(!content.contains(ending), "{ending} in the content of {element}");
+            }
+        }
+        let trace = Trace::default();
+        let comparison = diff(&trace, &trace, &Tolerance::default());
+        let null = Value::Null;
+        let html = Html { comparison: &comparison, names: ["</script><b>", "a"], manifests: [&null, &null] };
+        let page = html.to_string();
+        for Part { content, .. } in parts("\"pairs\":[]") {
+            assert_eq!(page.matches(content).count(), 1);
+        }
+        assert!(page.ends_with("</html>\n"));
+        // No file is left to be loaded, and what the data holds is no tag.
+        assert!(!page.contains("src=\"") && !page.contains("<link") && !page.contains("<b>"), "{page}");
+        assert!(page.contains(r#""names":["\u003c/script>\u003cb>","a"]"#));
+    }
+
+    #[test]
+    fn steps_and_stages_hold_what_a_filter_asks_for() {
+        let mut key = Key {
+            process: 2,
+            request: Some(u64::MAX),
+            seq: Some(3),
+            token: Some(40),
+            layer: None,
+            stage: "q_proj".into(),
+            output: Some("x".into()),
+            io: Some("in".into()),
+            call: 1,
+        };
+        assert_eq!(step(&key), json!(["process 2 request 18446744073709551615 token 40", "3", "18446744073709551615"]));
+        assert_eq!(stage(&key), json!(["q_proj.in.x#1", "q_proj", "in"]));
+        key = Key { process: 0, request: None, seq: None, token: None, output: None, io: None, call: 0, ..key };
+        assert_eq!(step(&key), json!(["-", null, null]));
+        assert_eq!(stage(&key), json!(["q_proj", "q_proj", "out"]));
+    }
 }

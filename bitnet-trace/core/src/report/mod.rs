@@ -1,5 +1,8 @@
 //! Traces for people to read.
 
+mod columns;
+#[cfg(test)]
+mod filter_cases;
 mod html;
 mod printable;
 mod screen;

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use super::columns::Columns;
 use super::printable;
 use crate::compare::{Adapted, Comparison, Conclusion, Details, Difference, Evidence, Pair, Verdict};
 
 /// How many of the differences after the first are listed.
 const LISTED: usize = 12;
 
-/// Longer names are not waited for by the columns behind them.
-const WIDEST: usize = 80;
+/// Longer names do not move the columns behind them.
+const ROWS: Columns<4> = Columns { right: [false; 4], indent: "  ", widest: 80 };
 
 /// How many stages of an adaptation are named.
 const NAMED: usize = 4;
@@ -17,12 +18,29 @@ const NAMED: usize = 4;
 /// A comparison as a person reads it: what went wrong first, by how much, where in the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen<'a> {
-    /// What was found.
-    pub comparison: &'a Comparison,
-    /// What the two sides are called.
-    pub names: [&'a str; 2],
-    /// Lists every pair, not only the differences that come next.
-    pub all: bool,
+    comparison: &'a Comparison,
+    names: [&'a str; 2],
+    all: bool,
+}
+
+impl<'a> Screen<'a> {
+    /// The screen of what was found; the sides are called `reference` and `trace`.
+    #[must_use]
+    pub fn new(comparison: &'a Comparison) -> Self {
+        Self { comparison, names: ["reference", "trace"], all: false }
+    }
+
+    /// The names of the two sides.
+    #[must_use]
+    pub fn with_names(self, names: [&'a str; 2]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Whether every pair is listed, not only the differences that come next.
+    #[must_use]
+    pub fn with_all(self, all: bool) -> Self {
+        Self { all, ..self }
+    }
 }
 
 impl fmt::Display for Screen<'_> {
@@ -44,7 +62,7 @@ impl fmt::Display for Screen<'_> {
         }
         if all {
             writeln!(f, "\nall pairs")?;
-            write_rows(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
+            ROWS.write(f, &comparison.pairs.iter().map(row).collect::<Vec<_>>())?;
         }
         self.coverage(f)?;
         writeln!(f)?;
@@ -109,7 +127,7 @@ impl Screen<'_> {
                     [stage, side, extent, printable(note).into_owned()]
                 })
                 .collect();
-            write_rows(f, &rows)?;
+            ROWS.write(f, &rows)?;
             if let more @ 1.. = coverage.len().saturating_sub(LISTED) {
                 writeln!(f, "  ... {more} more stages")?;
             }
@@ -168,22 +186,12 @@ impl Screen<'_> {
         }
         writeln!(f, "\nthen")?;
         let rows: Vec<[String; 4]> = others.iter().take(LISTED).map(|pair| row(pair)).collect();
-        write_rows(f, &rows)?;
+        ROWS.write(f, &rows)?;
         match others.len().saturating_sub(LISTED) {
             0 => Ok(()),
             more => writeln!(f, "  ... {more} more"),
         }
     }
-}
-
-fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[[String; 4]]) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDEST);
-    let widths = [width(0), width(1), width(2)];
-    for [name, verdict, error, gain] in rows {
-        let line = format!("  {name:<0$}  {verdict:<1$}  {error:<2$}  {gain}", widths[0], widths[1], widths[2]);
-        writeln!(f, "{}", line.trim_end())?;
-    }
-    Ok(())
 }
 
 fn row(pair: &Pair) -> [String; 4] {
@@ -289,6 +297,6 @@ fn numbers(f: &mut fmt::Formatter<'_>, difference: &Difference, rms: [Option<f64
 /// The screen of the first divergence, without colours.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Screen { comparison: self, names: ["reference", "trace"], all: false }.fmt(f)
+        Screen::new(self).fmt(f)
     }
 }

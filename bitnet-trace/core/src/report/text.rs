@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use super::columns::Columns;
 use super::printable;
 use crate::record::TraceRecord;
 
@@ -33,26 +34,14 @@ impl<R> Copy for Table<'_, R> {}
 
 const COLUMNS: usize = 6;
 
-/// Right-aligned, as numbers are.
-const NUMBERS: [bool; COLUMNS] = [true, true, false, false, true, false];
+const LAYOUT: Columns<COLUMNS> =
+    Columns { right: [true, true, false, false, true, false], indent: "", widest: usize::MAX };
 
 impl<R: Borrow<TraceRecord>> fmt::Display for Table<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["seq", "layer", "stage", "shape", "rms", "blake3"].map(str::to_owned)];
         rows.extend(self.0.iter().map(|record| row(record.borrow())));
-        let mut widths = [0; COLUMNS];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for row in &rows {
-            let cells = row.iter().zip(widths).zip(NUMBERS).map(|((cell, width), number)| {
-                if number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
-        Ok(())
+        LAYOUT.write(f, &rows)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::trace::Trace;
 /// use bitnet_trace_core::digest::{Elements, TensorView};
 /// use bitnet_trace_core::session::{TraceSession, record};
 ///
-/// let session = TraceSession::builder().in_memory().start()?;
+/// let session: TraceSession = TraceSession::builder().in_memory().start()?;
 /// session.in_scope(|| {
 ///     let logits = [2f32, 4.0];
 ///     let view = TensorView::contiguous(Elements::F32(&logits), &[1, 2])?;

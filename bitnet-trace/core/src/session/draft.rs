@@ -146,3 +146,34 @@ impl Draft<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::record;
+    use crate::digest::{Elements, TensorSource, TensorView};
+    use crate::error::Error;
+    use crate::session::TraceSession;
+
+    /// Whoever reads this one panics.
+    struct Broken;
+
+    impl TensorSource for Broken {
+        fn with_view(&self, _: &mut dyn FnMut(&TensorView<'_>) -> Result<(), Error>) -> Result<(), Error> {
+            panic!("the device is gone")
+        }
+    }
+
+    #[test]
+    fn a_panic_in_reading_a_tensor_is_reported_as_what_it_is() {
+        let session: TraceSession = TraceSession::builder().in_memory().start().expect("a session");
+        session.in_scope(|| {
+            record("broken", &Broken);
+            record("whole", &TensorView::contiguous(Elements::F32(&[1.0]), &[1]).expect("one element"));
+        });
+        let error = session.finish().expect_err("a record is lost");
+        let [loss] = error.losses() else { panic!("{error}") };
+        assert_eq!((loss.cause.as_str(), loss.count), ("reading the tensor panicked", 1));
+        assert!(loss.first.contains("the device is gone"), "{}", loss.first);
+        assert_eq!(error.trace().records().len(), 1);
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Once;
 
 use crate::error::Error;
 use crate::failing::warn;
+use crate::record::nearest::nearest;
 use crate::run::config::{Capture, Config, Format, parse_filter, rank, setting};
 
 /// Non-empty: record into this directory.
@@ -76,15 +77,10 @@ fn unknown(name: &str) -> Option<String> {
     if LATER.contains(&name) {
         return Some(format!("{name} is not supported by this version; it is ignored"));
     }
-    let nearest = KNOWN.into_iter().max_by(|a, b| similar(name, a).total_cmp(&similar(name, b)))?;
+    // Without the beginning that all share.
+    let nearest = nearest(&name[PREFIX.len()..], &KNOWN.map(|known| &known[PREFIX.len()..]))?;
     let all = KNOWN.join(", ");
-    Some(format!("unknown variable {name}, did you mean {nearest}? It is ignored; the variables are {all}"))
-}
-
-/// From 0 to 1, without the beginning that all share. A measure that cares most for how names begin:
-/// `DIRECTORY` is `DIR`.
-fn similar(name: &str, known: &str) -> f64 {
-    strsim::jaro_winkler(&name[PREFIX.len()..], &known[PREFIX.len()..])
+    Some(format!("unknown variable {name}, did you mean {PREFIX}{nearest}? It is ignored; the variables are {all}"))
 }
 
 /// A variable's text; none if it is unset or empty.

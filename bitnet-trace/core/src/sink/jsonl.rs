@@ -6,10 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::line::append;
 use crate::error::Error;
-use crate::record::layout::JSONL;
 use crate::record::TraceRecord;
+use crate::record::layout::JSONL;
 
 /// Appends lines to `trace.jsonl`.
 pub(crate) struct Jsonl {
@@ -74,7 +73,8 @@ impl Jsonl {
         if *torn {
             line.push(b'\n');
         }
-        append(line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        serde_json::to_writer(&mut *line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        line.push(b'\n');
         match file.write_all(line) {
             Ok(()) => {
                 // What was torn before lies in between.

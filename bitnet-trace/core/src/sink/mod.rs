@@ -4,7 +4,6 @@
 mod file_stem;
 pub(crate) mod files;
 mod jsonl;
-mod line;
 mod memory;
 pub(crate) mod print;
 pub(crate) mod values;

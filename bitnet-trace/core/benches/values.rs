@@ -1,7 +1,7 @@
 //! What comparing two captured tensors of 512 MiB takes: time, and the most memory the process had.
 //! At most three times the tensor, whatever the cause of their difference is.
 //!
-//! `cargo bench -p bitnet-trace --features trace --bench values`, with 1 GiB free in the temporary
+//! `cargo bench -p bitnet-trace-core --bench values`, with 1 GiB free in the temporary
 //! directory. `/usr/bin/time -v` of the line it prints measures one comparison alone.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use bitnet_trace::{DiffOptions, diff_paths};
+use bitnet_trace_core::compare::{DiffOptions, diff_paths};
 
 /// Tokens and channels of the tensor, elements of f32.
 const ROWS: u64 = 8192;

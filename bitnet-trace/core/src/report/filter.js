@@ -1,0 +1,108 @@
+"use strict";
+// The filter language of the command: `stage=attn_*,layer=0-3;stage=logits`. The same language is written
+// in Rust for `BITNET_TRACE_FILTER`; filter_cases.json holds both to the same answers and errors.
+/* exported parseFilter */
+
+const TEXT_KEYS = ["stage", "name", "io"];
+const NUMBER_KEYS = ["layer", "seq", "request"];
+const IOS = ["in", "out", "let", "weight", "grad"];
+// The largest number of the command is that of 64 bits.
+const LARGEST = 2n ** 64n - 1n;
+
+// Whitespace as Rust's `str::trim` knows it; `String.prototype.trim` knows another set.
+const trim = (text) => text.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
+
+// A text in quotes, as Rust's `{:?}` writes it.
+function quoted(text) {
+  const named = { "\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
+  const escape = (character) => named[character] ?? (character === " " ? " " : `\\u{${character.codePointAt(0).toString(16)}}`);
+  return `"${text.replace(/[\\"\p{C}\p{Z}\p{Grapheme_Extend}]/gu, escape)}"`;
+}
+
+// The text before and after the first separator; null where there is none.
+function splitOnce(text, separator) {
+  const at = text.indexOf(separator);
+  return at < 0 ? null : [text.slice(0, at), text.slice(at + separator.length)];
+}
+
+// Whether a glob matches a whole text: `*` is any characters, `?` is one character.
+function globMatches(glob, text) {
+  const width = (string, at) => string.codePointAt(at) > 0xffff ? 2 : 1;
+  let inGlob = 0, inText = 0, star = -1, resume = 0;
+  while (inText < text.length) {
+    if (glob[inGlob] === "*") {
+      star = inGlob;
+      resume = inText;
+      inGlob += 1;
+    } else if (inGlob < glob.length && (glob[inGlob] === "?" || glob.codePointAt(inGlob) === text.codePointAt(inText))) {
+      inGlob += width(glob, inGlob);
+      inText += width(text, inText);
+    } else if (star >= 0) {
+      // The last star takes one character more.
+      resume += width(text, resume);
+      inGlob = star + 1;
+      inText = resume;
+    } else {
+      return false;
+    }
+  }
+  while (glob[inGlob] === "*") inGlob += 1;
+  return inGlob === glob.length;
+}
+
+function parseNumber(text) {
+  const trimmed = trim(text);
+  if (!/^\+?[0-9]+$/.test(trimmed)) return null;
+  const number = BigInt(trimmed.replace("+", ""));
+  return number <= LARGEST ? number : null;
+}
+
+// `3`, `0-3` or `none`, as a test of a number.
+function parseNumbers(part) {
+  const text = trim(part);
+  if (text === "none") return (number) => number === null;
+  const [first, last] = (splitOnce(text, "-") ?? [text, text]).map(parseNumber);
+  if (first === null || last === null) throw new Error(`${quoted(text)} is no number or range`);
+  if (first > last) throw new Error(`${quoted(text)} ends before it begins`);
+  return (number) => number !== null && first <= number && number <= last;
+}
+
+// A condition, as a test of a record.
+function parseCondition(part) {
+  const text = trim(part), halves = splitOnce(text, "=");
+  if (halves === null) throw new Error(`${quoted(text)} has no \`=\``);
+  const negated = halves[0].endsWith("!");
+  const key = trim(negated ? halves[0].slice(0, -1) : halves[0]), value = trim(halves[1]);
+  if (value === "") throw new Error(`${quoted(text)} has no value`);
+  const parts = value.split("|"), globs = parts.map(trim);
+  let tests;
+  if (TEXT_KEYS.includes(key)) {
+    const unknown = key === "io" ? globs.find((glob) => !IOS.some((io) => globMatches(glob, io))) : undefined;
+    if (unknown !== undefined) throw new Error(`unknown io \`${unknown}\`, expected one of: ${IOS.join(", ")}`);
+    tests = globs.map((glob) => (found) => globMatches(glob, found ?? ""));
+  } else if (NUMBER_KEYS.includes(key)) {
+    tests = parts.map(parseNumbers);
+  } else {
+    throw new Error(`unknown key \`${key}\`, expected one of: ${[...TEXT_KEYS, ...NUMBER_KEYS].join(", ")}`);
+  }
+  // Many records share a stage, a layer and a step.
+  const known = new Map();
+  return (record) => {
+    const found = record[key];
+    let holds = known.get(found);
+    if (holds === undefined) {
+      holds = tests.some((test) => test(found)) !== negated;
+      if (key !== "name") known.set(found, holds);
+    }
+    return holds;
+  };
+}
+
+// A test of records `{ stage, name, io, layer, seq, request }`: texts, and numbers (or BigInts) that are
+// null where a record has none. Throws an Error that says what in the text is wrong.
+function parseFilter(text) {
+  const trimmed = trim(text);
+  if (trimmed === "" || trimmed === "all") return () => true;
+  const clauses = trimmed.split(";").map((clause) => clause.split(",").map(parseCondition));
+  return (record) => clauses.some((conditions) => conditions.every((condition) => condition(record)));
+}
