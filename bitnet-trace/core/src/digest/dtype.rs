@@ -138,20 +138,47 @@ const F8_NAN: f32 = f32::from_bits(0x7FFF_E000);
 /// The value of a [`Dtype::F8E4M3`]. The pattern with all exponent and mantissa bits set is NaN; there are no
 /// infinities.
 pub(crate) fn f8e4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
-    let magnitude = match (exponent, byte & 7) {
-        (15, 7) => return F8_NAN,
-        (0, _) => mantissa / 8.0 * 2f32.powi(-6),
-        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
-    };
-    if byte & 0x80 == 0 { magnitude } else { -magnitude }
+    F8E4M3_VALUES[usize::from(byte)]
 }
 
 /// The value of a [`Dtype::F8E5M2`].
 pub(crate) fn f8e5m2(byte: u8) -> f32 {
-    let half = half::f16::from_bits(u16::from(byte) << 8);
-    if half.is_nan() { F8_NAN } else { half.to_f32() }
+    F8E5M2_VALUES[usize::from(byte)]
 }
+
+/// By bit pattern: looking a value up takes a quarter of the time of computing it.
+static F8E4M3_VALUES: [f32; 256] = {
+    let mut values = [F8_NAN; 256];
+    let mut pattern = 0u32;
+    while pattern < 256 {
+        let (sign, exponent, mantissa) = (pattern >> 7, pattern >> 3 & 15, pattern & 7);
+        if exponent == 0 {
+            // Subnormal: the last place is 2^-9.
+            #[allow(clippy::cast_precision_loss)] // three bits
+            let magnitude = mantissa as f32 / 512.0;
+            values[pattern as usize] = if sign == 0 { magnitude } else { -magnitude };
+        } else if exponent != 15 || mantissa != 7 {
+            // The exponent's bias is 7, that of f32 is 127.
+            values[pattern as usize] = f32::from_bits(sign << 31 | (exponent + 127 - 7) << 23 | mantissa << 20);
+        }
+        pattern += 1;
+    }
+    values
+};
+
+static F8E5M2_VALUES: [f32; 256] = {
+    let mut values = [F8_NAN; 256];
+    let mut pattern = 0u16;
+    while pattern < 256 {
+        // The upper half of half precision.
+        let half = half::f16::from_bits(pattern << 8);
+        if !half.is_nan() {
+            values[pattern as usize] = half.to_f32_const();
+        }
+        pattern += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {
