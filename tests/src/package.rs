@@ -9,7 +9,7 @@ use crate::repository;
 
 /// Not used: with these the features of what candle depends on are the workspace's, and candle is
 /// not built again.
-const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\nserde_core = \"1\"\n\
+const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\nrustix = { version = \"1\", features = [\"time\"] }\nserde_core = \"1\"\n\
     serde_json = { version = \"1\", features = [\"float_roundtrip\"] }\n";
 
 /// The feature of a package that turns capture on.

@@ -202,7 +202,7 @@ fn a_foreign_run_json_that_comes_during_the_run_is_not_overwritten() {
     let foreign = format!("sh echo '{{\"of\": \"another tool\"}}' > {}", path.display());
     let said = run(dir.path(), "files", &["traced 1", &foreign, "annotate a b", "unrecordable", "traced 1"]);
     assert_eq!(fs::read_to_string(&path).expect("there"), "{\"of\": \"another tool\"}\n");
-    assert!(said.contains("another program wrote one there") && said.contains("lost in"), "{said}");
+    assert!(said.contains("another program wrote this file") && said.contains("lost in"), "{said}");
     assert_eq!(Trace::open(dir.path()).expect("a trace").records().len(), 2);
 }
 

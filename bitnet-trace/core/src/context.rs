@@ -1,5 +1,8 @@
-//! The scoped context: which layer, which step, which positions the code that runs now works on.
-#![allow(clippy::inline_always)] // what a scope does not set is gone only where the compiler sees it
+//! The scoped context: the layer, the step and the token positions that this thread is working on.
+//!
+//! The context is thread-local and imports no other module of this crate. It carries a session as an opaque
+//! handle, so that the sessions can build on the context and not the other way round.
+#![allow(clippy::inline_always)] // the compiler removes the fields that a scope does not set only if it inlines
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -9,13 +12,13 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-/// What a context carries for the sessions: which of them records. Only they know what is in it.
+/// The session that records in a context. The type is opaque here: only the module `session` looks inside.
 pub(crate) type SessionHandle = Arc<dyn Any + Send + Sync>;
 
-/// What a record says about where it was made: step, layer, request and token positions.
+/// The place in the model that a record belongs to: step, layer, request and token positions.
 ///
-/// Thread-local and scoped: [`enter`](Self::enter) sets what this value has and gives a guard that
-/// puts the previous values back; nested scopes override only what they set.
+/// The context is thread-local and scoped: [`enter`](Self::enter) sets the fields that are not `None` and
+/// returns a guard that restores the previous values. Nested scopes override only the fields they set.
 ///
 /// ```
 /// use bitnet_trace_core::TraceContext;
@@ -29,8 +32,8 @@ pub(crate) type SessionHandle = Arc<dyn Any + Send + Sync>;
 /// assert_eq!(TraceContext::current().layer, None);
 /// ```
 ///
-/// A thread starts with an empty context. [`current`](Self::current) takes it along, together with
-/// the [`TraceSession`](crate::session::TraceSession) it belongs to:
+/// A new thread starts with an empty context. [`current`](Self::current) copies the context of this thread,
+/// with its [`TraceSession`](crate::session::TraceSession), so that another thread can enter it:
 ///
 /// ```
 /// use bitnet_trace_core::TraceContext;
@@ -49,17 +52,18 @@ pub struct TraceContext {
     pub seq: Option<usize>,
     /// Index of the transformer block.
     pub layer: Option<usize>,
-    /// Tells prompts apart.
+    /// Number of the prompt, for programs that run several.
     pub request: Option<u64>,
-    /// The positions that the call computes.
+    /// The token positions that the call computes, end excluded.
     pub tokens: Option<Range<usize>>,
-    /// The session that records; the one of the environment where there is none.
+    /// The session that records; `None` means the session that the environment configures.
     session: Option<SessionHandle>,
-    /// Made by `current`: what is `None` here is cleared on entering, not inherited.
+    /// Whether `current` made this context: then entering it clears the fields that are `None` instead of
+    /// inheriting them.
     complete: bool,
 }
 
-/// One cell a field, so that a scope touches only what it sets.
+/// One cell per field, so that a scope touches only the fields it sets.
 struct Cells {
     seq: Cell<Option<usize>>,
     layer: Cell<Option<usize>>,
@@ -76,7 +80,7 @@ thread_local! {
             tokens: Cell::new(None),
         }
     };
-    // Apart from the cells above: it needs a destructor, which makes every access dearer.
+    // Kept apart from the cells above: it needs a destructor, which would slow down every access to them.
     static SESSION: RefCell<Option<SessionHandle>> = const { RefCell::new(None) };
 }
 
@@ -129,7 +133,7 @@ impl TraceContext {
         Self { tokens: Some(tokens), ..self }
     }
 
-    /// The context of this thread as it is now, whole: entered elsewhere it replaces what it finds.
+    /// A copy of this thread's whole context. Entering it on another thread replaces the context there.
     pub fn current() -> Self {
         CELLS.with(|cells| Self {
             seq: cells.seq.get(),
@@ -146,35 +150,36 @@ impl TraceContext {
     /// **The guard must not be held across an `.await`**: see [`ContextGuard`].
     #[inline(always)]
     pub fn enter(self) -> ContextGuard {
-        let whole = self.complete || self.request.is_some() || self.tokens.is_some() || self.session.is_some();
+        let has_rare_fields =
+            self.complete || self.request.is_some() || self.tokens.is_some() || self.session.is_some();
         ContextGuard {
             seq: set(|cells| &cells.seq, self.seq, self.complete),
             layer: set(|cells| &cells.layer, self.layer, self.complete),
-            rest: ManuallyDrop::new(if whole { Some(Rest::enter(self)) } else { None }),
+            rare: ManuallyDrop::new(if has_rare_fields { Some(RareFields::enter(self)) } else { None }),
             not_send: PhantomData,
         }
     }
 
-    /// Calls `f` inside this context: the way to carry a context to another thread.
+    /// Calls `f` inside this context. Use it to carry a context to another thread.
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         let _scope = self.clone().enter();
         f()
     }
 
-    /// A context that sets nothing but the session.
+    /// A context that sets only the session.
     pub(crate) fn of_session(session: SessionHandle) -> Self {
         Self { session: Some(session), ..Self::default() }
     }
 }
 
-/// A context that waits and keeps no session alive.
+/// A context that is put aside without keeping its session alive.
 #[derive(Debug)]
 pub struct ParkedContext {
     context: TraceContext,
     session: Option<Weak<dyn Any + Send + Sync>>,
 }
 
-/// Takes the place of a session that is gone.
+/// Stands in for a session that no longer exists.
 struct Gone;
 
 impl TraceContext {
@@ -187,16 +192,17 @@ impl TraceContext {
 }
 
 impl ParkedContext {
-    /// The context again. If its session is gone by now, nothing records in it.
+    /// The context as it was before [`TraceContext::park`]. If its session no longer exists, nothing is recorded
+    /// in it.
     pub fn unpark(self) -> TraceContext {
         let session = self.session.map(|session| session.upgrade().unwrap_or_else(|| Arc::new(Gone)));
         TraceContext { session, ..self.context }
     }
 }
 
-/// The session in whose scope this thread is, if any.
+/// The session whose scope this thread is in; `None` outside every scope.
 pub(crate) fn session_handle() -> Option<SessionHandle> {
-    // Unreachable while the thread is torn down: then there is none.
+    // The thread-local is unreachable while the thread ends; then there is no session.
     SESSION.try_with(|session| session.try_borrow().ok()?.clone()).ok().flatten()
 }
 
@@ -204,17 +210,17 @@ fn set_session(session: Option<SessionHandle>) -> Option<SessionHandle> {
     SESSION.try_with(|current| current.replace(session)).ok().flatten()
 }
 
-/// What a field was before a scope, if the scope changed it.
+/// The value that a scope replaced in a field, if it changed the field.
 #[derive(Debug)]
 enum Previous<T> {
     Kept,
     Replaced(T),
 }
 
-/// Replaces what the new context has (all of it when `complete`).
+/// Sets a field if the new context has a value for it, or if the context is `complete`.
 ///
-/// Each access is small enough for the compiler to put it in place; where it sees which fields a
-/// scope sets, nothing is left of the others.
+/// Each access is small enough for the compiler to inline. Where the compiler sees which fields a scope sets,
+/// it removes the code for the others.
 #[inline(always)]
 fn set<T: Copy>(field: impl Fn(&Cells) -> &Cell<Option<T>>, value: Option<T>, complete: bool) -> Previous<Option<T>> {
     if !complete && value.is_none() {
@@ -244,17 +250,17 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Puts the previous context back when dropped.
+/// Restores the previous context when it is dropped.
 ///
-/// Stays on its thread: the context is thread-local.
+/// The guard is not `Send`, because the context is thread-local.
 ///
 /// # In asynchronous code
 ///
 /// **A guard must not be held across an `.await`.** The context belongs to the thread, not to the
-/// task: while the task waits, its layer and step would be those of whatever else the thread runs,
-/// and the task goes on without them on another thread. The compiler refuses it only where the future
-/// has to be `Send`. Use [`TraceContext::instrument`] for what awaits, [`TraceContext::in_scope`] for
-/// what does not:
+/// task: while the task waits, its layer and step would apply to whatever else the thread runs, and the
+/// task would lose them when it resumes on another thread. The compiler rejects such a guard only where the
+/// future must be `Send`. Use [`TraceContext::instrument`] for futures and [`TraceContext::in_scope`] for
+/// synchronous code:
 ///
 /// ```
 /// # use bitnet_trace_core::TraceContext;
@@ -274,8 +280,8 @@ impl fmt::Debug for TraceContext {
 pub struct ContextGuard {
     seq: Previous<Option<usize>>,
     layer: Previous<Option<usize>>,
-    // Dropped by `drop` alone: what the compiler would add to it would keep it from being inlined.
-    rest: ManuallyDrop<Option<Rest>>,
+    // `drop` takes it by hand: the drop glue that the compiler would add prevents inlining.
+    rare: ManuallyDrop<Option<RareFields>>,
     not_send: PhantomData<*const ()>,
 }
 
@@ -284,22 +290,22 @@ impl Drop for ContextGuard {
     fn drop(&mut self) {
         restore(|cells| &cells.seq, &self.seq);
         restore(|cells| &cells.layer, &self.layer);
-        // By value: a reference would keep the guard in memory, and its tests with it.
-        if let Some(rest) = self.rest.take() {
-            rest.leave();
+        // By value: a reference would force the guard into memory, and then its checks cannot be removed.
+        if let Some(rare) = self.rare.take() {
+            rare.leave();
         }
     }
 }
 
-/// What a scope seldom changes: once for a step or for a task, not for every layer.
+/// The previous values of the fields that scopes rarely set: once per step or task, not once per layer.
 #[derive(Debug)]
-struct Rest {
+struct RareFields {
     request: Previous<Option<u64>>,
     tokens: Previous<Option<(usize, usize)>>,
     session: Previous<Option<SessionHandle>>,
 }
 
-impl Rest {
+impl RareFields {
     #[inline(never)]
     fn enter(context: TraceContext) -> Self {
         let TraceContext { request, tokens, session, complete, .. } = context;
@@ -325,7 +331,7 @@ impl Rest {
     }
 }
 
-/// What carrying it to other threads takes.
+/// A context must stay easy to carry to other threads: this does not compile unless it has these traits.
 const _: () = {
     const fn carried<T: Send + Sync + Clone + fmt::Debug>() {}
     carried::<TraceContext>();

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong outside the model: in configuring, writing and reading traces.
+/// An error in configuring, writing, reading or comparing traces. The model itself never sees one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or directory could not be created, written or read.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried, as a verb: `create`, `write`, `read`.
+        /// The action that failed, as a verb: `create`, `write`, `read`.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -24,21 +24,21 @@ pub enum Error {
         setting: &'static str,
         /// The value given.
         found: String,
-        /// What in it is wrong, where that is not plain.
+        /// What is wrong with the value; `None` where `expected` says enough.
         reason: Option<String>,
-        /// What is allowed.
+        /// The values that are allowed.
         expected: &'static str,
     },
     /// The builder of a session was given neither a directory nor `in_memory`.
-    #[error("a trace session needs `dir(..)` or `in_memory()`")]
+    #[error("the trace session has no destination; call `dir(..)` or `in_memory()` before `start()`")]
     NoDestination,
     /// Another session of this process records into the directory.
     #[error("{} already has a live session in this process; finish it first", .0.display())]
     InUse(PathBuf),
     /// The directory or file holds no records.
-    #[error("{} holds no trace: expected `.trace` files", .0.display())]
+    #[error("{} holds no trace: expected `.trace` files or a `trace.jsonl`", .0.display())]
     NothingToRead(PathBuf),
-    /// A file is not a record.
+    /// A file, or a line of it, is not a record.
     #[error("{}: not a record: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -54,7 +54,7 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
-    /// A tolerance or map file says what cannot be understood.
+    /// A tolerance or map file cannot be understood.
     #[error("{}: {reason}", path.display())]
     Settings {
         /// The file.
@@ -62,23 +62,23 @@ pub enum Error {
         /// What is wrong, with line and column.
         reason: String,
     },
-    /// A run of another format.
-    #[error("{}: the format is {found:?}; this reads \"bitnet-trace/1\"", path.display())]
+    /// The run was written in another format.
+    #[error("{}: the format is {found:?}; this version reads only \"bitnet-trace/1\"", path.display())]
     Schema {
         /// The `run.json`.
         path: PathBuf,
-        /// What it says.
+        /// The `schema` in it.
         found: String,
     },
-    /// Two sides that cannot be compared.
+    /// The two sides cannot be compared; the text says why.
     #[error("nothing to compare: {0}")]
     NothingToCompare(String),
-    /// A tensor could not be read: what its library says.
+    /// A tensor could not be read. The source is the error of the tensor's library.
     #[error("cannot read the tensor")]
     Tensor(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A view of a tensor that reaches beyond the tensor's storage.
+    /// A view of a tensor reaches beyond the tensor's storage.
     #[error(
-        "a view of shape {shape:?}{} from element {offset} on does not fit its storage, which holds {held} elements",
+        "a view of shape {shape:?}{} that starts at element {offset} does not fit its storage, which holds {held} elements",
         strides.as_ref().map_or_else(String::new, |strides| format!(", strides {strides:?}"))
     )]
     View {
@@ -86,45 +86,45 @@ pub enum Error {
         shape: Vec<usize>,
         /// Strides in elements; `None` for a contiguous view.
         strides: Option<Vec<usize>>,
-        /// Where the view begins, in elements.
+        /// Index of the view's first element in the storage.
         offset: usize,
         /// Elements in the storage.
         held: usize,
     },
-    /// The tensor's type has no conversion to f32.
-    #[error("a tensor of type {0} is not recordable: there is no conversion to f32 for it")]
+    /// The tensor's type, which the text names, has no conversion to f32.
+    #[error("a tensor of type {0} cannot be recorded: there is no conversion from {0} to f32")]
     NotRecordable(String),
     /// There is not enough memory for a copy of a tensor.
-    #[error("the memory does not hold {bytes} bytes of values")]
+    #[error("not enough memory to copy {bytes} bytes of values")]
     Memory {
-        /// What the copy takes.
+        /// Size of the copy.
         bytes: usize,
     },
-    /// Records of a session are gone from its directory.
+    /// Records that a session wrote are no longer in its directory.
     #[error("{missing} of {of} records are not in {}", path.display())]
     Missing {
         /// The directory.
         path: PathBuf,
-        /// How many are not there.
+        /// Number of records that are missing.
         missing: u64,
-        /// How many were written.
+        /// Number of records that were written.
         of: u64,
     },
-    /// A bug in this crate or below it, which did not reach the model.
+    /// Code of this crate, or code that it called, panicked. The panic was caught and did not reach the model.
     #[error("{action} panicked: {message}")]
     Panicked {
-        /// What was done: `reading the tensor`.
+        /// What the code was doing: `reading the tensor`.
         action: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
 }
 
 impl Error {
-    /// The whole message on one line: what failed, then why, down to the system's reason.
+    /// The whole message on one line: what failed, then the reason of each source.
     ///
-    /// `Display` gives the first part alone, as [`source`](std::error::Error::source) gives the others
-    /// to whoever prints a chain.
+    /// `Display` gives only the first part; [`source`](std::error::Error::source) gives the others to
+    /// programs that print the chain themselves.
     #[must_use]
     pub fn full(&self) -> String {
         let mut text = self.to_string();
@@ -142,13 +142,14 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Failures of one cause share a warning and a count: the action and the kind of the reason.
+    /// The cause by which failures are grouped: those with the same cause share one warning and one count, so
+    /// the text leaves out names and numbers that differ from record to record.
     pub(crate) fn cause(&self) -> String {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {}", source.kind()),
             Self::Panicked { action, .. } => format!("{action} panicked"),
             Self::View { .. } => "a view does not fit the storage of its tensor".to_owned(),
-            Self::Memory { .. } => "the memory does not hold a copy of the values".to_owned(),
+            Self::Memory { .. } => "not enough memory to copy the values".to_owned(),
             other => other.to_string(),
         }
     }

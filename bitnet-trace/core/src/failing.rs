@@ -1,5 +1,5 @@
-//! What keeps a failure of tracing away from the model: warnings, panics that become errors, locks that
-//! outlive a panic.
+//! Keeps failures of tracing away from the model: warnings instead of errors, panics turned into errors,
+//! locks that stay usable after a panic.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,18 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 
-/// Locks a mutex whose holder may have panicked.
+/// Locks a mutex, also after a thread that held it panicked.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One line on standard error, in one write: several processes may share it. If it is closed, the
-/// model goes on.
+/// Prints one line on standard error. It is one write because several processes may share standard error. A
+/// failure is ignored: the model goes on when standard error is closed.
 pub(crate) fn warn(message: impl fmt::Display) {
     let _ = io::stderr().write_all(format!("bitnet-trace: warning: {message}\n").as_bytes());
 }
 
-/// Calls what reads or writes a tensor: a bug there is an error, and does not reach the model.
+/// Calls `f` and turns a panic in it into an error, so that a bug in reading or writing a tensor does not
+/// reach the model.
 pub(crate) fn guarded<T>(action: &'static str, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

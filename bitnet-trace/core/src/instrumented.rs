@@ -1,5 +1,5 @@
-//! Futures that carry a context: entered at every poll, left when the poll returns, so that a runtime of
-//! many threads cannot mix the layers of the tasks it runs.
+//! Futures that carry a context. The context is entered at every poll and left when the poll returns, so that
+//! a runtime with many threads cannot mix up the layers of the tasks it runs.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use crate::context::TraceContext;
 
 pin_project! {
-    /// A future that is always polled in one context.
+    /// A future that is always polled inside one context, see [`TraceContext::instrument`].
     #[must_use = "a future does nothing unless it is polled"]
     #[derive(Debug)]
     pub struct Instrumented<F> {
@@ -20,8 +20,8 @@ pin_project! {
 }
 
 impl TraceContext {
-    /// A future that is polled in this context, whichever thread polls it: the way to carry a context
-    /// into a task that is spawned.
+    /// Wraps a future so that it is polled in this context, whichever thread polls it. Use it to carry a
+    /// context into a spawned task.
     pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
         Instrumented { future, context: self.clone() }
     }

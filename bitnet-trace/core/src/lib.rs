@@ -1,19 +1,25 @@
 #![doc = include_str!("../README.md")]
 
+// Each floor imports only floors above it in this list.
+mod error;
 mod failing;
 
 pub mod digest;
-mod error;
 mod record;
 
-mod context;
-mod instrumented;
-mod run;
-pub mod session;
-mod sink;
-
+// Reading: a trace directory becomes a `Trace`.
 pub mod trace;
 
+// Recording: a tensor becomes a record in a trace directory.
+mod context;
+mod instrumented;
+mod sink;
+
+mod run;
+
+pub mod session;
+
+// Comparing: two traces become a verdict and a report. Nothing above imports these.
 pub mod compare;
 pub mod report;
 pub mod tools;

@@ -1,9 +1,9 @@
-//! Strided tensors in logical order, gathered run by run into a buffer.
+//! Copies the elements of a strided tensor into a buffer in logical order.
 
 use super::view::TensorView;
 
-/// Calls `chunk` with the tensor's elements in logical order: `gathered.len()` of them each time,
-/// the last time fewer.
+/// Calls `chunk` with the tensor's elements in logical order, `gathered.len()` at a time; the last call may have
+/// fewer.
 pub(super) fn gather<T: Copy>(data: &[T], view: &TensorView<'_>, gathered: &mut [T], mut chunk: impl FnMut(&[T])) {
     let rows = view.rows();
     let (row_len, stride) = (rows.length, rows.stride);

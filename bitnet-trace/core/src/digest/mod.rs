@@ -1,5 +1,11 @@
-//! One pass over a tensor: BLAKE3, statistics, and on demand a sketch and a hash for every row, all
-//! of its elements as f32 in row-major order.
+//! The digest floor: one pass over a tensor that computes its fingerprint.
+//!
+//! A [`TensorView`] shows a strided tensor of any [`Dtype`] where it lies in memory. The pass converts its
+//! elements to f32 in row-major order, block by block, and feeds them to BLAKE3, to the statistics, and on
+//! demand to the sketch and to one hash per row. The loops over elements are in `kernel`, one module per
+//! instruction set; every kernel gives the same bits, which `docs/FORMAT.md` defines and `vectors/` tests.
+//!
+//! This is the lowest floor: it imports only the error type of this crate.
 
 mod blocks;
 pub(crate) mod dtype;
@@ -30,38 +36,41 @@ use kernel::SUB_BLOCK;
 use rows::RowHashes;
 use sketch::{BUCKETS, Sketch};
 
-/// What is found besides hash and statistics.
+/// What [`digest`] computes besides the hash and the statistics.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted {
-    /// The 64 sums of signed elements that tell how far two tensors are apart.
+    /// A sketch: 64 sums of signed elements, from which the distance of two tensors is estimated.
     pub sketch: bool,
-    /// A short hash for every row of the last dimension.
+    /// A short hash for each row of the last dimension.
     pub rows: bool,
 }
 
-/// What one pass finds.
+/// The result of one pass over a tensor.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Digest {
-    /// Of the elements as little-endian f32.
+    /// BLAKE3-256 of the elements as little-endian f32 in row-major order.
     pub blake3: Hash,
-    /// Of the native little-endian bytes, for types that f32 cannot tell apart.
+    /// BLAKE3-256 of the elements as little-endian bytes of their own type; `None` for types whose values f32
+    /// holds exactly.
     pub raw_blake3: Option<Hash>,
     /// Sums, extremes and counts.
     pub statistics: Statistics,
-    /// If wanted.
+    /// The sketch, if it was asked for.
     pub sketch: Option<[f32; BUCKETS]>,
-    /// If wanted: the first bytes of each row's BLAKE3. A scalar has one row, an empty tensor none.
+    /// The first 8 bytes of each row's BLAKE3, if they were asked for. A scalar has one row, an empty tensor
+    /// has no rows.
     pub rows: Option<Vec<[u8; 8]>>,
 }
 
-/// Reads the tensor once. Nothing of the tensor's size is allocated, but what is returned.
+/// Reads the tensor once. It never allocates memory of the tensor's size; only the result grows with the
+/// number of rows.
 #[must_use]
 pub fn digest(view: &TensorView<'_>, wanted: Wanted) -> Digest {
     digest_with(Kernel::best(), view, wanted)
 }
 
-/// The same with a certain instruction set. The result does not depend on it.
+/// Does the same with a given kernel. The result does not depend on the kernel.
 #[must_use]
 pub fn digest_with(kernel: Kernel, view: &TensorView<'_>, wanted: Wanted) -> Digest {
     let mut pass = Pass::new(kernel, view, wanted);
@@ -69,7 +78,7 @@ pub fn digest_with(kernel: Kernel, view: &TensorView<'_>, wanted: Wanted) -> Dig
     pass.finish(view.dtype().f32_is_lossy())
 }
 
-/// A tensor half read.
+/// The state of a pass over a tensor.
 struct Pass {
     kernel: Kernel,
     hasher: Hasher,
@@ -81,7 +90,7 @@ struct Pass {
 
 enum RowDigests {
     Unwanted,
-    /// One row, whose hash is the tensor's.
+    /// The tensor has one row, whose hash is the tensor's.
     One,
     Many(RowHashes),
 }
@@ -105,8 +114,8 @@ impl Pass {
         }
     }
 
-    /// The hash first: it takes its time over a byte, so that memory keeps up with it, and the sums,
-    /// which would wait for memory, find the block in the cache.
+    /// Adds a block. The hash comes first: it is slow enough per byte for memory to keep up with it. The sums
+    /// would have to wait for memory, and after the hash they find the block in the cache.
     fn add(&mut self, block: &Block<'_>) {
         little_endian(bytemuck::cast_slice(block.values), size_of::<f32>(), &mut |bytes| {
             self.hasher.update(bytes);

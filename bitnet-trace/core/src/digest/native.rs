@@ -1,14 +1,15 @@
-//! A tensor's elements as little-endian bytes of its own type, block by block.
+//! The elements of a tensor as little-endian bytes of their own type, block by block.
 
 use std::io;
 
 use super::gather::gather;
 use super::view::{Elements, TensorView};
 
-/// Elements handed on at once: at most 64 KiB of the widest type.
+/// Elements per call of `visit`: 64 KiB of the widest type.
 const CHUNK: usize = 8192;
 
-/// Calls `visit` for the bytes of block after block, in row-major logical order, until it fails.
+/// Calls `visit` with the bytes of one block after another in row-major order. It stops at the first error and
+/// returns it.
 pub(crate) fn visit_bytes(view: &TensorView<'_>, visit: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     match view.elements() {
         Elements::U8(data) | Elements::F8E4M3(data) | Elements::F8E5M2(data) => bytes(data, view, |x| [x], visit),

@@ -1,22 +1,23 @@
-//! A short hash for every row of the last dimension, which tells where two tensors differ.
+//! A short hash for each row of the last dimension. It shows in which rows two tensors differ.
 
 use blake3::{Hash, Hasher};
 
-/// Bytes kept of a row's hash.
+/// Number of bytes that are kept of a row's hash.
 const KEPT: usize = 8;
 
-/// The rows seen so far.
+/// The hashes of the rows seen so far.
 pub(super) struct RowHashes {
-    /// Bytes in a row.
+    /// Number of bytes in a row.
     row: usize,
     hashes: Vec<[u8; KEPT]>,
-    /// The row that the last block left unfinished, and its bytes so far.
+    /// The hasher of the row that the last block left unfinished.
     partial: Box<Hasher>,
+    /// Number of bytes of that row so far.
     filled: usize,
 }
 
 impl RowHashes {
-    /// For a tensor of this shape. A scalar is one row of one element; an empty tensor has no row.
+    /// The state for a tensor of this shape. A scalar is one row of one element; an empty tensor has no rows.
     pub(super) fn new(dimensions: &[usize]) -> Self {
         let elements: usize = dimensions.iter().product();
         let row = dimensions.last().copied().unwrap_or(1);
@@ -24,7 +25,7 @@ impl RowHashes {
         Self { row: row * size_of::<f32>(), hashes: Vec::with_capacity(rows), partial: Box::default(), filled: 0 }
     }
 
-    /// Adds little-endian f32.
+    /// Adds elements as little-endian f32.
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (piece, rest) = bytes.split_at((self.row - self.filled).min(bytes.len()));
@@ -48,7 +49,7 @@ impl RowHashes {
     }
 }
 
-/// The bytes kept of a row's hash.
+/// The bytes that are kept of a row's hash.
 pub(super) fn first_bytes(hash: Hash) -> [u8; KEPT] {
     let mut kept = [0; KEPT];
     kept.copy_from_slice(&hash.as_bytes()[..KEPT]);

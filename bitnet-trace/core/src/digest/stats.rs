@@ -11,11 +11,11 @@ pub struct Statistics {
     sum_of_squares: f64,
     min: f32,
     max: f32,
-    /// Elements that are not a number.
+    /// Number of NaN elements.
     pub nan_count: usize,
-    /// Infinite elements of either sign.
+    /// Number of infinite elements of either sign.
     pub inf_count: usize,
-    /// Zeros of either sign.
+    /// Number of zeros of either sign.
     pub zero_count: usize,
 }
 
@@ -35,7 +35,7 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    /// Adds a sub-block; all but the last must be whole. Returns whether all its elements are finite.
+    /// Adds a sub-block; only the last one may be partial. Returns whether all its elements are finite.
     pub(super) fn add(&mut self, kernel: Kernel, sub_block: &[f32]) -> bool {
         debug_assert_eq!(self.count % SUB_BLOCK, 0, "only the last sub-block may be partial");
         self.count += sub_block.len();
@@ -52,7 +52,7 @@ impl Statistics {
         finite
     }
 
-    /// Counts what is not finite. Returns what there is besides.
+    /// Counts the elements that are not finite, and returns the statistics of the others.
     #[cold]
     fn add_not_finite(&mut self, kernel: Kernel, sub_block: &[f32]) -> SubBlock {
         let mut cleaned = [0.0; SUB_BLOCK];
@@ -70,11 +70,11 @@ impl Statistics {
             }
         }
         let found = kernel.statistics(&cleaned[..sub_block.len()]);
-        // The zeros put in are neither extremes nor counted.
+        // The zeros that replaced elements must not count, and must not be extremes.
         SubBlock { min, max, zeros: found.zeros - others, ..found }
     }
 
-    /// Root of the mean square: 0 for an empty tensor, NaN if an element is not finite.
+    /// Root mean square: 0 for an empty tensor, NaN if any element is not finite.
     #[must_use]
     pub fn rms(&self) -> f64 {
         match (self.count, self.finite()) {
@@ -84,19 +84,19 @@ impl Statistics {
         }
     }
 
-    /// Mean of the finite elements.
+    /// Mean of the finite elements; `None` if there are none.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.finite() > 0).then(|| self.sum / as_f64(self.finite()))
     }
 
-    /// Smallest finite element; zero is always +0.
+    /// Smallest finite element, a zero always as +0; `None` if there are none.
     #[must_use]
     pub fn min(&self) -> Option<f64> {
         (self.finite() > 0).then(|| f64::from(self.min) + 0.0)
     }
 
-    /// Largest finite element; zero is always +0.
+    /// Largest finite element, a zero always as +0; `None` if there are none.
     #[must_use]
     pub fn max(&self) -> Option<f64> {
         (self.finite() > 0).then(|| f64::from(self.max) + 0.0)
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_counted_and_left_out() {
+    fn elements_that_are_not_finite_are_counted_and_left_out() {
         let statistics = of(&[1.0, f32::NAN, -3.0, f32::INFINITY, -0.0, f32::NEG_INFINITY]);
         assert_eq!((statistics.nan_count, statistics.inf_count, statistics.zero_count), (1, 2, 1));
         assert_eq!((statistics.min(), statistics.max()), (Some(-3.0), Some(1.0)));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_finite_has_no_mean() {
+    fn without_finite_elements_there_is_no_mean() {
         let statistics = of(&[f32::NAN]);
         assert_eq!((statistics.min(), statistics.max(), statistics.mean()), (None, None, None));
     }

@@ -1,4 +1,4 @@
-//! Where the elements of a tensor lie: every change of a tensor's dimensions that moves no element.
+//! The layout of a tensor in its storage, and the changes of its dimensions that move no element.
 
 /// Offset, dimensions and strides, counted in elements. Dimensions go from the slowest to the fastest.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,11 +9,11 @@ pub(crate) struct Strided {
 }
 
 impl Strided {
-    /// Of elements in row-major order without gaps.
+    /// The layout of elements in row-major order without gaps.
     pub(crate) fn contiguous(dims: &[usize]) -> Self {
         let mut strides = vec![1usize; dims.len()];
         for dim in (1..dims.len()).rev() {
-            // A tensor without elements may have any other dimensions.
+            // The product may overflow if another dimension is 0: then the strides are never used.
             strides[dim - 1] = strides[dim].saturating_mul(dims[dim]);
         }
         Self { offset: 0, dims: dims.to_vec(), strides }
@@ -38,7 +38,7 @@ impl Strided {
         }
     }
 
-    /// Two dimensions exchanged.
+    /// The layout with two dimensions exchanged.
     pub(crate) fn transposed(&self, first: usize, second: usize) -> Self {
         let mut transposed = self.clone();
         transposed.dims.swap(first, second);
@@ -46,7 +46,7 @@ impl Strided {
         transposed
     }
 
-    /// The dimensions in another order; `None` if it does not name each of them once.
+    /// The layout with its dimensions in another order; `None` if `order` does not name each of them once.
     pub(crate) fn permuted(&self, order: &[usize]) -> Option<Self> {
         let mut sorted = order.to_vec();
         sorted.sort_unstable();
@@ -57,7 +57,7 @@ impl Strided {
         })
     }
 
-    /// `length` places of a dimension from `start` on; `None` if it has not so many.
+    /// The `length` indices of a dimension that begin at `start`; `None` if the dimension is too short.
     pub(crate) fn narrowed(&self, dim: usize, start: usize, length: usize) -> Option<Self> {
         if start.checked_add(length)? > *self.dims.get(dim)? {
             return None;
@@ -70,8 +70,8 @@ impl Strided {
         Some(narrowed)
     }
 
-    /// Other dimensions of the same elements in the same order. `None` where a new dimension would
-    /// have no single stride; the number of elements has to be the same.
+    /// The same elements in the same order with other dimensions. `None` if a new dimension would have no
+    /// single stride. The number of elements must stay the same.
     pub(crate) fn reshaped(&self, dims: &[usize]) -> Option<Self> {
         if self.len() == 0 {
             return Some(Self::contiguous(dims));
@@ -96,14 +96,14 @@ impl Strided {
         runs(&self.dims, &self.strides)
     }
 
-    /// Rows of equal length in logical order, as long as they can be.
+    /// The offsets of rows of equal length in logical order. The rows are as long as the layout allows.
     pub(crate) fn rows(&self) -> Rows {
         Rows::new(self.offset, &self.dims, &self.strides)
     }
 }
 
-/// (size, stride) of the dimensions, slowest first: neighbours that lie in storage like one are
-/// taken as one, and those of size 1 are left out.
+/// The (size, stride) of the dimensions, slowest first. Neighbouring dimensions that lie in storage like a
+/// single one are merged, and dimensions of size 1 are left out.
 pub(super) fn runs(dims: &[usize], strides: &[usize]) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (&size, &stride) in dims.iter().zip(strides) {
@@ -120,16 +120,18 @@ pub(super) fn runs(dims: &[usize], strides: &[usize]) -> Vec<(usize, usize)> {
 
 /// The offsets at which rows of equal length begin, in logical order.
 pub(crate) struct Rows {
-    /// Elements in a row, and the distance between two of them.
+    /// Number of elements in a row.
     pub(crate) length: usize,
+    /// Distance between two elements of a row in the storage.
     pub(crate) stride: usize,
-    /// (size, stride, position) of the dimensions outside the row, slowest first.
+    /// The (size, stride, position) of the dimensions outside the row, slowest first.
     outer: Vec<(usize, usize, usize)>,
+    /// Offset of the next row; `None` at the end.
     next: Option<usize>,
 }
 
 impl Rows {
-    /// Of a tensor whose elements lie inside its storage; the rows are as long as they can be.
+    /// The rows of a tensor whose elements lie inside its storage. They are as long as the layout allows.
     pub(crate) fn new(offset: usize, dims: &[usize], strides: &[usize]) -> Self {
         let empty = dims.contains(&0);
         let mut runs = if empty { Vec::new() } else { runs(dims, strides) };
@@ -149,7 +151,8 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<usize> {
         let start = self.next?;
         let mut offset = start;
-        // An odometer: the fastest dimension that has not come round moves on.
+        // The positions count like an odometer: the fastest dimension that is not at its end advances by one, and
+        // the faster ones start again at 0.
         self.next = self.outer.iter_mut().rev().find_map(|(size, stride, position)| {
             *position += 1;
             offset += *stride;

@@ -1,4 +1,4 @@
-//! The parts of a digest as records spell them.
+//! The parts of a digest in the form in which records hold them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,19 +8,19 @@ use super::Digest;
 use super::sketch::BUCKETS;
 
 impl Digest {
-    /// 64 hex digits.
+    /// The BLAKE3 as 64 hex digits.
     #[must_use]
     pub fn blake3_text(&self) -> String {
         hash_hex(self.blake3)
     }
 
-    /// 64 hex digits, for types that f32 cannot tell apart.
+    /// The BLAKE3 of the native bytes as 64 hex digits; `None` for types whose values f32 holds exactly.
     #[must_use]
     pub fn raw_blake3_text(&self) -> Option<String> {
         self.raw_blake3.map(hash_hex)
     }
 
-    /// The sums as little-endian f32, in base64.
+    /// The 64 sums of the sketch as little-endian f32 in base64; `None` if no sketch was asked for.
     #[must_use]
     pub fn sketch_text(&self) -> Option<String> {
         let mut bytes = [0; size_of::<f32>() * BUCKETS];
@@ -30,7 +30,7 @@ impl Digest {
         Some(STANDARD.encode(bytes))
     }
 
-    /// 16 hex digits a row.
+    /// The hash of each row as 16 hex digits; `None` if row hashes were not asked for.
     #[must_use]
     pub fn rows_text(&self) -> Option<Vec<String>> {
         let rows = self.rows.as_ref()?;

@@ -1,4 +1,5 @@
-//! A tensor in the memory of this process, as its library stores it: borrowed, never copied.
+//! Views of tensors in the memory of this process, laid out as their library stores them: borrowed, never
+//! copied.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use super::dtype::Dtype;
 use super::strided::{Rows, runs};
 use crate::error::Error;
 
-/// The storage of a tensor: elements of one type.
+/// The storage of a tensor: a slice of elements of one type.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Elements<'a> {
@@ -36,7 +37,7 @@ pub enum Elements<'a> {
 }
 
 impl Elements<'_> {
-    /// Their type.
+    /// The type of the elements.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         match self {
@@ -54,7 +55,7 @@ impl Elements<'_> {
         }
     }
 
-    /// How many there are.
+    /// The number of elements in the storage.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -69,16 +70,16 @@ impl Elements<'_> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether the storage has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The elements of a tensor where they lie: storage, offset, shape and strides, counted in elements.
+/// A strided tensor: its storage, and offset, shape and strides counted in elements.
 ///
-/// Every element that shape and strides reach lies inside the storage: the constructors check it.
+/// The constructors check that every element of the view lies inside the storage.
 ///
 /// ```
 /// use bitnet_trace_core::digest::{Elements, TensorView, Wanted, digest};
@@ -98,27 +99,27 @@ pub struct TensorView<'a> {
     elements: Elements<'a>,
     offset: usize,
     shape: &'a [usize],
-    /// `None`: the elements lie in row-major order without gaps.
+    /// `None` if the elements lie in row-major order without gaps.
     strides: Option<&'a [usize]>,
     count: usize,
 }
 
 impl<'a> TensorView<'a> {
-    /// A tensor whose elements lie in row-major order without gaps, from the first on.
+    /// A tensor whose elements lie in row-major order without gaps from the start of the storage.
     ///
     /// # Errors
     ///
-    /// If the storage does not hold as many elements as the shape has.
+    /// [`Error::View`] if the storage has fewer elements than the shape.
     pub fn contiguous(elements: Elements<'a>, shape: &'a [usize]) -> Result<Self, Error> {
         Self::new(elements, 0, shape, None)
     }
 
-    /// A tensor whose first element is the one at `offset`; `strides` says for each dimension how many
-    /// elements of the storage lie between two neighbours (0 for a broadcast dimension).
+    /// A tensor that starts at index `offset` of the storage. A dimension's stride is the distance between two
+    /// neighbours in it, in elements of the storage (0 for a broadcast dimension).
     ///
     /// # Errors
     ///
-    /// If there is not one stride a dimension, or the storage does not hold every element.
+    /// [`Error::View`] if shape and strides have different lengths, or an element lies outside the storage.
     pub fn strided(
         elements: Elements<'a>,
         offset: usize,
@@ -146,7 +147,7 @@ impl<'a> TensorView<'a> {
             None => offset.checked_add(count),
             Some(strides) => last(offset, shape, strides).and_then(|last| last.checked_add(1)),
         };
-        // A contiguous view of what is not would be read beyond its last element.
+        // Only a row-major layout may be treated as contiguous: any other would be read beyond its last element.
         let strides = strides.filter(|strides| !is_row_major(shape, strides));
         match end {
             Some(end) if end <= held => Ok(Self { elements, offset, shape, strides, count }),
@@ -154,7 +155,7 @@ impl<'a> TensorView<'a> {
         }
     }
 
-    /// The storage, of which the tensor may be a part.
+    /// The whole storage; the tensor may be only a part of it.
     #[must_use]
     pub fn elements(&self) -> Elements<'a> {
         self.elements
@@ -178,13 +179,14 @@ impl<'a> TensorView<'a> {
         self.count
     }
 
-    /// Where the elements lie in the storage, if that is in row-major order without gaps.
+    /// The range of the storage that holds the elements; `None` if they do not lie in row-major order without
+    /// gaps.
     pub(super) fn range(&self) -> Option<Range<usize>> {
         let start = if self.count == 0 { 0 } else { self.offset };
         self.strides.is_none().then_some(start..start + self.count)
     }
 
-    /// Where rows of equal length begin, in logical order.
+    /// The offsets at which rows of equal length begin, in logical order.
     pub(super) fn rows(&self) -> Rows {
         match self.strides {
             Some(strides) => Rows::new(self.offset, self.shape, strides),
@@ -208,7 +210,7 @@ fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))
 }
 
-/// The place of the last element in the storage; no dimension is 0.
+/// The index of the last element in the storage, `None` on overflow. No dimension may be 0.
 fn last(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
     shape
         .iter()
@@ -225,19 +227,19 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     matches!(runs[..], [] | [(_, 1)])
 }
 
-/// A tensor of some library, which can be shown as a view in the memory of this process.
+/// A tensor of any library that can be shown as a view in the memory of this process.
 ///
-/// [`TensorView`] is one itself. A library whose tensors lie elsewhere (on an accelerator, behind a lock)
-/// implements it to copy or lock a tensor only once it is known that the tensor is recorded.
+/// [`TensorView`] implements it. A library whose tensors lie elsewhere (on an accelerator, behind a lock)
+/// implements it so that a tensor is copied or locked only after the filters decided to record it.
 pub trait TensorSource {
     /// Calls `read` once with the tensor's view.
     ///
     /// # Errors
     ///
-    /// Those of `read`; or the tensor cannot be shown.
+    /// The error of `read`, or an error that says why the tensor cannot be shown.
     fn with_view(&self, read: &mut dyn FnMut(&TensorView<'_>) -> Result<(), Error>) -> Result<(), Error>;
 
-    /// Where the tensor lies, if that is not the memory of the host: `cuda:0`.
+    /// The device that holds the tensor, such as `cuda:0`; `None` for the memory of the host.
     fn device(&self) -> Option<String> {
         None
     }
@@ -254,7 +256,7 @@ mod tests {
     use super::{Elements, TensorView};
 
     #[test]
-    fn what_lies_outside_the_storage_is_refused() {
+    fn views_that_reach_outside_the_storage_are_refused() {
         let data = [0f32; 6];
         let elements = Elements::F32(&data);
         let message = |view: Result<TensorView<'_>, crate::Error>| view.expect_err("refused").to_string();

@@ -1,25 +1,25 @@
-//! `BITNET_TRACE_FILTER`: which records. Decided before a tensor is read.
+//! The filter language of `BITNET_TRACE_FILTER`, which selects records before their tensors are read.
 
 use std::fmt;
 
 use super::nearest::unknown;
 use super::pattern::Pattern;
 
-/// What is allowed, for messages.
-pub(crate) const SYNTAX: &str = "`all`, or conditions such as `stage=attn_*,layer=0-3;stage=logits`: `,` is and, `;` is or, `!=` is not; \
-     keys stage, name, io (in, out, let, weight, grad), layer, seq, request; globs for texts, ranges and `none` for numbers, `|` between alternatives";
+/// A description of the language, for error messages.
+pub(crate) const SYNTAX: &str = "`all`, or conditions such as `stage=attn_*,layer=0-3;stage=logits`: `,` means and, `;` means or, `!=` means not; \
+     the keys are stage, name, io (in, out, let, weight, grad), layer, seq, request; texts take globs, numbers take ranges or `none`, `|` separates alternatives";
 
 const KEYS: [&str; 6] = ["stage", "name", "io", "layer", "seq", "request"];
 
-/// All that `io` may be; a record that says nothing is `out`.
+/// All values of `io`; a record without the field has `out`.
 const IOS: [&str; 5] = ["in", "out", "let", "weight", "grad"];
 
 /// Conditions on a record. The default takes every record.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Filter {
-    /// What was parsed.
+    /// The text that was parsed.
     text: String,
-    /// One of these must hold; none at all holds for everything.
+    /// The record must fulfil all conditions of at least one clause. Without clauses every record is accepted.
     clauses: Vec<Vec<Condition>>,
 }
 
@@ -51,14 +51,14 @@ enum NumberKey {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Numbers {
-    /// The record has no such number.
+    /// `none`: the record has no such number.
     None,
-    /// From the first to the last.
+    /// The numbers from the first to the last, both included.
     Range(u64, u64),
 }
 
 impl Numbers {
-    /// `3`, `0-3` or `none`.
+    /// Parses `3`, `0-3` or `none`. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text == "none" {
@@ -81,16 +81,16 @@ impl Numbers {
     }
 }
 
-/// What is known of a record before its tensor is read.
+/// The facts about a record that are known before its tensor is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) stage: Option<&'a str>,
     pub(crate) io: &'a str,
-    /// Not known yet where only the call site is looked at.
+    /// `None` if only the call site is known yet.
     pub(crate) rest: Option<Rest<'a>>,
 }
 
-/// What changes from call to call.
+/// The facts about a record that change from call to call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rest<'a> {
     pub(crate) name: &'a str,
@@ -100,8 +100,7 @@ pub(crate) struct Rest<'a> {
 }
 
 impl Filter {
-    /// Parses the text of a variable; empty and `all` take everything. The error says what in it is
-    /// wrong.
+    /// Parses a filter. An empty text and `all` accept every record. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
         if trimmed.is_empty() || trimmed == "all" {
@@ -112,19 +111,19 @@ impl Filter {
         Ok(Self { text: trimmed.to_owned(), clauses })
     }
 
-    /// Whether the record is wanted; none if that depends on what is not known yet.
+    /// Whether the filter accepts the record; `None` if that depends on facts that are not known yet.
     pub(crate) fn accepts(&self, subject: &Subject<'_>) -> Option<bool> {
         if self.clauses.is_empty() {
             return Some(true);
         }
         any(self.clauses.iter().map(|clause| {
-            // All hold unless one does not.
+            // All conditions hold unless one fails.
             any(clause.iter().map(|condition| condition.holds(subject).map(|holds| !holds))).map(|fails| !fails)
         }))
     }
 }
 
-/// True if one is, false if all are false, else not known.
+/// True if any verdict is true, false if all are false, otherwise `None`.
 fn any(mut verdicts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     let mut unknown = false;
     let found = verdicts.any(|verdict| {
@@ -200,7 +199,7 @@ fn condition(text: &str) -> Result<Condition, String> {
     Ok(Condition { test: condition, negated })
 }
 
-/// What was parsed; `all` where everything is taken.
+/// The text that was parsed; `all` if the filter accepts every record.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.clauses.is_empty() { "all" } else { &self.text })
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_mistake() {
         for (filter, part) in [
             ("stage", "\"stage\" has no `=`"),
             ("stage=", "has no value"),

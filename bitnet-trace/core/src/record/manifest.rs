@@ -1,4 +1,4 @@
-//! `run.json`: what a run was, as it is written and as it is read.
+//! `run.json`, the manifest of a run: the same type is written and read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What `run.json` says of a run.
+/// The content of `run.json`: which program made a run, with which settings, and how it ended.
 ///
 /// Fields that an older version did not write are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,65 +17,67 @@ pub struct Manifest {
     pub schema: String,
     /// Version of the library that wrote the run.
     pub version: String,
-    /// The program, as it was started.
+    /// The program, as named on its command line.
     pub program: Option<String>,
-    /// Its arguments.
+    /// The program's arguments.
     pub arguments: Vec<String>,
-    /// Its process id.
+    /// The program's process id.
     pub process: u32,
-    /// Tells the process from all others with its id, where the system has `/proc`.
+    /// Distinguishes the process from all others with the same id; `None` on systems without `/proc`.
     pub process_identity: Option<String>,
-    /// Which of several processes, where a launcher says so.
+    /// Rank of the process among several; `None` if no launcher set one.
     pub rank: Option<u64>,
-    /// Tells the run from every other one: 16 hex digits.
+    /// Id of the run, different for every run: 16 hex digits.
     pub run: String,
     /// Name of the machine.
     pub host: Option<String>,
     /// Operating system and processor architecture: `linux x86_64`.
     pub system: String,
-    /// Features of this library, and those of the tensor library that change how sums are computed.
+    /// Features of the adapter that recorded the run, and those of its tensor library that change how sums are
+    /// computed.
     pub features: Vec<String>,
-    /// Threads that the tensor library computes with, where it says so.
+    /// Number of threads that the tensor library computes with; `None` if it does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// The format of whoever began the run: `files` or `jsonl`.
+    /// The format of the session that began the run: `files` or `jsonl`.
     pub format: String,
-    /// All formats that records were written in: several sessions may share a run.
+    /// All formats of the run's records: several sessions may share a run.
     pub formats: Vec<String>,
-    /// The filter of whoever began the run, as in `BITNET_TRACE_FILTER`.
+    /// The filter of the session that began the run, in the syntax of `BITNET_TRACE_FILTER`.
     pub filter: String,
-    /// What is kept beside hash and statistics, as in `BITNET_TRACE_CAPTURE`.
+    /// What the session that began the run keeps besides hash and statistics, in the syntax of
+    /// `BITNET_TRACE_CAPTURE`.
     pub capture: String,
-    /// When the run began: RFC 3339, UTC.
+    /// Time when the run began: RFC 3339, UTC.
     pub started: String,
-    /// When it ended cleanly.
+    /// Time when the run ended cleanly, in the same form; `None` until then.
     pub finished: Option<String>,
-    /// Records written so far.
+    /// Number of records written so far.
     pub records: u64,
-    /// Records lost so far.
+    /// Number of records lost so far.
     pub lost: u64,
-    /// Why they were lost, an entry a cause.
+    /// Why records were lost: one entry per cause.
     pub losses: Vec<Loss>,
-    /// What the program said with `annotate_run`.
+    /// The facts that the program added with `annotate_run`.
     pub annotations: BTreeMap<String, Value>,
-    /// Annotated functions in the binary.
+    /// Number of annotated functions in the binary.
     pub sites: usize,
-    /// The annotated functions that were not called: so far or, in a complete run, at all.
+    /// The annotated functions that have not been called so far; in a complete run, those never called.
     pub unreached: Vec<Function>,
     /// Whether the run ended cleanly.
     pub complete: bool,
 }
 
-/// Records lost for one cause.
+/// The records that were lost for one cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Loss {
-    /// What went wrong, in words that are the same for every record that was lost to it.
+    /// What went wrong, in words that are the same for every record lost for this cause.
     pub cause: String,
-    /// How many records.
+    /// Number of records lost.
     pub count: u64,
-    /// The whole message of the first.
+    /// The whole error message of the first loss.
     pub first: String,
 }
 
@@ -92,18 +94,18 @@ impl fmt::Display for Loss {
 pub struct Function {
     /// The stage of its records.
     pub stage: String,
-    /// Its name.
+    /// Name of the function.
     pub function: String,
-    /// Its module: `crate::module`.
+    /// Module of the function: `crate::module`.
     pub module: String,
-    /// Its source file.
+    /// Source file of the function.
     pub file: String,
     /// The line of the `fn` keyword, from 1.
     pub line: u32,
 }
 
 impl Function {
-    /// A function in the source.
+    /// Creates the description of a function; the parameters are the fields.
     #[must_use]
     pub fn new(stage: &str, function: &str, module: &str, file: &str, line: u32) -> Self {
         let [stage, function, module, file] = [stage, function, module, file].map(str::to_owned);

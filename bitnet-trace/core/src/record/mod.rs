@@ -1,4 +1,11 @@
-//! The record: one JSON object a tensor. Its name, its place in a trace directory, which are wanted.
+//! The record floor: the facts that a trace holds about tensors and runs, and their names.
+//!
+//! [`TraceRecord`] is one JSON object per tensor and [`Manifest`] is `run.json`. `name` makes and parses the
+//! names of records, `layout` has the names of files in a trace directory, `filter` decides which records are
+//! wanted, and `pattern` is the matcher that filters, tolerance rules and name maps share. Writers and readers
+//! of traces both use this floor, so that each name and format is defined once.
+//!
+//! It imports only `digest` and the error type.
 
 pub(crate) mod filter;
 pub(crate) mod layout;
@@ -13,10 +20,10 @@ pub use name::record_name;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What is kept of one tensor at one point of a run.
+/// The record of one tensor at one point of a run.
 ///
-/// Reads every record of the earlier tracer too: its six fields are required, the rest is optional,
-/// and fields that are not known are ignored. Floats that are not finite are written as `null`.
+/// It also reads the records of the earlier tracer: their six fields are required, all other fields are
+/// optional, and unknown fields are ignored. Floats that are not finite are written as `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TraceRecord {
@@ -24,11 +31,11 @@ pub struct TraceRecord {
     pub name: String,
     /// Dimensions, slowest first.
     pub shape: Vec<usize>,
-    /// The tensor's own type, as candle calls it: `F32`, `BF16`, ...
+    /// The type of the tensor's elements, as [`Dtype::name`](crate::digest::Dtype::name) gives it: `F32`, `BF16`, ...
     pub dtype: String,
     /// BLAKE3-256 of the elements as little-endian f32 in row-major order, 64 hex digits.
     pub blake3: String,
-    /// Root of the mean square; NaN (written as `null`) if an element is not finite.
+    /// Root mean square; NaN (written as `null`) if an element is not finite.
     #[serde(serialize_with = "null_unless_finite", deserialize_with = "null_is_nan")]
     pub rms: f64,
     /// Number of elements.
@@ -37,28 +44,29 @@ pub struct TraceRecord {
     /// 0 for prefill, 1, 2, ... for decode steps.
     #[serde(alias = "seq", skip_serializing_if = "Option::is_none", default)]
     pub seq_index: Option<usize>,
-    /// Index of the block. The earlier tracer wrote negative numbers for "none".
+    /// Index of the transformer block. A negative number, which the earlier tracer wrote for "no block", is read as
+    /// `None`.
     #[serde(alias = "layer", skip_serializing_if = "Option::is_none", deserialize_with = "negative_is_none", default)]
     pub layer_idx: Option<usize>,
-    /// The fine name of the computation: `q_proj`, `attn_norm`.
+    /// The name of the computation: `q_proj`, `attn_norm`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stage: Option<String>,
     /// Position in execution order within the run, from 0.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub order: Option<u64>,
-    /// How many records with the same name, step, layer, stage, output and io came before.
+    /// Repeat number: how many earlier records have the same name, step, layer, stage, output and io.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub call: usize,
-    /// Label of one of several tensors, or the argument's name for an input.
+    /// The label if a function returned several tensors, or the argument's name for an input.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
-    /// `in` for an input, `weight` for a weight; none for what a function returned.
+    /// `in` for an input, `weight` for a weight; `None` for a returned tensor.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub io: Option<String>,
-    /// Tells prompts apart.
+    /// Number of the prompt, for programs that run several.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request: Option<u64>,
-    /// The positions computed, `[start, end]`, end excluded.
+    /// The token positions that the call computed: `[start, end]`, end excluded.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tokens: Option<[usize; 2]>,
 
@@ -85,20 +93,21 @@ pub struct TraceRecord {
     /// tensors is estimated.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sketch: Option<String>,
-    /// For each row of the last dimension the first 8 bytes of its BLAKE3, 16 hex digits.
+    /// The first 8 bytes of the BLAKE3 of each row of the last dimension, as 16 hex digits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rows: Option<Vec<String>>,
-    /// File of the captured values, relative to the trace directory: safetensors, the tensor's own
-    /// type.
+    /// The safetensors file of the captured values, in the tensor's own type; a path relative to the trace
+    /// directory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub values: Option<String>,
-    /// BLAKE3-256 of the native little-endian bytes, for types that f32 cannot tell apart.
+    /// BLAKE3-256 of the elements as little-endian bytes of their own type; `None` for types whose values f32 holds
+    /// exactly.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub raw_blake3: Option<String>,
     /// `file:line function` of the annotated function.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub site: Option<String>,
-    /// Where the tensor lay, if not in the CPU's memory.
+    /// The device that held the tensor; `None` for the CPU's memory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
 }
@@ -130,7 +139,7 @@ mod tests {
         serde_json::from_str(json).expect("a record")
     }
 
-    /// A parser that rounds differently would make a record unequal to what was measured.
+    /// A parser that rounds differently would change the values that were measured.
     #[test]
     fn floats_are_read_as_they_were_written() {
         let record =

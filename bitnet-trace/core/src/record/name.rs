@@ -1,10 +1,11 @@
-//! The name of a record: how it is made, and what it says.
+//! The names of records: how they are made and parsed.
 
 use std::fmt::Write;
 
 use super::TraceRecord;
 
-/// `t{seq}/blk{layer}/{stage}`, parts that are not known left out, then `.{label}` if there is one.
+/// Makes the name `t{seq}/blk{layer}/{stage}`, followed by `.{label}` if the label is not empty. Parts that are
+/// `None` are left out.
 #[must_use]
 pub fn record_name(seq: Option<usize>, layer: Option<usize>, stage: &str, label: &str) -> String {
     let mut name = String::with_capacity(stage.len() + label.len() + 16);
@@ -24,12 +25,12 @@ pub fn record_name(seq: Option<usize>, layer: Option<usize>, stage: &str, label:
 }
 
 impl TraceRecord {
-    /// Splits a name that follows the convention `t{seq}/blk{layer}/{stage}`, parts that are not
-    /// known left out, into sequence index, layer and stage.
+    /// Splits a name that follows the convention `t{seq}/blk{layer}/{stage}` into sequence index, layer and
+    /// stage. The first two parts are optional.
     ///
-    /// What stands behind the stage (`.in.x`, `.label`, `#1`) is left off. `None` for a name that
-    /// does not follow the convention. A name with dots and neither step nor layer does not: other
-    /// programs name their modules so.
+    /// A suffix after the stage (`.in.x`, `.label`, `#1`) is dropped. Returns `None` for a name that does not
+    /// follow the convention. A name with dots but without step and layer does not follow it, because other
+    /// programs name their modules that way.
     ///
     /// ```
     /// use bitnet_trace_core::TraceRecord;
@@ -59,13 +60,13 @@ impl TraceRecord {
     }
 }
 
-/// `blk12` after the prefix `blk` is 12; digits only, no sign.
+/// The number after a prefix: 12 for `blk12` and `blk`. `None` unless only digits follow, without a sign.
 fn number(part: &str, prefix: &str) -> Option<usize> {
     let digits = part.strip_prefix(prefix)?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
-/// What a name says, beside what the record's fields say.
+/// The facts that a record's name says and its fields do not.
 #[derive(Default)]
 pub(crate) struct NameParts<'a> {
     pub(crate) seq: Option<usize>,
@@ -76,8 +77,8 @@ pub(crate) struct NameParts<'a> {
     pub(crate) call: usize,
 }
 
-/// Of a record without a stage all is taken from its name; where that follows no convention, the
-/// name itself is the stage, without its repeat number.
+/// The parts of a record's name. A record that has a stage needs only the stage. Otherwise all parts come from
+/// the name; if the name does not follow the convention, the name without its repeat number is the stage.
 pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> NameParts<'a> {
     if let Some(stage) = stage {
         return NameParts { stage, ..NameParts::default() };

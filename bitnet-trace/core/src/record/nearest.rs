@@ -1,22 +1,22 @@
-//! The known name that an unknown one was probably meant to be.
+//! Finds the known name that an unknown name was probably meant to be.
 
 use strsim::jaro_winkler;
 
-/// Names less alike than this are not suggested: `stag` and `stage` have 0.96, `size` and `stage` 0.63.
-const ALIKE: f64 = 0.75;
+/// Least similarity (Jaro-Winkler) for a suggestion: `stag` and `stage` have 0.96, `size` and `stage` 0.63.
+const SIMILAR: f64 = 0.75;
 
-/// The known name that is most like the name, however little that is. The measure cares most for how names begin:
-/// `DIRECTORY` is `DIR`.
+/// The known name that is most similar to the name, even if the similarity is small. The measure gives most weight to
+/// the beginning of names: `DIR` is the nearest to `DIRECTORY`.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let like = |known: &&&str| jaro_winkler(name, known);
-    known.iter().max_by(|a, b| like(a).total_cmp(&like(b))).copied()
+    let similarity = |known: &&&str| jaro_winkler(name, known);
+    known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b))).copied()
 }
 
-/// The message for a name that is not among the known ones; `what` says of what kind the names are: `key`.
+/// The message for a name that is not among the known ones. `what` is the kind of names: `key`.
 pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let one_of = if known.len() > 1 { " one of" } else { "" };
     let all = known.join(", ");
-    match nearest(name, known).filter(|nearest| jaro_winkler(name, nearest) >= ALIKE) {
+    match nearest(name, known).filter(|nearest| jaro_winkler(name, nearest) >= SIMILAR) {
         Some(nearest) => format!("unknown {what} `{name}`, did you mean `{nearest}`? Expected{one_of}: {all}"),
         None => format!("unknown {what} `{name}`, expected{one_of}: {all}"),
     }

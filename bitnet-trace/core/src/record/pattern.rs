@@ -1,44 +1,46 @@
-//! Patterns for names: globs, and names with numbers in them. The one matcher of filters, tolerance rules and name maps.
+//! Patterns for names: globs, and names with numbers in them. The one matcher of filters, tolerance rules and name
+//! maps.
 //!
-//! Patterns of text and `*` alone are matched by searching for their texts in turn, as `regex-lite`, which matches all
-//! others, takes 1.4 us for `*q*` on a name of 28 bytes instead of 0.1 (a loop of `is_match`, `--release`), as much as a
-//! record beyond its digest.
+//! A pattern that has no placeholder but `*` is matched by searching for its texts in turn; `regex-lite` matches all
+//! other patterns. For `*q*` on a name of 28 bytes `regex-lite` takes 1.4 us, the search 0.1 us (a loop of `is_match`,
+//! `--release`); 1.4 us is as much as a whole record takes without its digest.
 
 use regex_lite::Regex;
 
-/// Longest pattern, and longest name that one with numbers is tried on, in bytes: no program has names near as long, and
-/// a file may claim anything.
+/// Longest pattern, and longest name that a pattern with numbers is matched with, in bytes. No program has names nearly
+/// as long, but a file may contain anything.
 const LONGEST: usize = 4096;
 
 /// A name with placeholders. The time to match is linear in the name.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     text: String,
-    /// The text before the first and after the last placeholder: most names fail by these.
+    /// The text before the first placeholder. Prefix and suffix rule out most names at once.
     prefix: String,
+    /// The text after the last placeholder.
     suffix: String,
     middle: Middle,
 }
 
-/// What lies between prefix and suffix.
+/// The part of a pattern between prefix and suffix.
 #[derive(Debug, Clone)]
 enum Middle {
     /// No placeholder: the prefix is all of the pattern.
     Nothing,
-    /// These texts, with any text before, between and behind them.
+    /// These texts in this order, with any text before, between and after them.
     Texts(Vec<String>),
-    /// Of the whole pattern.
+    /// The regular expression of the whole pattern.
     Regex(Regex),
 }
 
-/// The numbers of a name that matches.
+/// The numbers in a name that matches a pattern.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Indices {
     pub(crate) layer: Option<usize>,
     pub(crate) seq: Option<usize>,
 }
 
-/// What stands for a part of a name, and its regular expression.
+/// Pairs of a placeholder and its regular expression.
 type Placeholders = &'static [(&'static str, &'static str)];
 
 const ANY: (&str, &str) = ("*", "(?s:.*)");
@@ -46,12 +48,13 @@ const GLOB: Placeholders = &[ANY, ("?", "(?s:.)")];
 const NAME: Placeholders = &[("{layer}", "(?<layer>[0-9]+)"), ("{seq}", "(?<seq>[0-9]+)"), ("{n}", "[0-9]+"), ANY];
 
 impl Pattern {
-    /// `*` is any text, `?` any one character, everything else itself.
+    /// Parses a glob: `*` matches any text, `?` any one character, everything else itself.
     pub(crate) fn glob(text: &str) -> Result<Self, String> {
         Self::parse(text, GLOB)
     }
 
-    /// `*` is any text, `{layer}`, `{seq}` and `{n}` are numbers, everything else but `{` itself.
+    /// Parses a pattern for names: `*` matches any text, `{layer}`, `{seq}` and `{n}` match numbers, everything else
+    /// except `{` matches itself.
     pub(crate) fn of_name(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("the pattern is empty, expected a name".to_owned());
@@ -101,7 +104,7 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), prefix, suffix, middle })
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -110,7 +113,7 @@ impl Pattern {
         let Some(mut rest) = self.between(name) else { return false };
         match &self.middle {
             Middle::Nothing => rest.is_empty(),
-            // The first place of each text leaves most to the others.
+            // Taking the first occurrence of each text leaves the most to the others.
             Middle::Texts(texts) => texts.iter().all(|text| {
                 let found = rest.split_once(&**text);
                 rest = found.map_or(rest, |(_, rest)| rest);
@@ -120,7 +123,7 @@ impl Pattern {
         }
     }
 
-    /// The numbers of a name that matches, `None` for one that does not.
+    /// The numbers in the name; `None` if the name does not match.
     pub(crate) fn indices(&self, name: &str) -> Option<Indices> {
         let Middle::Regex(regex) = &self.middle else {
             return self.matches(name).then(Indices::default);
@@ -130,20 +133,20 @@ impl Pattern {
         }
         let found = regex.captures(name)?;
         let number = |group| match found.name(group) {
-            // A number that is too large for an index is not one.
+            // A number that is too large for an index does not match.
             Some(digits) => digits.as_str().parse().map(Some).ok(),
             None => Some(None),
         };
         Some(Indices { layer: number("layer")?, seq: number("seq")? })
     }
 
-    /// What lies between the prefix and the suffix of a name that has both.
+    /// The part of a name between prefix and suffix; `None` if the name does not have both.
     fn between<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(&*self.prefix)?.strip_suffix(&*self.suffix)
     }
 }
 
-/// Patterns are what was written; globs are compared with globs.
+/// Patterns are equal if they were written equally; only globs are compared.
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -182,7 +185,7 @@ mod tests {
             ("ä{layer}ö", "ä3ö", Some((Some(3), None))),
             ("*", "", Some((None, None))),
             ("a*a", "a", None),
-            // Everything takes as much as it can, from the left.
+            // Each placeholder takes as much as it can, from the left.
             ("*{layer}", "blk12", Some((Some(2), None))),
             ("{seq}{layer}", "123", Some((Some(3), Some(12)))),
             ("*.{layer}.*", "a.1.b.2.c", Some((Some(2), None))),
@@ -215,7 +218,7 @@ mod tests {
         }
     }
 
-    /// What a glob means, in so few words that it can be checked by reading.
+    /// The meaning of a glob as a reference implementation, short enough to check by reading.
     fn means(glob: &[char], text: &[char]) -> bool {
         match (glob, text) {
             ([], []) => true,
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_mistake() {
         for (pattern, part) in [
             ("", "is empty"),
             ("a{x}", "expected one of: `{layer}`, `{seq}`"),
@@ -250,8 +253,8 @@ mod tests {
         assert!(Pattern::glob(&"a".repeat(LONGEST + 1)).expect_err("too long").contains("at most 4096"));
     }
 
-    /// A matcher that tries every length of each `*` would take years, and so would one whose time grows with the square
-    /// of these names.
+    /// A matcher that tries every length of each `*` would take years, and so would one whose time grows with the
+    /// square of these names.
     #[test]
     fn many_stars_take_linear_time() {
         let long = "a".repeat(64 << 20);

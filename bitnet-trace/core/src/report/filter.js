@@ -1,7 +1,7 @@
 "use strict";
 // The filter language of the command: `stage=attn_*,layer=0-3;stage=logits`. The command implements it in Rust, for
 // `BITNET_TRACE_FILTER`. The cases in filter_cases.json are tested against both, so that they give the same answers and
-// errors; only the command suggests the nearest key.
+// errors.
 /* exported parseFilter */
 
 const TEXT_KEYS = ["stage", "name", "io"];
@@ -51,6 +51,43 @@ function globMatches(glob, text) {
   return inGlob === glob.length;
 }
 
+// How similar two texts are, from 0 to 1: Jaro-Winkler as the crate strsim computes it.
+function similarity(left, right) {
+  const a = [...left], b = [...right];
+  if (a.length === 0 || b.length === 0) return a.length === b.length ? 1 : 0;
+  const reach = Math.max(Math.floor(Math.max(a.length, b.length) / 2) - 1, 0);
+  const taken = new Set(), inA = [];
+  a.forEach((character, index) => {
+    for (let at = Math.max(index - reach, 0); at < Math.min(index + reach + 1, b.length); at += 1) {
+      if (b[at] === character && !taken.has(at)) {
+        taken.add(at);
+        inA.push(character);
+        break;
+      }
+    }
+  });
+  const matches = inA.length;
+  if (matches === 0) return 0;
+  const inB = b.filter((_, index) => taken.has(index));
+  const transpositions = Math.floor(inA.filter((character, index) => character !== inB[index]).length / 2);
+  const jaro = (matches / a.length + matches / b.length + (matches - transpositions) / matches) / 3;
+  const differing = a.slice(0, 4).findIndex((character, index) => character !== b[index]);
+  const prefix = differing < 0 ? Math.min(a.length, 4) : differing;
+  return jaro > 0.7 ? jaro + 0.1 * prefix * (1 - jaro) : jaro;
+}
+
+// Texts less similar than this are not suggested.
+const SIMILAR = 0.75;
+
+// The error for a name that is not among the known ones; the last of the most similar ones is suggested.
+function unknownName(what, name, known) {
+  const nearest = known.reduce((best, other) => (similarity(name, other) >= similarity(name, best) ? other : best));
+  const all = known.join(", ");
+  return similarity(name, nearest) >= SIMILAR
+    ? new Error(`unknown ${what} \`${name}\`, did you mean \`${nearest}\`? Expected one of: ${all}`)
+    : new Error(`unknown ${what} \`${name}\`, expected one of: ${all}`);
+}
+
 function parseNumber(text) {
   const trimmed = trim(text);
   if (!/^\+?[0-9]+$/.test(trimmed)) return null;
@@ -79,12 +116,12 @@ function parseCondition(part) {
   let tests;
   if (TEXT_KEYS.includes(key)) {
     const unknown = key === "io" ? globs.find((glob) => !IOS.some((io) => globMatches(glob, io))) : undefined;
-    if (unknown !== undefined) throw new Error(`unknown io \`${unknown}\`, expected one of: ${IOS.join(", ")}`);
+    if (unknown !== undefined) throw unknownName("io", unknown, IOS);
     tests = globs.map((glob) => (found) => globMatches(glob, found ?? ""));
   } else if (NUMBER_KEYS.includes(key)) {
     tests = parts.map(parseNumbers);
   } else {
-    throw new Error(`unknown key \`${key}\`, expected one of: ${[...TEXT_KEYS, ...NUMBER_KEYS].join(", ")}`);
+    throw unknownName("key", key, [...TEXT_KEYS, ...NUMBER_KEYS]);
   }
   // Many records share a stage, a layer and a step, so results are cached.
   const known = new Map();

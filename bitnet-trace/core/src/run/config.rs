@@ -1,4 +1,4 @@
-//! What a session records, and how: the same words in the environment and in a builder.
+//! The settings of a session, which have the same syntax in environment variables and in the builder.
 
 use std::fmt;
 
@@ -6,32 +6,34 @@ use crate::error::Error;
 use crate::record::filter::{self, Filter};
 use crate::record::layout::digits;
 
-/// Where a launcher says which of several processes this is, in the order in which they are asked.
+/// The variables in which launchers (torchrun, Open MPI, Slurm) put the rank of a process, in the order in which they
+/// are read.
 const RANKS: [&str; 3] = ["RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"];
 
-/// What is recorded, and how.
+/// Which records are written, and how.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     pub(crate) format: Format,
     pub(crate) filter: Filter,
     pub(crate) capture: Capture,
-    /// Records to print on standard error.
+    /// Which records are printed on standard error; `None` for no record.
     pub(crate) print: Option<Filter>,
-    /// Abort at the first failure.
+    /// Whether to abort at the first failure.
     pub(crate) strict: bool,
 }
 
-/// How records lie in the directory.
+/// The format of the records in the directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// One file each.
+    /// One file per record.
     #[default]
     Files,
-    /// One line each in one file.
+    /// One line per record in one file.
     Jsonl,
 }
 
-/// What is kept beside hash and statistics, each for the records that its filter takes.
+/// What records hold besides hash and statistics: each part for the records that its filter accepts, `None` for no
+/// record.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Capture {
     pub(crate) sketch: Option<Filter>,
@@ -45,12 +47,12 @@ impl Default for Capture {
     }
 }
 
-/// Which of several processes this is; `None` where no launcher says so.
+/// The rank of this process among several; `None` if no launcher set one.
 pub(crate) fn rank() -> Option<u64> {
     RANKS.iter().find_map(|name| digits(&std::env::var(name).ok()?))
 }
 
-/// A filter, named in errors by the variable or method it was given to.
+/// Parses a filter. `name` is the variable or builder method that gave it, for errors.
 pub(crate) fn parse_filter(name: &'static str, text: &str) -> Result<Filter, Error> {
     Filter::parse(text).map_err(|reason| setting(name, text, Some(reason), filter::SYNTAX))
 }
@@ -73,8 +75,7 @@ impl Format {
 }
 
 impl Capture {
-    /// `none`, or a comma list of `sketch`, `rows`, `values`, each with a filter in parentheses or
-    /// for all records.
+    /// Parses `none` or a comma list of `sketch`, `rows`, `values`, each with or without a filter in parentheses.
     pub(crate) fn parse(name: &'static str, text: &str) -> Result<Self, Error> {
         const EXPECTED: &str = "`none`, or a comma list of `sketch`, `rows`, `values`, each with or without a filter: `values(stage=q_proj;layer=0)`";
         let mut capture = Self { sketch: None, rows: None, values: None };
@@ -89,22 +90,22 @@ impl Capture {
                     None => return Err(setting(name, text, Some(format!("{item:?} has no `)`")), EXPECTED)),
                 },
             };
-            let place = match word {
+            let part = match word {
                 "sketch" => &mut capture.sketch,
                 "rows" => &mut capture.rows,
                 "values" => &mut capture.values,
-                _ => return Err(setting(name, text, Some(format!("{word:?} is not known")), EXPECTED)),
+                _ => return Err(setting(name, text, Some(format!("unknown item `{word}`")), EXPECTED)),
             };
-            if place.is_some() {
+            if part.is_some() {
                 return Err(setting(name, text, Some(format!("`{word}` is given twice")), EXPECTED));
             }
-            *place = Some(parse_filter(name, filter)?);
+            *part = Some(parse_filter(name, filter)?);
         }
         Ok(capture)
     }
 }
 
-/// Splits at the commas that stand outside parentheses.
+/// Splits the text at the commas outside parentheses.
 fn items(text: &str) -> Vec<&str> {
     let mut depth = 0usize;
     let separator = |c: char| {
@@ -118,7 +119,7 @@ fn items(text: &str) -> Vec<&str> {
     text.split(separator).map(str::trim).collect()
 }
 
-/// As it would be written in the variable.
+/// The text that parses to this value.
 impl fmt::Display for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;

@@ -1,4 +1,4 @@
-//! A run's directory: what is open in it, and how a record gets there.
+//! The directory of a run: which files are open in it, who uses it, and how a record is written to it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,30 +7,31 @@ use std::sync::{Arc, Mutex};
 
 use super::claim::{Claim, holds_run, reclaim};
 use super::config::{Config, Format};
-use super::own::Written;
+use super::own::RecordPlace;
 use crate::digest::TensorView;
 use crate::error::Error;
 use crate::failing::locked;
 use crate::record::TraceRecord;
 use crate::record::layout::MANIFEST;
-use crate::sink::{Alike, Jsonl, files, values};
+use crate::sink::{Jsonl, StemCounts, files, values};
 
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
-    /// Tells the run from every other one, in `run.json`.
+    /// Id of the run in `run.json`, different for every run.
     pub(crate) id: String,
-    /// The settings of whoever began the run, for `run.json`.
+    /// The settings of the session that began the run, for `run.json`.
     pub(crate) config: Config,
-    grip: Mutex<Grip>,
-    /// Made by the first record of that format.
+    usage: Mutex<Usage>,
+    /// Created by the first record of format `jsonl`.
     jsonl: Mutex<Option<Arc<Jsonl>>>,
-    alike: Alike,
-    /// A bit for each format that records were written in.
+    stem_counts: StemCounts,
+    /// The formats that records were written in, one bit each.
     formats: AtomicU8,
 }
 
-/// The claim, as long as somebody records: sessions that finished hold no file open.
-struct Grip {
+/// Who uses the directory. The claim is kept only while somebody records, so that finished sessions keep no file open.
+struct Usage {
+    /// Number of sessions that record here.
     users: usize,
     claim: Option<Claim>,
 }
@@ -42,82 +43,82 @@ impl Directory {
             id,
             formats: AtomicU8::new(bit(config.format)),
             config,
-            grip: Mutex::new(Grip { users: 1, claim: Some(claim) }),
+            usage: Mutex::new(Usage { users: 1, claim: Some(claim) }),
             jsonl: Mutex::default(),
-            alike: Alike::default(),
+            stem_counts: StemCounts::default(),
         }
     }
 
-    /// One more who records. False if the directory is not open, or no longer this run's.
+    /// Adds a user. Returns false if the directory is not open or no longer belongs to this run.
     pub(crate) fn join(&self) -> bool {
-        let mut grip = locked(&self.grip);
-        let holds = grip.claim.as_ref().is_some_and(Claim::holds);
-        grip.users += usize::from(holds);
+        let mut usage = locked(&self.usage);
+        let holds = usage.claim.as_ref().is_some_and(Claim::holds);
+        usage.users += usize::from(holds);
         holds
     }
 
-    /// One more who records, of those that are there already.
-    pub(crate) fn join_others(&self) {
-        locked(&self.grip).users += 1;
+    /// Adds a user to a directory that is open.
+    pub(crate) fn add_user(&self) {
+        locked(&self.usage).users += 1;
     }
 
-    /// Takes up the run that this process left here. False if it is not there any more.
-    pub(crate) fn join_again(&self, requested: &Path) -> Result<bool, Error> {
+    /// Claims the directory again after all users left, and adds a user. Returns false if the run is no longer there.
+    pub(crate) fn join_reclaimed(&self, requested: &Path) -> Result<bool, Error> {
         let claim = reclaim(requested, &self.path, &self.id)?;
         Ok(claim.map(|claim| self.resume(claim)).is_some())
     }
 
-    /// Goes on in a directory that was deleted and is claimed again.
-    pub(crate) fn join_anew(&self, claim: Claim) {
+    /// Continues the run in a directory that was deleted and claimed again, and adds a user.
+    pub(crate) fn join_recreated(&self, claim: Claim) {
         *locked(&self.jsonl) = None;
         self.resume(claim);
     }
 
     fn resume(&self, claim: Claim) {
-        let mut grip = locked(&self.grip);
-        grip.claim = Some(claim);
-        grip.users += 1;
+        let mut usage = locked(&self.usage);
+        usage.claim = Some(claim);
+        usage.users += 1;
     }
 
-    /// One who records no more. After the last of them no file is open.
+    /// Removes a user. When the last one leaves, all files are closed.
     pub(crate) fn leave(&self) {
-        let mut grip = locked(&self.grip);
-        grip.users = grip.users.saturating_sub(1);
-        if grip.users == 0 {
-            grip.claim = None;
+        let mut usage = locked(&self.usage);
+        usage.users = usage.users.saturating_sub(1);
+        if usage.users == 0 {
+            usage.claim = None;
             if let Some(jsonl) = &*locked(&self.jsonl) {
                 jsonl.close();
             }
         }
     }
 
-    /// Whether somebody records.
+    /// Whether the directory has users.
     pub(crate) fn is_open(&self) -> bool {
-        locked(&self.grip).claim.is_some()
+        locked(&self.usage).claim.is_some()
     }
 
-    /// Whether the directory is still this run's.
+    /// Whether the directory still belongs to this run.
     pub(crate) fn is_ours(&self) -> bool {
-        match &locked(&self.grip).claim {
+        match &locked(&self.usage).claim {
             Some(claim) => claim.holds(),
             None => holds_run(&self.path, &self.id),
         }
     }
 
-    /// Refuses to write a `run.json` where the directory, or the file, is not this run's any more.
+    /// Fails if `run.json` must not be written, because the directory or the file no longer belongs to this run.
     pub(crate) fn check_manifest(&self) -> Result<(), Error> {
         let path = self.path.join(MANIFEST);
         if !self.is_ours() {
             return Err(Error::io("write", &path)(io::ErrorKind::NotFound.into()));
         }
         if path.symlink_metadata().is_ok() && !holds_run(&self.path, &self.id) {
-            return Err(Error::io("write", &path)(io::Error::other("another program wrote one there")));
+            return Err(Error::io("write", &path)(io::Error::other("another program wrote this file; move it away")));
         }
         Ok(())
     }
 
-    /// Notes that a record of this format is written. True for the first.
-    pub(crate) fn begins(&self, format: Format) -> bool {
+    /// Notes that a record of this format is written. Returns whether it is the first.
+    pub(crate) fn is_first_of(&self, format: Format) -> bool {
         self.formats.load(Ordering::Relaxed) & bit(format) == 0
             && self.formats.fetch_or(bit(format), Ordering::Relaxed) & bit(format) == 0
     }
@@ -132,24 +133,26 @@ impl Directory {
             .collect()
     }
 
-    /// Writes a record, and its values before it: a record never names a file that is not there.
-    /// Values and rows that cannot be kept do not take the record with them: the errors come back beside it.
+    /// Writes a record. Its values are written before it, so that a record never names a file that does not exist.
+    /// If only values or row hashes cannot be written, the record is kept without them, and the errors are in
+    /// the list that is returned.
     pub(crate) fn write(
         &self,
         record: &mut TraceRecord,
         values: Option<&TensorView<'_>>,
         format: Format,
-    ) -> Result<(Written, Vec<Error>), Error> {
-        // An open file tells by itself that it was deleted; names may be somebody else's by now.
-        let by_name = match format {
+    ) -> Result<(RecordPlace, Vec<Error>), Error> {
+        // Files that are opened by name may by now lie in another run's directory. An open `trace.jsonl` checks for
+        // itself whether it was deleted.
+        let opens_by_name = match format {
             Format::Files => true,
             Format::Jsonl => values.is_some() || !locked(&self.jsonl).as_ref().is_some_and(|jsonl| jsonl.is_open()),
         };
-        if by_name && !locked(&self.grip).claim.as_ref().is_some_and(Claim::holds) {
+        if opens_by_name && !locked(&self.usage).claim.as_ref().is_some_and(Claim::holds) {
             return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into()));
         }
         let lost_rows = drop_rows(&self.path, record);
-        let lost_values = match values.map(|tensor| values::write(&self.path, record, tensor, &self.alike)) {
+        let lost_values = match values.map(|tensor| values::write(&self.path, record, tensor, &self.stem_counts)) {
             Some(Ok(file)) => {
                 record.values = Some(file);
                 None
@@ -158,11 +161,11 @@ impl Directory {
             None => None,
         };
         let written = match format {
-            Format::Files => files::write(&self.path, record, &self.alike).map(Written::File),
-            Format::Jsonl => self.jsonl().and_then(|jsonl| jsonl.write(record)).map(Written::Line),
+            Format::Files => files::write(&self.path, record, &self.stem_counts).map(RecordPlace::File),
+            Format::Jsonl => self.jsonl().and_then(|jsonl| jsonl.write(record)).map(RecordPlace::Line),
         };
         if let (Err(_), Some(file)) = (&written, &record.values) {
-            // Nobody would know whose they are.
+            // No record names the values, so nobody could use them.
             let _ = std::fs::remove_file(self.path.join(file));
         }
         Ok((written?, lost_rows.into_iter().chain(lost_values).collect()))
@@ -177,14 +180,18 @@ impl Directory {
     }
 }
 
-/// The hashes of the rows of one record: with more of them it is larger than what readers take.
+/// Largest number of row hashes in a record. With more of them it would exceed the size that readers accept.
 const MOST_ROWS: usize = 1_000_000;
 
-/// Takes the rows out of a record that has too many, and says so.
+/// Removes the row hashes of a record that has too many, and returns the error that says so.
 fn drop_rows(directory: &Path, record: &mut TraceRecord) -> Option<Error> {
     let rows = record.rows.take_if(|rows| rows.len() > MOST_ROWS)?;
-    let many = format!("{} has {} rows; of at most {MOST_ROWS} hashes are kept", record.name, rows.len());
-    Some(Error::io("keep the hashes of rows in", directory)(io::Error::new(io::ErrorKind::FileTooLarge, many)))
+    let many = format!(
+        "{} has {} rows, more than {MOST_ROWS}; the record is kept without row hashes",
+        record.name,
+        rows.len()
+    );
+    Some(Error::io("write row hashes to", directory)(io::Error::new(io::ErrorKind::FileTooLarge, many)))
 }
 
 fn bit(format: Format) -> u8 {
@@ -208,7 +215,7 @@ mod tests {
         serde_json::from_str(json).expect("a record")
     }
 
-    /// A directory where the values cannot be written: a file has the name of theirs.
+    /// The values cannot be written because a file has the name of their directory.
     #[test]
     fn values_that_cannot_be_written_keep_the_record() {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -237,7 +244,7 @@ mod tests {
                 let (_, lost) = hold.run().write(&mut record, None, format).expect("the record is kept");
                 assert_eq!((lost.len(), record.rows.is_none()), (losses, losses == 1), "{lost:?}");
             }
-            // The first is smaller than what readers take.
+            // The first record, with as many rows as allowed, is small enough for readers.
             let (mut read, mut problems) = (0, 0);
             pieces(&directory, &mut |piece| match piece.and_then(|piece| piece.parse::<TraceRecord>()) {
                 Ok(_) => read += 1,

@@ -1,36 +1,36 @@
-//! What a run is told by the tensor library whose tensors it records.
+//! The facts for `run.json` that only the adapter of a tensor library knows.
 
 use crate::record::Function;
 
-/// A tensor library, as `run.json` speaks of it. What is not known stays out.
+/// A tensor library, as `run.json` describes it. The defaults say that nothing is known.
 pub trait TensorLibrary {
-    /// Threads that it computes with.
+    /// Number of threads that the library computes with; `None` if it is not known.
     #[must_use]
     fn threads() -> Option<usize> {
         None
     }
 
-    /// The features that change what it computes, `candle-core/cuda`.
+    /// The enabled features that change what the library computes: `candle-core/cuda`.
     #[must_use]
     fn features() -> Vec<String> {
         Vec::new()
     }
 
-    /// The annotated functions of this binary, each with the number by which
-    /// [`Session::reach`](crate::session::Session::reach) knows it.
+    /// The annotated functions of this binary, each with its number, which is the argument of
+    /// [`Session::reach`](crate::session::Session::reach).
     #[must_use]
     fn functions() -> Vec<(usize, Function)> {
         Vec::new()
     }
 }
 
-/// A library that nothing is known of: tensors shown as views.
+/// The library of callers that pass plain [`TensorView`](crate::digest::TensorView)s: nothing is known of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
 
 impl TensorLibrary for Plain {}
 
-/// The answers of a library, asked when `run.json` is written.
+/// The functions of a [`TensorLibrary`], called when `run.json` is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Library {
     pub(crate) threads: fn() -> Option<usize>,

@@ -1,4 +1,4 @@
-//! What could not be recorded: counted by cause, one warning each.
+//! Counts the records that could not be written, by cause.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -7,12 +7,12 @@ use crate::error::Error;
 use crate::failing::locked;
 use crate::record::Loss;
 
-/// Losses so far, one entry a cause.
+/// The losses so far, one entry per cause.
 #[derive(Debug, Default)]
 pub(crate) struct Losses(Mutex<Vec<Loss>>);
 
 impl Losses {
-    /// Counts a lost record. True if it is the first of its cause.
+    /// Counts a lost record. Returns whether it is the first of its cause.
     pub(crate) fn add(&self, error: &Error) -> bool {
         let cause = error.cause();
         let mut losses = locked(&self.0);
@@ -29,21 +29,23 @@ impl Losses {
     }
 }
 
-/// Losses whose `run.json` is written at once.
+/// The first losses, this many, are written to `run.json` at once.
 const AT_ONCE: u32 = 64;
-/// After these, at most this share of the time goes into it: one part in so many.
+/// After that, writing `run.json` may take at most one part in this many of the time.
 const SHARE: u32 = 20;
 
-/// How often losses are put on disk: all of the first few, and of a flood as many as cost little.
+/// Limits how often losses are written to disk: always for the first ones, and rarely enough to cost little when many
+/// follow.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
+    /// Number of writes so far.
     kept: u32,
-    /// Not before this moment.
+    /// Earliest time of the next write.
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// Calls `keep`, unless that was just done.
+    /// Calls `keep`, unless the last call was too recent.
     pub(crate) fn keep(&mut self, keep: impl FnOnce()) {
         let now = Instant::now();
         if self.kept >= AT_ONCE && self.next.is_some_and(|next| now < next) {

@@ -1,4 +1,4 @@
-//! `run.json`: how it is written.
+//! Writes `run.json`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,27 +16,27 @@ use crate::error::Error;
 use crate::record::layout::{MANIFEST, SCHEMA};
 use crate::record::{Function, Loss, Manifest};
 
-/// The annotated functions of the binary, and which of them were not called.
-pub(crate) struct Coverage {
+/// How many annotated functions the binary has, and which of them were not called.
+pub(crate) struct Reached {
     pub(crate) sites: usize,
     pub(crate) unreached: Vec<Function>,
 }
 
-/// What changes in the course of a run.
+/// The fields of the manifest that change during a run.
 pub(crate) struct Progress {
     pub(crate) started: SystemTime,
-    /// Set when the run ended cleanly.
+    /// Time when the run ended cleanly; `None` until then.
     pub(crate) finished: Option<SystemTime>,
     pub(crate) records: u64,
     pub(crate) losses: Vec<Loss>,
     pub(crate) annotations: BTreeMap<String, Value>,
-    pub(crate) coverage: Coverage,
+    pub(crate) reached: Reached,
 }
 
 /// The manifest of a run of this process.
 pub(crate) fn manifest(directory: &Directory, library: Library, progress: Progress) -> Manifest {
     let config = &directory.config;
-    let Progress { started, finished, records, losses, annotations, coverage } = progress;
+    let Progress { started, finished, records, losses, annotations, reached } = progress;
     Manifest {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -60,13 +60,13 @@ pub(crate) fn manifest(directory: &Directory, library: Library, progress: Progre
         lost: losses.iter().map(|loss| loss.count).sum(),
         losses,
         annotations,
-        sites: coverage.sites,
-        unreached: coverage.unreached,
+        sites: reached.sites,
+        unreached: reached.unreached,
         complete: finished.is_some(),
     }
 }
 
-/// Replaces the file by one rename: a reader sees the old one or the new one, never a half.
+/// Replaces the file by a rename, so that a reader sees the old file or the new one, never a part of it.
 pub(crate) fn write(manifest: &Manifest, directory: &Path) -> Result<(), Error> {
     let path = directory.join(MANIFEST);
     let unfinished = directory.join(unfinished(&manifest.run));
@@ -80,13 +80,14 @@ pub(crate) fn write(manifest: &Manifest, directory: &Path) -> Result<(), Error> 
         .map_err(Error::io("write", &path))
 }
 
-/// The file of a run that becomes its `run.json`: no other run, and nobody else, has one of that name.
+/// The name of the file that is renamed to `run.json` once it is complete. It holds the run's id, so that no other run
+/// uses the same name.
 pub(crate) fn unfinished(run: &str) -> String {
     format!(".run.json.{run}.new")
 }
 
-/// Never through a link, never over a file that is there. What an earlier write of this run left is
-/// taken away.
+/// Creates the file, never through a link and never by overwriting. A file that an earlier, interrupted write of this
+/// run left is removed first.
 fn create_unfinished(path: &Path) -> io::Result<File> {
     match File::create_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -97,10 +98,11 @@ fn create_unfinished(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The last second that the format has.
+/// The last second that RFC 3339 can express.
 const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
 
-/// A clock that is set to before 1970 or after 9999 gives the nearest time that the format has.
+/// Formats a time. A time before 1970 or after 9999, from a clock that is set wrong, becomes the nearest time in
+/// between.
 fn rfc3339(time: SystemTime) -> String {
     let first = SystemTime::UNIX_EPOCH;
     let last = first.checked_add(YEAR_9999).unwrap_or(first);

@@ -1,4 +1,11 @@
-//! One run: everything that one process records into one place, from its first record to its exit.
+//! The run floor: everything that one process records into one place, from its first record to its exit.
+//!
+//! A [`Run`] gives records their order and repeat numbers, counts losses, and keeps `run.json` up to date. `claim`
+//! decides which directory a run may write into, `directory` keeps its open files, `exit` finishes the runs
+//! when the process ends, `own` remembers which records a session wrote, and `config` holds the settings. Several
+//! sessions of a process may share a run.
+//!
+//! It imports `digest`, `record`, `trace` and `sink`, and never `session`: the sessions build on it.
 
 mod claim;
 pub(crate) mod config;
@@ -35,30 +42,31 @@ use claim::{Claim, claim};
 use config::{Config, Format};
 use directory::Directory;
 use losses::{Losses, Pace};
-use manifest::{Coverage, Progress};
-use own::Written;
+use manifest::{Progress, Reached};
+use own::RecordPlace;
 use repeats::Repeats;
 
-/// What every writer to one place shares: the execution order, the repeat numbers, the losses.
+/// The state that all writers to one place share: the execution order, the repeat numbers, the losses.
 pub(crate) struct Run {
-    place: Store,
+    store: Store,
     library: Library,
     repeats: Mutex<Repeats>,
+    /// Number of records written.
     written: AtomicU64,
     losses: Losses,
-    /// How often losses bring `run.json` up to date.
+    /// Limits how often losses update `run.json`.
     pace: Mutex<Pace>,
     annotations: Mutex<BTreeMap<String, Value>>,
-    /// That annotations could not be written was said.
+    /// Whether the program was already warned that annotations could not be written.
     warned: AtomicBool,
     started: SystemTime,
-    /// Tells the runs of a process apart, from 1.
+    /// Number of the run within the process, from 1.
     pub(crate) number: u64,
-    /// The annotated functions that were called, by number.
+    /// Numbers of the annotated functions that were called.
     reached: Mutex<HashSet<usize>>,
     /// Held while `run.json` is written.
     writing: Mutex<()>,
-    /// Whether a `TraceSession` records here now.
+    /// Whether a `TraceSession` is recording into this run.
     pub(crate) in_session: AtomicBool,
 }
 
@@ -68,7 +76,7 @@ enum Store {
     Memory(Memory),
 }
 
-/// Keeps a run's files open as long as it lives.
+/// A user of a run: the run's files stay open until the last `Hold` is dropped.
 pub(crate) struct Hold(Arc<Run>);
 
 impl Hold {
@@ -76,10 +84,10 @@ impl Hold {
         &self.0
     }
 
-    /// One more of it.
-    pub(crate) fn again(&self) -> Self {
-        if let Store::Directory(directory) = &self.0.place {
-            directory.join_others();
+    /// Adds another user of the run.
+    pub(crate) fn another(&self) -> Self {
+        if let Store::Directory(directory) = &self.0.store {
+            directory.add_user();
         }
         Self(Arc::clone(&self.0))
     }
@@ -87,22 +95,22 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Store::Directory(directory) = &self.0.place {
+        if let Store::Directory(directory) = &self.0.store {
             directory.leave();
         }
     }
 }
 
-/// The runs of this process by the directory that was asked for, the one that goes on last. They stay
-/// until it exits, so that whoever comes back to a directory counts on.
+/// The runs of this process by the directory that was requested; the last of each list is the current one. They stay
+/// until the process exits, so that a session that returns to a directory continues the order and repeat numbers.
 static RUNS: Mutex<Option<HashMap<PathBuf, Vec<Arc<Run>>>>> = Mutex::new(None);
 
-/// Bytes of an annotation, key and value as JSON.
+/// Largest size of an annotation in bytes, key and value as JSON.
 const LARGEST_ANNOTATION: usize = 1024 * 1024;
 
 impl Run {
-    /// The run of this process in `directory`, begun if there is none. The directory is created
-    /// with its parents, also when it was deleted since.
+    /// The run of this process in `directory`; begins one if there is none. The directory is created with its
+    /// parents, also if it was deleted in the meantime.
     pub(crate) fn in_directory(directory: &Path, config: &Config, library: Library) -> Result<Hold, Error> {
         guarded("claiming the trace directory", || Self::find(directory, config, library))
     }
@@ -112,27 +120,27 @@ impl Run {
         let key = directory.canonicalize().map_err(Error::io("read", directory))?;
         let mut all = locked(&RUNS);
         let all = all.get_or_insert_default();
-        // The directory inside another one that a run of this process was led to.
+        // A directory inside another one may be where a run of this process went because the outer one was taken.
         if !all.contains_key(&key)
             && let Some(around) = key.parent()
             && let Some(run) = all.get(around).and_then(|runs| runs.iter().find(|run| run.directory() == Some(&*key)))
-            && let Some(hold) = run.go_on(around)?
+            && let Some(hold) = run.rejoin(around)?
         {
             return Ok(hold);
         }
         let runs = all.entry(key.clone()).or_default();
         if let Some(run) = runs.last()
-            && let Some(hold) = run.go_on(&key)?
+            && let Some(hold) = run.rejoin(&key)?
         {
             return Ok(hold);
         }
-        // There was none; or its directory is gone, or somebody else's by now.
+        // There was no run, or its directory was deleted or now belongs to another program.
         claim(&key, |claim| {
             if let Some(run) = runs.last()
-                && let Store::Directory(directory) = &run.place
+                && let Store::Directory(directory) = &run.store
                 && directory.path == claim.directory
             {
-                directory.join_anew(claim);
+                directory.join_recreated(claim);
                 let hold = Hold(Arc::clone(run));
                 run.write_manifest(None)?;
                 return Ok(hold);
@@ -143,10 +151,10 @@ impl Run {
         })
     }
 
-    /// One more who records into this run, which began when `asked` was asked for. `None` if its
-    /// directory is gone, or somebody else's by now.
-    fn go_on(self: &Arc<Self>, asked: &Path) -> Result<Option<Hold>, Error> {
-        let Store::Directory(directory) = &self.place else { return Ok(None) };
+    /// Adds a user to this run, which began when `requested` was requested. `None` if its directory was deleted or
+    /// now belongs to another program.
+    fn rejoin(self: &Arc<Self>, requested: &Path) -> Result<Option<Hold>, Error> {
+        let Store::Directory(directory) = &self.store else { return Ok(None) };
         if directory.join() {
             let hold = Hold(Arc::clone(self));
             if !directory.path.join(MANIFEST).exists() {
@@ -154,7 +162,7 @@ impl Run {
             }
             return Ok(Some(hold));
         }
-        Ok(directory.join_again(asked)?.then(|| Hold(Arc::clone(self))))
+        Ok(directory.join_reclaimed(requested)?.then(|| Hold(Arc::clone(self))))
     }
 
     fn begin(claim: Claim, config: &Config, library: Library) -> Result<Hold, Error> {
@@ -167,15 +175,15 @@ impl Run {
         Ok(hold)
     }
 
-    /// A run that leaves nothing behind.
+    /// A run that writes no files.
     pub(crate) fn in_memory() -> Hold {
         Hold(Arc::new(Self::new(Store::Memory(Memory::default()), Library::of::<Plain>(), SystemTime::now())))
     }
 
-    fn new(place: Store, library: Library, started: SystemTime) -> Self {
+    fn new(store: Store, library: Library, started: SystemTime) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         Self {
-            place,
+            store,
             library,
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             reached: Mutex::default(),
@@ -191,41 +199,41 @@ impl Run {
         }
     }
 
-    /// Where the records lie: the directory asked for, or one inside it. None in memory.
+    /// The directory of the records: the requested one, or one inside it. `None` for a run in memory.
     pub(crate) fn directory(&self) -> Option<&Path> {
-        match &self.place {
+        match &self.store {
             Store::Directory(directory) => Some(&directory.path),
             Store::Memory(_) => None,
         }
     }
 
-    /// What a run in memory holds; empty for others.
+    /// Removes and returns the records of a run in memory; other runs return none.
     pub(crate) fn take_memory(&self) -> Vec<(TraceRecord, Option<Values>)> {
-        match &self.place {
+        match &self.store {
             Store::Memory(memory) => memory.take(),
             Store::Directory(_) => Vec::new(),
         }
     }
 
-    /// Gives the record its repeat number and its place in the order, and keeps it; `values` is its
-    /// tensor, where values were asked for. Values and rows that cannot be kept do not take the record
-    /// with them: the errors come back beside it.
+    /// Gives the record its repeat number and its place in the order, and writes it; `values` is its tensor if
+    /// values were asked for. If only its values or its row hashes cannot be written, the record is kept without
+    /// them, and the errors are in the list that is returned.
     pub(crate) fn write(
         &self,
         record: &mut TraceRecord,
         values: Option<&TensorView<'_>>,
         format: Format,
-    ) -> Result<(Written, Vec<Error>), Error> {
+    ) -> Result<(RecordPlace, Vec<Error>), Error> {
         let (call, order) = locked(&self.repeats).next(record);
         (record.call, record.order) = (call, Some(order));
         if call > 0 {
             record.name = format!("{}#{call}", record.name);
         }
-        let written = match &self.place {
-            Store::Memory(memory) => (Written::Memory, memory.write(record, values).into_iter().collect()),
+        let written = match &self.store {
+            Store::Memory(memory) => (RecordPlace::Memory, memory.write(record, values).into_iter().collect()),
             Store::Directory(directory) => {
-                if directory.begins(format) {
-                    // `run.json` says so before there is such a file. Without it the file is still read.
+                if directory.is_first_of(format) {
+                    // `run.json` names the format before its first file exists. Readers find the file also without it.
                     let _ = self.write_manifest(None);
                 }
                 directory.write(record, values, format)?
@@ -235,35 +243,36 @@ impl Run {
         Ok(written)
     }
 
-    /// Counts a record that could not be kept, and puts it into `run.json`. True if it is the first of
+    /// Counts a record that could not be written, and adds it to `run.json`. Returns whether it is the first loss of
     /// its cause.
     pub(crate) fn lose(&self, error: &Error) -> bool {
         let first = self.losses.add(error);
-        // Where `run.json` cannot be written, the losses are said at the end.
+        // If `run.json` cannot be written, the losses are printed when the process ends.
         locked(&self.pace).keep(|| drop(self.write_manifest(None)));
         first
     }
 
-    /// The annotated function of this number was called.
+    /// Notes that the annotated function of this number was called.
     pub(crate) fn reach(&self, function: usize) {
         locked(&self.reached).insert(function);
     }
 
-    fn coverage(&self) -> Coverage {
+    fn reached(&self) -> Reached {
         let functions = (self.library.functions)();
         let reached = locked(&self.reached);
         let sites = functions.len();
         let unreached = functions.into_iter().filter(|(number, _)| !reached.contains(number));
-        Coverage { sites, unreached: unreached.map(|(_, function)| function).collect() }
+        Reached { sites, unreached: unreached.map(|(_, function)| function).collect() }
     }
 
-    /// Puts a fact into `run.json`, at once. Readers take no `run.json` of any size.
+    /// Adds a fact to `run.json` at once. Large facts are refused with a warning, because readers limit the size of
+    /// `run.json`.
     pub(crate) fn annotate(&self, key: &str, value: Value) {
         let size = serde_json::to_vec(&(key, &value)).map_or(0, |json| json.len());
         if size > LARGEST_ANNOTATION {
             let shown: String = key.chars().take(80).collect();
             warn(format_args!(
-                "annotate_run {shown:?}: {size} bytes, at most {LARGEST_ANNOTATION} are kept; run.json is without it"
+                "annotate_run {shown:?} is ignored: the annotation has {size} bytes, at most {LARGEST_ANNOTATION} are allowed"
             ));
             return;
         }
@@ -271,13 +280,13 @@ impl Run {
         if let Err(error) = self.write_manifest(None)
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            warn(format_args!("{}; what annotate_run said is not there yet", error.full()));
+            warn(format_args!("{}; run.json does not have the annotations of annotate_run yet", error.full()));
         }
     }
 
-    /// Writes `run.json`: with a time when the run ended cleanly, without while it goes on.
+    /// Writes `run.json`. `finished` is the time at which the run ended cleanly, `None` before that.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
-        let Store::Directory(directory) = &self.place else { return Ok(()) };
+        let Store::Directory(directory) = &self.store else { return Ok(()) };
         let _writing = locked(&self.writing);
         directory.check_manifest()?;
         let progress = Progress {
@@ -286,33 +295,33 @@ impl Run {
             records: self.written.load(Ordering::Relaxed),
             losses: self.losses.list(),
             annotations: locked(&self.annotations).clone(),
-            coverage: self.coverage(),
+            reached: self.reached(),
         };
         manifest::write(&manifest::manifest(directory, self.library, progress), &directory.path)
     }
 }
 
-/// Makes what was recorded so far readable by others: records already are, `run.json` is brought up
-/// to date. Goes through all runs that somebody records into, and gives the first error.
+/// Makes everything recorded so far readable by others: the records already are, so it updates `run.json`. It goes
+/// through all runs that have users, and returns the first error.
 pub(crate) fn flush_all() -> Result<(), Error> {
-    let goes_on = |run: &&Arc<Run>| match &run.place {
+    let is_recording = |run: &&Arc<Run>| match &run.store {
         Store::Directory(directory) => directory.is_open() && directory.is_ours(),
         Store::Memory(_) => false,
     };
-    let outcomes: Vec<_> = all().iter().filter(goes_on).map(|run| run.write_manifest(None)).collect();
+    let outcomes: Vec<_> = all().iter().filter(is_recording).map(|run| run.write_manifest(None)).collect();
     outcomes.into_iter().collect()
 }
 
-/// At the process's end. `clean`: main returned, or `process::exit` was called.
+/// Finishes all runs when the process ends. `clean` says that main returned or called `process::exit`.
 fn finish_all(clean: bool) {
     for run in all() {
-        let Store::Directory(directory) = &run.place else { continue };
-        // A directory that was deleted is not made again.
-        let told = directory.is_ours()
+        let Store::Directory(directory) = &run.store else { continue };
+        // A directory that was deleted is not created again.
+        let is_written = directory.is_ours()
             && run.write_manifest(clean.then(SystemTime::now)).map_err(|error| warn(error.full())).is_ok();
-        if !told {
+        if !is_written {
             for loss in run.losses.list() {
-                warn(format_args!("lost in {}: {loss}", directory.path.display()));
+                warn(format_args!("records lost in {}: {loss}", directory.path.display()));
             }
         }
     }
@@ -329,7 +338,7 @@ mod tests {
     use crate::trace::pieces::manifest_of;
 
     #[test]
-    fn an_annotation_that_nobody_could_read_is_refused() {
+    fn an_annotation_that_is_too_large_for_readers_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let hold = Run::in_directory(dir.path(), &Config::default(), Library::of::<Plain>()).expect("a run");
         hold.run().annotate("small", "x".repeat(1000).into());

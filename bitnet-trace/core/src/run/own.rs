@@ -1,4 +1,4 @@
-//! Which records of a run are a session's own, and where they lie.
+//! Remembers which records of a run a session wrote, and where, so that the session can read them back.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,41 +10,41 @@ use crate::record::layout::JSONL;
 use crate::trace::Trace;
 use crate::trace::pieces::{lines_within, whole_record};
 
-/// Where a record was written.
+/// The place where a record was written.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum RecordPlace {
     Memory,
-    /// A file of the trace directory, by name.
+    /// The name of a file in the trace directory.
     File(Box<str>),
-    /// Bytes of `trace.jsonl`.
+    /// A range of bytes in `trace.jsonl`.
     Line(Range<u64>),
 }
 
-/// The records of one session. Takes the length of a file name a record in format `files`; in format
-/// `jsonl` nothing, as long as the session is the only one that writes.
+/// The places of the records of one session. In format `files` it needs memory for one file name per record; in format
+/// `jsonl` its size stays constant while the session is the only one that writes.
 #[derive(Debug, Default)]
-pub(crate) struct Own {
+pub(crate) struct OwnRecords {
     orders: Ranges,
     files: Vec<Box<str>>,
     lines: Ranges,
 }
 
-impl Own {
-    pub(crate) fn add(&mut self, order: u64, written: Written) {
+impl OwnRecords {
+    pub(crate) fn add(&mut self, order: u64, place: RecordPlace) {
         self.orders.insert(order..order + 1);
-        match written {
-            Written::Memory => {}
-            Written::File(name) => self.files.push(name),
-            Written::Line(bytes) => self.lines.insert(bytes),
+        match place {
+            RecordPlace::Memory => {}
+            RecordPlace::File(name) => self.files.push(name),
+            RecordPlace::Line(bytes) => self.lines.insert(bytes),
         }
     }
 
-    /// How many records there are.
+    /// Number of records.
     fn len(&self) -> u64 {
         self.orders.0.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Reads them back from `directory`; nothing else there is looked at.
+    /// Reads the records back from `directory`. Other files there are not read.
     pub(crate) fn trace(&self, directory: &Path) -> Trace {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
         self.read(directory, &mut |read| match read {
@@ -58,10 +58,10 @@ impl Own {
         Trace::of_records(directory, records, problems)
     }
 
-    /// Reads them back. What is gone is passed over: the caller counts.
+    /// Reads the records back. Missing records are skipped; the caller counts them.
     fn read(&self, directory: &Path, each: &mut dyn FnMut(Result<TraceRecord, Error>)) {
         let mut own = |read: Result<TraceRecord, Error>| match read {
-            // Somebody else's by now.
+            // The file or line now holds a record of another session.
             Ok(record) if !record.order.is_some_and(|order| self.orders.contains(order)) => {}
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             read => each(read),
@@ -77,12 +77,12 @@ impl Own {
     }
 }
 
-/// Numbers, as ranges that neither overlap nor touch, end by start.
+/// A set of numbers as ranges that neither overlap nor touch: a map from start to end.
 #[derive(Debug, Default)]
 struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
-    /// Joins it to its neighbours: what comes in order takes a single one.
+    /// Adds a range and joins it with its neighbours, so that numbers that come in order need only one range.
     fn insert(&mut self, range: Range<u64>) {
         let end = self.0.remove(&range.end).unwrap_or(range.end);
         match self.0.range_mut(..range.start).next_back() {

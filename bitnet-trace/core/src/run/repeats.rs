@@ -1,4 +1,4 @@
-//! Repeat numbers and places in the execution order, given out together.
+//! Assigns repeat numbers and places in the execution order.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,17 +7,19 @@ use foldhash::fast::RandomState;
 
 use crate::record::TraceRecord;
 
-/// How often each record was made, and how many there were.
+/// Counts how often each record was made, and how many records there were in all.
 #[derive(Default)]
 pub(crate) struct Repeats {
     order: u64,
-    /// By step, then by hash of what else tells records apart, for the whole run: some 20 bytes for each
-    /// that is different. One map for all of them would be out of the cache at every record.
+    /// The counts by step, then by the hash of the other fields that identify a record. They stay for the whole run
+    /// and take about 20 bytes per different record. A single map for all steps would miss the cache at every
+    /// record.
     steps: HashMap<Option<usize>, HashMap<u64, u32, RandomState>, RandomState>,
 }
 
 impl Repeats {
-    /// The record's repeat number and its place in the order: the later call has the larger of both.
+    /// The record's repeat number and its place in the order. Both are assigned together: of two calls, the later one
+    /// has the larger number in both.
     pub(crate) fn next(&mut self, record: &TraceRecord) -> (usize, u64) {
         let mut hasher = DefaultHasher::new();
         let TraceRecord { name, seq_index, layer_idx, stage, output, io, .. } = record;

@@ -1,4 +1,4 @@
-//! `TraceSession`: recording by program, whatever the environment says.
+//! `TraceSession`: sessions that a program configures, independent of the environment.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,8 +15,8 @@ use crate::run::config::{Capture, Config, Format, parse_filter};
 use crate::run::{Library, Run};
 use crate::trace::Trace;
 
-/// Records what runs inside [`in_scope`](Self::in_scope), whatever the environment says: two
-/// configurations in one process, traces in unit tests.
+/// A session that records what runs inside [`in_scope`](Self::in_scope), independent of the environment. Use it
+/// for traces in unit tests, or for two configurations in one process.
 ///
 /// ```
 /// use bitnet_trace_core::digest::{Elements, TensorView};
@@ -35,7 +35,7 @@ use crate::trace::Trace;
 /// # Ok::<(), bitnet_trace_core::Error>(())
 /// ```
 ///
-/// `L` is the tensor library that `run.json` tells of.
+/// `L` is the tensor library that `run.json` describes.
 #[must_use = "a session records only inside `in_scope`"]
 #[derive(Debug)]
 pub struct TraceSession<L = Plain> {
@@ -57,37 +57,35 @@ impl<L: TensorLibrary> TraceSession<L> {
         }
     }
 
-    /// A session that records nothing: inside its scope tracing is off, whatever the environment
-    /// says.
+    /// A session that records nothing: inside its scope tracing is off, even if the environment turns it on.
     pub fn disabled() -> Self {
-        Self::live(Session::new(None, Config::default()))
+        Self::begin(Session::new(None, Config::default()))
     }
 
-    fn live(session: Session) -> Self {
+    fn begin(session: Session) -> Self {
         state::began();
         Self { session: Arc::new(session), library: PhantomData }
     }
 
-    /// Calls `f`; what annotated functions do inside, on this thread and in contexts taken from it,
-    /// is recorded by this session.
+    /// Calls `f` and records the annotated functions that it calls, on this thread and in contexts taken from it.
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         TraceContext::of_session(Arc::clone(&self.session) as _).in_scope(f)
     }
 
-    /// Where the records lie. It differs from the directory asked for where that one belongs to
-    /// another process or to something else. None in memory.
+    /// The directory of the records; `None` for a session in memory. If another process or program uses the requested
+    /// directory, this is a new directory inside it.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         self.session.run.as_ref()?.directory()
     }
 
-    /// Ends the session and gives what it recorded, in execution order, read back from where it lies.
-    /// No file stays open. What contexts carried out of the session do later is not recorded.
+    /// Ends the session and returns its records in execution order, read back from the directory. It closes all files
+    /// of the session. Contexts that were carried out of the session record nothing afterwards.
     ///
     /// # Errors
     ///
-    /// [`FinishError`] if anything was lost, is no longer in the directory, or cannot be read back; it
-    /// lists what, and holds the rest.
+    /// [`FinishError`] if records were lost, are no longer in the directory, or cannot be read back. It lists the
+    /// problems and holds the other records.
     pub fn finish(self) -> Result<Trace, FinishError> {
         self.session.stop();
         let mut problems = Vec::new();
@@ -119,13 +117,13 @@ impl<L> Drop for TraceSession<L> {
     }
 }
 
-/// Configures a [`TraceSession`]: the words are those of the environment's variables, whose values
-/// play no part unless [`environment`](Self::environment) is called.
+/// Configures a [`TraceSession`]. The settings have the syntax of the environment variables; the variables themselves
+/// are ignored unless [`environment`](Self::environment) is called.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct TraceSessionBuilder<L = Plain> {
     destination: Destination,
-    /// What holds where nothing else was said.
+    /// The values of settings that the fields below leave open.
     config: Config,
     format: Option<String>,
     filter: Option<String>,
@@ -142,8 +140,8 @@ enum Destination {
 }
 
 impl<L: TensorLibrary> TraceSessionBuilder<L> {
-    /// Records into a directory, which is created with its parents. `%p`, `%r` and `%%` in it stand
-    /// for process id, rank and percent sign, as in `BITNET_TRACE_DIR`.
+    /// Records into a directory, which is created with its parents. As in `BITNET_TRACE_DIR`, `%p` stands for the
+    /// process id, `%r` for the rank and `%%` for a percent sign.
     pub fn dir(self, directory: impl Into<PathBuf>) -> Self {
         Self { destination: Destination::Directory(environment::expand(directory.into())), ..self }
     }
@@ -153,33 +151,32 @@ impl<L: TensorLibrary> TraceSessionBuilder<L> {
         Self { destination: Destination::Memory, ..self }
     }
 
-    /// How records lie in the directory: `files` (the default) or `jsonl`.
+    /// Sets the format of the records in the directory: `files` (the default) or `jsonl`.
     pub fn format(self, format: impl Into<String>) -> Self {
         Self { format: Some(format.into()), ..self }
     }
 
-    /// Which records: `stage=attn_*,layer=0-3;stage=logits`. All by default.
+    /// Sets which records are written, as in `stage=attn_*,layer=0-3;stage=logits`. The default is all records.
     pub fn filter(self, filter: impl Into<String>) -> Self {
         Self { filter: Some(filter.into()), ..self }
     }
 
-    /// What is kept beside hash and statistics: `none`, or a comma list of `sketch` (the default),
-    /// `rows` and `values`, each with or without a filter.
+    /// Sets what records hold besides hash and statistics: `none`, or a comma list of `sketch` (the default), `rows`
+    /// and `values`, each with or without a filter in parentheses.
     pub fn capture(self, capture: impl Into<String>) -> Self {
         Self { capture: Some(capture.into()), ..self }
     }
 
-    /// Which records are printed on standard error, one line each. None by default.
+    /// Sets which records are printed on standard error, one line each. By default no record is printed.
     pub fn print(self, filter: impl Into<String>) -> Self {
         Self { print: Some(filter.into()), ..self }
     }
 
-    /// Takes what the environment's variables say, except the directory, for what this builder is
-    /// not told.
+    /// Uses the environment variables, except the directory, for the settings that this builder does not set.
     ///
     /// # Errors
     ///
-    /// If a variable has a value that is not allowed.
+    /// [`Error::Setting`] if a variable has a value that is not allowed.
     pub fn environment(self) -> Result<Self, Error> {
         environment::warn_of_unknown();
         let config = environment::config().inspect_err(|error| {
@@ -194,8 +191,10 @@ impl<L: TensorLibrary> TraceSessionBuilder<L> {
     ///
     /// # Errors
     ///
-    /// If there is no destination, a setting is not one of the allowed, the directory cannot be
-    /// created or written, or another session of this process has it.
+    /// * [`Error::NoDestination`] if neither a directory nor `in_memory` was set.
+    /// * [`Error::Setting`] if a setting has a value that is not allowed.
+    /// * [`Error::Io`] if the directory cannot be created or written.
+    /// * [`Error::InUse`] if another session of this process records into the directory.
     pub fn start(self) -> Result<TraceSession<L>, Error> {
         let mut config = self.config;
         if let Some(text) = &self.format {
@@ -224,11 +223,11 @@ impl<L: TensorLibrary> TraceSessionBuilder<L> {
         if run.in_session.swap(true, Ordering::AcqRel) {
             return Err(Error::InUse(run.directory().unwrap_or(Path::new("")).to_owned()));
         }
-        Ok(TraceSession::live(Session::remembering(hold, config)))
+        Ok(TraceSession::begin(Session::remembering(hold, config)))
     }
 }
 
-/// A session that did not keep everything: what was lost, and the rest.
+/// The error of a session that lost records. It holds the losses and the records that were kept.
 #[derive(Debug)]
 pub struct FinishError(Box<Unfinished>);
 
@@ -240,25 +239,25 @@ struct Unfinished {
 }
 
 impl FinishError {
-    /// Records that could not be kept, by cause.
+    /// The records that could not be written, by cause.
     #[must_use]
     pub fn losses(&self) -> &[Loss] {
         &self.0.losses
     }
 
-    /// Files that could not be written or read back.
+    /// The errors of files that could not be written or read back.
     #[must_use]
     pub fn problems(&self) -> &[Error] {
         &self.0.problems
     }
 
-    /// What was kept.
+    /// The records that were kept.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.0.trace
     }
 
-    /// What was kept.
+    /// The records that were kept, by value.
     #[must_use]
     pub fn into_trace(self) -> Trace {
         self.0.trace

@@ -1,4 +1,4 @@
-//! From a tensor in a context to a record in a run.
+//! Makes a record from a tensor and its context, and writes it to a run.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::record::{TraceRecord, record_name};
 use crate::run::config::Config;
 use crate::sink::print;
 
-/// The `io` of what a function returns, in filters.
+/// The `io` of a returned tensor in filters; records leave it out.
 pub const OUT: &str = "out";
 
-/// The `io` of an argument, in filters and records.
+/// The `io` of an argument in filters and records.
 pub const IN: &str = "in";
 
-/// The `io` of a weight, in filters and records.
+/// The `io` of a weight in filters and records.
 pub const WEIGHT: &str = "weight";
 
-/// Records a tensor under a stage, in the context of this thread, if anything records. Never fails: what
+/// Records a tensor under a stage, in the context of this thread, if a session records. It never fails: a tensor that
 /// cannot be recorded is counted as lost.
 ///
 /// ```
@@ -31,7 +31,7 @@ pub const WEIGHT: &str = "weight";
 ///
 /// let _layer = TraceContext::layer(3).enter();
 /// let data = [1f32, 2.0, 3.0, 4.0];
-/// // Two rows of two, as they lie in memory: a view of a larger tensor needs no copy.
+/// // A 2x2 tensor by its strides: views of larger tensors need no copy either.
 /// record("q_proj", &TensorView::strided(Elements::F32(&data), 0, &[2, 2], &[2, 1])?);
 /// # Ok::<(), bitnet_trace_core::Error>(())
 /// ```
@@ -46,36 +46,36 @@ pub fn record(stage: &str, tensor: &dyn TensorSource) {
     draft.record_or_lose(tensor, &session);
 }
 
-/// What is known of a record before its tensor is read.
+/// The facts about a record that are known before its tensor is read.
 #[derive(Debug)]
 pub struct Draft<'a> {
-    /// `t{seq}/blk{layer}/{stage}`, then the argument or label.
+    /// The name, as [`record_name`] makes it: `t{seq}/blk{layer}/{stage}`, then the argument or label.
     pub name: String,
-    /// The stage.
+    /// The name of the computation: `q_proj`.
     pub stage: Option<&'a str>,
-    /// The label of one of several tensors, or the argument's name.
+    /// The label if a function returned several tensors, or the argument's name.
     pub output: Option<&'a str>,
     /// [`OUT`], [`IN`] or [`WEIGHT`].
     pub io: &'a str,
     /// `file:line function` of the annotated function.
     pub site: Option<&'a str>,
-    /// Where the record is made.
+    /// The step, layer, request and token positions of the record.
     pub context: &'a TraceContext,
 }
 
 impl Draft<'_> {
-    /// Records; what cannot be recorded is counted as lost.
+    /// Does the same as [`record`](Self::record), but counts a failure as a loss of the session.
     pub fn record_or_lose(self, tensor: &dyn TensorSource, session: &Session) {
         if let Err(error) = self.record(tensor, session) {
             session.lose(&error);
         }
     }
 
-    /// Asks the filters; then reads the tensor once and hands the record to the session.
+    /// Applies the filters. If they accept the record, reads the tensor once and hands the record to the session.
     ///
     /// # Errors
     ///
-    /// If the tensor cannot be read or the record cannot be written. The loss is not counted yet.
+    /// An error if the tensor cannot be read or the record cannot be written. The caller must count the loss.
     pub fn record(self, tensor: &dyn TensorSource, session: &Session) -> Result<(), Error> {
         let subject = self.subject();
         let accepts = |filter: &Filter| filter.accepts(&subject) == Some(true);
@@ -154,7 +154,7 @@ mod tests {
     use crate::error::Error;
     use crate::session::TraceSession;
 
-    /// Whoever reads this one panics.
+    /// A tensor that panics when it is read.
     struct Broken;
 
     impl TensorSource for Broken {

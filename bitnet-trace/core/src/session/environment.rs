@@ -1,4 +1,4 @@
-//! The settings of the environment: `BITNET_TRACE_*`.
+//! Reads the settings from the environment variables `BITNET_TRACE_*`.
 
 use std::path::PathBuf;
 use std::sync::Once;
@@ -8,7 +8,7 @@ use crate::failing::warn;
 use crate::record::nearest::nearest;
 use crate::run::config::{Capture, Config, Format, parse_filter, rank, setting};
 
-/// Non-empty: record into this directory.
+/// Directory to record into; recording is off if it is empty or not set.
 const DIRECTORY: &str = "BITNET_TRACE_DIR";
 const FILTER: &str = "BITNET_TRACE_FILTER";
 const FORMAT: &str = "BITNET_TRACE_FORMAT";
@@ -16,13 +16,13 @@ const CAPTURE: &str = "BITNET_TRACE_CAPTURE";
 const PRINT: &str = "BITNET_TRACE_PRINT";
 const STRICT: &str = "BITNET_TRACE_STRICT";
 
-/// What the names of all variables begin with.
+/// The names of all variables begin with this.
 const PREFIX: &str = "BITNET_TRACE_";
 const KNOWN: [&str; 6] = [DIRECTORY, FILTER, FORMAT, CAPTURE, PRINT, STRICT];
-/// Of later versions.
+/// Variables that later versions will have.
 const LATER: [&str; 2] = ["BITNET_TRACE_REFERENCE", "BITNET_TRACE_SUBSTITUTE"];
 
-/// Reads every variable but the directory. A variable that is empty is as one that is not set.
+/// Reads every variable except the directory. An empty variable counts as not set.
 pub(crate) fn config() -> Result<Config, Error> {
     let mut config = Config::default();
     if let Some(text) = variable(FORMAT)? {
@@ -51,12 +51,11 @@ pub(crate) fn strict() -> Result<bool, Error> {
     match variable(STRICT)?.as_deref() {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),
-        Some(other) => Err(setting(STRICT, other, None, "0 or 1")),
+        Some(other) => Err(setting(STRICT, other, None, "`0` or `1`")),
     }
 }
 
-/// Warns once of every variable that begins as ours do and means nothing: a name that is mistyped must
-/// not pass for a setting.
+/// Warns once of every variable that has the prefix and is not known: a mistyped name must not be ignored silently.
 pub(crate) fn warn_of_unknown() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -69,35 +68,36 @@ pub(crate) fn warn_of_unknown() {
     });
 }
 
-/// What there is to say of a variable's name.
+/// The warning for a variable; `None` if it is known or does not have the prefix.
 fn unknown(name: &str) -> Option<String> {
     if !name.starts_with(PREFIX) || KNOWN.contains(&name) {
         return None;
     }
     if LATER.contains(&name) {
-        return Some(format!("{name} is not supported by this version; it is ignored"));
+        return Some(format!("{name} is not supported by this version and is ignored"));
     }
-    // Without the beginning that all share.
+    // Compared without the prefix, which all of them share.
     let nearest = nearest(&name[PREFIX.len()..], &KNOWN.map(|known| &known[PREFIX.len()..]))?;
     let all = KNOWN.join(", ");
     Some(format!("unknown variable {name}, did you mean {PREFIX}{nearest}? It is ignored; the variables are {all}"))
 }
 
-/// A variable's text; none if it is unset or empty.
+/// The value of a variable; `None` if it is not set or empty.
 fn variable(name: &'static str) -> Result<Option<String>, Error> {
     let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
     match value.into_string() {
         Ok(text) => Ok(Some(text)),
-        Err(value) => Err(setting(name, &value.to_string_lossy(), None, "UTF-8")),
+        Err(value) => Err(setting(name, &value.to_string_lossy(), None, "text in UTF-8")),
     }
 }
 
-/// What `BITNET_TRACE_DIR` says now, its `%` filled in; none if it is unset or empty.
+/// The directory that `BITNET_TRACE_DIR` names now, with its `%` expanded; `None` if it is not set or empty.
 pub(crate) fn directory() -> Option<PathBuf> {
     std::env::var_os(DIRECTORY).filter(|directory| !directory.is_empty()).map(|directory| expand(directory.into()))
 }
 
-/// `%p` becomes the process id, `%r` the rank, `%%` a percent sign; any other `%` stays.
+/// Replaces `%p` by the process id, `%r` by the rank (0 if there is none) and `%%` by a percent sign. Any other `%`
+/// stays.
 pub(crate) fn expand(directory: PathBuf) -> PathBuf {
     let Some(text) = directory.to_str().filter(|text| text.contains('%')) else { return directory };
     let mut expanded = String::with_capacity(text.len());
@@ -124,7 +124,7 @@ mod tests {
     use super::expand;
 
     #[test]
-    fn variables_that_mean_nothing() {
+    fn unknown_variables_are_warned_of() {
         for (name, part) in [
             ("BITNET_TRACE_DIRR", "did you mean BITNET_TRACE_DIR?"),
             ("BITNET_TRACE_DIRECTORY", "did you mean BITNET_TRACE_DIR?"),

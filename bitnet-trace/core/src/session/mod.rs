@@ -1,4 +1,11 @@
-//! Who records now: the session of the scope, or the one that the environment asks for.
+//! The session floor: decides whether and by which settings the current call is recorded.
+//!
+//! A thread records into the session of its scope ([`TraceSession`]) or else into the session that the
+//! environment variables ask for. `state` keeps the one byte that call sites read, `environment` reads the
+//! variables, `builder` makes sessions by program, and [`Draft`] turns a tensor and its context into a record.
+//! Adapters of tensor libraries record through this floor.
+//!
+//! It imports `run`, `sink`, `trace`, `record`, `digest` and `context`, and never `compare` or `report`.
 
 mod builder;
 mod draft;
@@ -22,26 +29,26 @@ use crate::record::TraceRecord;
 use crate::record::filter::Subject;
 use crate::run::config::Config;
 use crate::run::losses::Losses;
-use crate::run::own::Own;
+use crate::run::own::OwnRecords;
 use crate::run::{Hold, Run};
 pub use crate::run::{Plain, TensorLibrary};
 
-/// Something that records: a destination, and what is recorded there.
+/// A session: a run to record into, and the settings that say what is recorded.
 ///
-/// For adapters of tensor libraries; models use [`TraceSession`] and the environment.
+/// This type is for adapters of tensor libraries; models use [`TraceSession`] and the environment.
 pub struct Session {
-    /// None where records are only printed.
+    /// `None` if records are only printed.
     pub(crate) run: Option<Arc<Run>>,
     pub(crate) config: Config,
-    /// Tells the sessions of a process apart, from 1.
+    /// Number of the session within the process, from 1.
     number: u64,
-    /// The records made through this session, where somebody will ask for them.
-    pub(crate) own: Option<Mutex<Own>>,
+    /// The records of this session; `None` if nobody will read them back.
+    pub(crate) own: Option<Mutex<OwnRecords>>,
     pub(crate) losses: Losses,
     /// Keeps the run's files open.
     hold: Mutex<Option<Hold>>,
-    /// Whether it goes on. Read while a record is written, so that the end waits for it.
-    goes_on: RwLock<bool>,
+    /// Whether the session still records. Each record is written under the read lock, so that `stop` waits for it.
+    recording: RwLock<bool>,
 }
 
 impl Session {
@@ -54,7 +61,7 @@ impl Session {
             own: None,
             losses: Losses::default(),
             hold: Mutex::new(hold),
-            goes_on: RwLock::new(true),
+            recording: RwLock::new(true),
         }
     }
 
@@ -63,50 +70,50 @@ impl Session {
         Self { own: Some(Mutex::default()), ..Self::new(Some(hold), config) }
     }
 
-    fn goes_on(&self) -> RwLockReadGuard<'_, bool> {
-        self.goes_on.read().unwrap_or_else(PoisonError::into_inner)
+    fn recording(&self) -> RwLockReadGuard<'_, bool> {
+        self.recording.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing is recorded any more, also by contexts that were carried out of the session. Waits for
-    /// the records that are being written.
+    /// Stops recording, also in contexts that were carried out of the session. Waits for the records that are being
+    /// written.
     pub(crate) fn stop(&self) {
-        *self.goes_on.write().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.recording.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
-    /// Lets go of the run's files.
+    /// Stops recording and closes the run's files, unless other sessions use them.
     pub(crate) fn close(&self) {
         self.stop();
         drop(locked(&self.hold).take());
     }
 
-    /// Tells the sessions of a process apart, from 1.
+    /// The number of the session within the process, from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Tells the runs of a process apart, from 1; `None` where records are only printed.
+    /// The number of the session's run within the process, from 1; `None` if records are only printed.
     #[must_use]
     pub fn run_number(&self) -> Option<u64> {
         self.run.as_ref().map(|run| run.number)
     }
 
-    /// Notes that the annotated function of this number was called in this session's run, whether or not
-    /// that makes a record.
+    /// Notes that the annotated function of this number was called in this session's run, whether or not the call is
+    /// recorded. The numbers are those of [`TensorLibrary::functions`].
     pub fn reach(&self, function: usize) {
         if let Some(run) = &self.run {
             run.reach(function);
         }
     }
 
-    /// Whether any record of a stage is wanted; `None` if that depends on layer, step or label. `io` is
-    /// [`OUT`], [`IN`] or [`WEIGHT`].
+    /// Whether the filters accept records of a stage; `None` if that depends on layer, step, request or name. `io`
+    /// is [`OUT`], [`IN`] or [`WEIGHT`].
     #[must_use]
     pub fn wants_stage(&self, stage: &str, io: &str) -> Option<bool> {
         self.wants(&Subject { stage: Some(stage), io, rest: None })
     }
 
-    /// Whether a record is wanted at all; none if that depends on what is not known yet.
+    /// Whether a record is to be written or printed; `None` if that depends on facts that are not known yet.
     fn wants(&self, subject: &Subject<'_>) -> Option<bool> {
         let kept = if self.run.is_some() { self.config.filter.accepts(subject) } else { Some(false) };
         let printed = self.config.print.as_ref().map_or(Some(false), |print| print.accepts(subject));
@@ -117,16 +124,16 @@ impl Session {
         }
     }
 
-    /// Writes the record; `values` is its tensor, where values were asked for.
+    /// Writes the record; `values` is its tensor if values were asked for.
     pub(crate) fn keep(&self, record: &mut TraceRecord, values: Option<&TensorView<'_>>) -> Result<(), Error> {
         let Some(run) = &self.run else { return Ok(()) };
-        let goes_on = self.goes_on();
-        if !*goes_on {
+        let recording = self.recording();
+        if !*recording {
             return Ok(());
         }
-        let (written, lost) = run.write(record, values, self.config.format)?;
+        let (place, lost) = run.write(record, values, self.config.format)?;
         if let (Some(own), Some(order)) = (&self.own, record.order) {
-            locked(own).add(order, written);
+            locked(own).add(order, place);
         }
         for error in &lost {
             self.lose(error);
@@ -134,7 +141,8 @@ impl Session {
         Ok(())
     }
 
-    /// Counts a loss, here and in the run; warns if it is the first of its cause.
+    /// Counts a loss in the session and in the run, and warns if it is the first of its cause. Aborts the process if
+    /// `BITNET_TRACE_STRICT` is set.
     pub fn lose(&self, error: &Error) {
         let first = self.losses.add(error);
         let first = self.run.as_ref().map_or(first, |run| run.lose(error));
@@ -142,22 +150,22 @@ impl Session {
             abort(error);
         }
         if first {
-            warn(format_args!("{}; the trace is without it, the model goes on", error.full()));
+            warn(format_args!("{}; the trace is incomplete, the model goes on", error.full()));
         }
     }
 
-    /// Puts a fact about the run into `run.json`, at once.
+    /// Adds a fact about the run to `run.json` at once.
     pub fn annotate(&self, key: &str, value: Value) {
-        let goes_on = self.goes_on();
-        if let Some(run) = self.run.as_ref().filter(|_| *goes_on) {
+        let recording = self.recording();
+        if let Some(run) = self.run.as_ref().filter(|_| *recording) {
             run.annotate(key, value);
         }
     }
 }
 
-/// What `BITNET_TRACE_STRICT` asks for: nothing of the run can be trusted any more.
+/// Aborts the process after a failure, as `BITNET_TRACE_STRICT` asks.
 pub(crate) fn abort(error: &Error) -> ! {
-    warn(format_args!("{}; aborting, as BITNET_TRACE_STRICT asks", error.full()));
+    warn(format_args!("{}; aborting, because BITNET_TRACE_STRICT is set", error.full()));
     std::process::abort()
 }
 

@@ -1,4 +1,4 @@
-//! Whether anything may record: the environment, asked once, and the sessions that live.
+//! Finds the session that records now, and keeps the byte that says whether anything may record.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,47 +11,48 @@ use crate::failing::{locked, warn};
 use crate::run::config::Config;
 use crate::run::{Hold, Library, Run, flush_all};
 
-/// Whether anything may record: the one byte that a call site reads.
+/// Whether anything may record. This byte is all that a call site reads while recording is off.
 static STATE: AtomicU8 = AtomicU8::new(UNREAD);
-/// The environment was not looked at yet.
+/// The environment has not been read yet.
 const UNREAD: u8 = 0;
-/// Nothing records, and the environment asks for nothing.
+/// The [`state`] in which nothing records: no session exists, and the environment does not ask for one.
 pub const OFF: u8 = 1;
 const ON: u8 = 2;
 
-/// The session of the environment, once it was looked at.
+/// The session of the environment, set when the environment is first read.
 static ENVIRONMENT: OnceLock<Option<Arc<Session>>> = OnceLock::new();
-/// How many `TraceSession`s live.
+/// Number of `TraceSession`s that exist.
 static LIVE: Mutex<usize> = Mutex::new(0);
 
-/// False where recording is certainly off; true where [`active`] has to be asked.
+/// Returns false if recording is certainly off, and true if the caller must ask [`active`].
 #[inline]
 #[must_use]
 pub fn may_record() -> bool {
     state() != OFF
 }
 
-/// The byte itself: `OFF`, or another that is less than 3.
+/// The state as a byte: [`OFF`], or another value below 3.
 #[inline]
 #[must_use]
 pub fn state() -> u8 {
     STATE.load(Ordering::Relaxed)
 }
 
-/// The session that records what this thread does now. In the scope of one that finished, none does.
+/// The session that records the work of this thread now; `None` if nothing records, as in the scope of a finished
+/// session.
 ///
-/// The first call looks at the environment; a run that it begins is told of the tensor library `L`.
+/// The first call reads the environment. If that begins a run, its `run.json` describes the tensor library `L`.
 #[must_use]
 pub fn active<L: TensorLibrary>() -> Option<Arc<Session>> {
     match context::session_handle() {
-        // In the scope of a session that is gone nothing records.
-        Some(handle) => handle.downcast::<Session>().ok().filter(|session| *session.goes_on()),
+        // Nothing records in the scope of a session that stopped or no longer exists.
+        Some(handle) => handle.downcast::<Session>().ok().filter(|session| *session.recording()),
         None => of_environment(Library::of::<L>()),
     }
 }
 
 fn of_environment(library: Library) -> Option<Arc<Session>> {
-    // Without a lock: this is asked for every record.
+    // This path runs for every record, so it takes no lock.
     if let Some(session) = ENVIRONMENT.get() {
         return session.clone();
     }
@@ -78,7 +79,7 @@ fn from_environment(library: Library) -> Option<Arc<Session>> {
     Some(Arc::new(Session::new(hold, config)))
 }
 
-/// What the variables say, the directory excepted: read once. A wrong value is told once.
+/// The settings of all variables except the directory. They are read once, and a wrong value is reported once.
 fn settings() -> Result<&'static Config, &'static Error> {
     static SETTINGS: OnceLock<Result<Config, Error>> = OnceLock::new();
     let settings = SETTINGS.get_or_init(|| {
@@ -92,12 +93,12 @@ fn settings() -> Result<&'static Config, &'static Error> {
     settings.as_ref()
 }
 
-/// The session for a caller that looks at the environment on every call: that of the scope, or one that
-/// records into the directory that `BITNET_TRACE_DIR` names at this moment. `None` where it names none.
+/// The session for callers that read the environment on every call: the session of the scope, or one that records into
+/// the directory that `BITNET_TRACE_DIR` names now. `None` if it names none.
 ///
 /// # Errors
 ///
-/// If a setting is wrong, or the directory cannot be created.
+/// [`Error::Setting`] if a variable has a wrong value, or the error of creating or claiming the directory.
 pub fn in_directory<L: TensorLibrary>() -> Result<Option<Arc<Session>>, Error> {
     if let Some(handle) = context::session_handle() {
         return Ok(handle.downcast::<Session>().ok());
@@ -106,7 +107,7 @@ pub fn in_directory<L: TensorLibrary>() -> Result<Option<Arc<Session>>, Error> {
 }
 
 fn opened(directory: &Path, library: Library) -> Result<Arc<Session>, Error> {
-    /// The directory stays open until another one takes its place.
+    /// Keeps the directory open until a call names another one.
     static LAST: Mutex<Option<Hold>> = Mutex::new(None);
 
     environment::warn_of_unknown();
@@ -118,13 +119,13 @@ fn opened(directory: &Path, library: Library) -> Result<Arc<Session>, Error> {
     })?;
     let mut last = locked(&LAST);
     if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last.run(), hold.run())) {
-        *last = Some(hold.again());
+        *last = Some(hold.another());
     }
     drop(last);
     Ok(Arc::new(Session::new(Some(hold), config.clone())))
 }
 
-/// The error once more: settings are read once, and every caller is told.
+/// A copy of the error: the settings are read once, but every caller gets the error.
 fn repeated(error: &Error) -> Error {
     match error {
         Error::Setting { setting, found, reason, expected } => {
@@ -134,20 +135,21 @@ fn repeated(error: &Error) -> Error {
     }
 }
 
-/// Makes everything recorded so far readable by others. A process that ends cleanly needs no call.
+/// Makes everything recorded so far readable by other processes. A process that ends cleanly need not call it. A
+/// failure is printed as a warning.
 pub fn flush() {
     if let Err(error) = flush_all() {
         warn(error.full());
     }
 }
 
-/// A `TraceSession` began.
+/// Counts a new `TraceSession`.
 pub(super) fn began() {
     *locked(&LIVE) += 1;
     set_state();
 }
 
-/// A `TraceSession` ended.
+/// Counts a `TraceSession` out when it ends.
 pub(super) fn ended() {
     *locked(&LIVE) -= 1;
     set_state();

@@ -1,12 +1,12 @@
-//! The name of the file that a record is written to.
+//! Makes the name of the file that a record is written to.
 
-/// Longest file name before the extension, in bytes: file systems stop at 255, and a repeat number
-/// and the extension follow.
+/// Longest file name without extension, in bytes: file systems allow 255, and a repeat number and the extension
+/// follow.
 const LONGEST: usize = 200;
 
-/// The record's name as every file system takes it: `/` and `\` become `_` (as in the earlier
-/// tracer), so do control characters and `<>:"|?*`; a name that is too long keeps its beginning and
-/// ends in 16 hex digits of its BLAKE3.
+/// The record's name as a file name that every file system accepts. `/` and `\` become `_` (as in the earlier
+/// tracer), and so do control characters and `<>:"|?*`. A name that is too long is cut and ends in 16 hex digits
+/// of its BLAKE3.
 pub(crate) fn file_stem(name: &str) -> String {
     let mut stem: String = name
         .chars()
@@ -26,14 +26,14 @@ pub(crate) fn file_stem(name: &str) -> String {
         stem.push('-');
         stem.push_str(&hash[..16]);
     }
-    // A leading dot hides a file, and an empty name or a device name of Windows is none at all.
+    // A leading dot would hide the file; an empty name and the name of a Windows device are not valid.
     if stem.is_empty() || stem.starts_with('.') || is_device(&stem) {
         stem.insert(0, '_');
     }
     stem
 }
 
-/// Windows reserves these names, whatever the extension.
+/// Whether Windows reserves the name for a device; it does so with any extension.
 fn is_device(stem: &str) -> bool {
     let base = stem.split('.').next().unwrap_or(stem).to_ascii_uppercase();
     let numbered = |prefix: &str| {

@@ -1,4 +1,4 @@
-//! Format `jsonl`: one append-only file, one record a line, each written by one call.
+//! Format `jsonl`: one append-only file with one record per line; each line is written by one call.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -14,61 +14,62 @@ use crate::record::layout::JSONL;
 /// Appends lines to `trace.jsonl`.
 pub(crate) struct Jsonl {
     path: PathBuf,
-    state: Mutex<State>,
+    lines: Mutex<Lines>,
 }
 
-struct State {
-    /// `None` while nobody records.
+/// The open file and how far it was written.
+struct Lines {
+    /// `None` while no session records.
     file: Option<File>,
-    /// What was known of the file when it was closed.
+    /// The file's metadata when it was closed.
     closed: Option<Metadata>,
-    /// Bytes of whole lines.
+    /// Length of the file in bytes after the last whole line.
     length: u64,
-    /// A line could neither be written whole nor taken away again: the next one begins after it.
+    /// A line was written in part and could not be removed: the next line must begin with a line break.
     torn: bool,
-    /// The line in the making; kept for its memory.
+    /// Buffer for the line that is being written, kept to reuse its memory.
     line: Vec<u8>,
 }
 
 impl Jsonl {
-    /// Makes the file. One that somebody else put there is not written to.
+    /// Creates the file. Fails if there is one already: it belongs to another program.
     pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(JSONL);
         let file = create_new(&path)?;
-        let state = State { file: Some(file), closed: None, length: 0, torn: false, line: Vec::new() };
-        Ok(Self { path, state: Mutex::new(state) })
+        let lines = Lines { file: Some(file), closed: None, length: 0, torn: false, line: Vec::new() };
+        Ok(Self { path, lines: Mutex::new(lines) })
     }
 
     /// Closes the file until the next line.
     pub(crate) fn close(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = state.file.take() {
-            state.closed = file.metadata().ok();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = lines.file.take() {
+            lines.closed = file.metadata().ok();
         }
     }
 
-    /// Whether the next line goes into a file that is open.
+    /// Whether the file is open, so that the next line need not open it.
     pub(crate) fn is_open(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).file.is_some()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).file.is_some()
     }
 
-    /// One line in one write; gives the bytes of the file that it takes. What could only be written in
-    /// part is taken away again.
+    /// Appends the record as one line in one write, and returns the range of bytes that the line takes in the
+    /// file. A line that was written only in part is removed.
     pub(crate) fn write(&self, record: &TraceRecord) -> Result<Range<u64>, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { file, closed, length, torn, line } = &mut *state;
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lines { file, closed, length, torn, line } = &mut *lines;
         let file = if let Some(file) = file {
             file
         } else {
-            let again = open_again(&self.path, closed.as_ref())?;
-            *length = again.metadata().map_err(Error::io("read", &self.path))?.len();
-            file.insert(again)
+            let reopened = reopen(&self.path, closed.as_ref())?;
+            *length = reopened.metadata().map_err(Error::io("read", &self.path))?.len();
+            file.insert(reopened)
         };
-        match known(file) {
-            Known::Deleted => return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into())),
-            // What another program added counts, too.
-            Known::Length(bytes) => *length = bytes,
-            Known::Nothing => {}
+        match state_of(file) {
+            FileState::Deleted => return Err(Error::io("write", &self.path)(io::ErrorKind::NotFound.into())),
+            // Another program may have added something.
+            FileState::Length(bytes) => *length = bytes,
+            FileState::Unknown => {}
         }
         line.clear();
         if *torn {
@@ -77,18 +78,18 @@ impl Jsonl {
         append(line, record).map_err(|error| Error::io("write", &self.path)(error.into()))?;
         match file.write_all(line) {
             Ok(()) => {
-                // What was torn before lies in between.
+                // The torn line lies between the last whole line and this one.
                 *length = if *torn {
                     file.metadata().map_or(*length, |file| file.len())
                 } else {
                     *length + line.len() as u64
                 };
                 *torn = false;
-                // From the line's end: a line break may stand before it.
+                // Counted from the end, because an extra line break may precede the line.
                 Ok(length.saturating_sub(line.len() as u64)..*length)
             }
             Err(error) => {
-                // Only what this call wrote: the rest may be another process's.
+                // Remove only what this call wrote: another process may have written the rest.
                 let most = *length + line.len() as u64;
                 let ours = file.metadata().is_ok_and(|file| (*length..=most).contains(&file.len()));
                 *torn |= !ours || file.set_len(*length).is_err();
@@ -102,10 +103,11 @@ fn create_new(path: &Path) -> Result<File, Error> {
     OpenOptions::new().create_new(true).append(true).open(path).map_err(Error::io("create", path))
 }
 
-/// Opens the file that was closed; makes it where it was deleted. Somebody else's is not written to.
-fn open_again(path: &Path, closed: Option<&Metadata>) -> Result<File, Error> {
+/// Opens the file again after it was closed, or creates it if it was deleted. Fails if another program put a file
+/// in its place.
+fn reopen(path: &Path, closed: Option<&Metadata>) -> Result<File, Error> {
     let foreign = || Error::io("open", path)(io::Error::other("it is not the file that this run wrote; move it away"));
-    // A pipe would be waited for, and a link leads elsewhere.
+    // Opening a pipe would block, and a link leads to another file.
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return create_new(path),
         Err(error) => return Err(Error::io("open", path)(error)),
@@ -117,8 +119,8 @@ fn open_again(path: &Path, closed: Option<&Metadata>) -> Result<File, Error> {
     if closed.is_none_or(|closed| is_same(closed, &opened)) { Ok(file) } else { Err(foreign()) }
 }
 
-/// Whether the file is the one from before: it only grew. The number of a deleted file is given out
-/// again, the moment in which it was made is not.
+/// Whether the file is the one that was closed, and at most grew. The inode number alone does not show it: systems
+/// reuse the number of a deleted file, but the time of creation then differs.
 fn is_same(before: &Metadata, now: &Metadata) -> bool {
     number(before) == number(now) && before.created().ok() == now.created().ok() && before.len() <= now.len()
 }
@@ -129,34 +131,34 @@ fn number(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The system tells none.
+/// The standard library gives no file number here.
 #[cfg(not(unix))]
 fn number(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// What the system says of the open file, by the one question that each line asks.
-enum Known {
-    /// It lost its name: what is written to it then is written nowhere.
+/// The state of the open file, by the one system call that each line costs.
+enum FileState {
+    /// It was deleted: a line written to it would be lost.
     Deleted,
     Length(u64),
-    Nothing,
+    Unknown,
 }
 
 #[cfg(unix)]
-fn known(file: &File) -> Known {
+fn state_of(file: &File) -> FileState {
     use std::os::unix::fs::MetadataExt;
     match file.metadata() {
-        Ok(metadata) if metadata.nlink() == 0 => Known::Deleted,
-        Ok(metadata) => Known::Length(metadata.len()),
-        Err(_) => Known::Nothing,
+        Ok(metadata) if metadata.nlink() == 0 => FileState::Deleted,
+        Ok(metadata) => FileState::Length(metadata.len()),
+        Err(_) => FileState::Unknown,
     }
 }
 
-/// An open file cannot be deleted elsewhere.
+/// Other systems do not delete a file that is open.
 #[cfg(not(unix))]
-fn known(_: &File) -> Known {
-    Known::Nothing
+fn state_of(_: &File) -> FileState {
+    FileState::Unknown
 }
 
 #[cfg(test)]
@@ -167,7 +169,7 @@ mod tests {
     use crate::record::TraceRecord;
 
     #[test]
-    fn what_another_program_adds_is_in_no_range_of_ours() {
+    fn the_range_of_a_line_leaves_out_what_another_program_added() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("trace.jsonl");
         let json = r#"{"name":"x","shape":[1],"dtype":"F32","blake3":"00","rms":1,"num_elements":1}"#;

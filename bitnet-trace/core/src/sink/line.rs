@@ -1,8 +1,8 @@
-//! A record as one line of JSON: byte for byte what `serde_json` makes of it, in half the time.
+//! Writes a record as one line of JSON: the same bytes as `serde_json` in about half the time.
 //!
-//! Most of a record is two long strings, hash and sketch, which `serde_json` looks through byte by
-//! byte for something to escape. `serde_json` alone takes 0.60 us for a line where this takes 0.35 us (a
-//! loop over 20,000 records, `--release`): 5 % of recording a tensor of 1x2560 (`--bench recording`).
+//! Most of a record is two long strings, hash and sketch, which `serde_json` searches byte by byte for
+//! characters to escape. `serde_json` takes 0.60 us for a line, this code 0.35 us (a loop over 20,000 records,
+//! `--release`); the difference is 5 % of recording a tensor of 1x2560 (`--bench recording`).
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::record::TraceRecord;
 
 /// Appends the record and a line break.
 pub(super) fn append(line: &mut Vec<u8>, record: &TraceRecord) -> serde_json::Result<()> {
-    // Every field by name: one that is added cannot be forgotten here.
+    // All fields are named here, so that a new field does not compile until it is written too.
     let TraceRecord {
         name,
         shape,
@@ -73,7 +73,7 @@ pub(super) fn append(line: &mut Vec<u8>, record: &TraceRecord) -> serde_json::Re
     Ok(())
 }
 
-/// An object in the making. What is `None` is left out.
+/// A JSON object that is being written. Fields that are `None` are left out.
 struct Object<'a> {
     line: &'a mut Vec<u8>,
 }
@@ -107,7 +107,8 @@ impl Object<'_> {
     }
 }
 
-/// Looks at all bytes at once: no way out of the loop, so that it becomes vector instructions.
+/// Whether the text has characters that JSON escapes. The loop has no early exit, so that the compiler vectorises
+/// it.
 fn needs_escapes(text: &str) -> bool {
     let special = |byte| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
     text.bytes().fold(0, |found, byte| found | special(byte)) != 0

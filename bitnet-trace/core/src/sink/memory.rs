@@ -1,4 +1,4 @@
-//! Records kept in memory, for unit tests and for programs that look at their own trace.
+//! Keeps records in memory, for unit tests and for programs that read their own trace.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,15 +8,15 @@ use crate::failing::guarded;
 use crate::record::TraceRecord;
 use crate::trace::Values;
 
-/// Records in the order in which they were written, with their values where these were asked for.
+/// The records in the order in which they were written, each with its values if they were asked for.
 #[derive(Default)]
 pub(crate) struct Memory {
     records: Mutex<Vec<(TraceRecord, Option<Values>)>>,
 }
 
 impl Memory {
-    /// Copies the values: an operation in place may change the tensor later. Gives the
-    /// reason if they cannot be copied; the record is kept without them.
+    /// Keeps a record. The values are copied, because an in-place operation may change the tensor later. If they
+    /// cannot be copied, the record is kept without them and the error is returned.
     pub(crate) fn write(&self, record: &TraceRecord, values: Option<&TensorView<'_>>) -> Option<Error> {
         let copied = values.map(|values| guarded("copying the values", || Values::copy(values))).transpose();
         let (values, lost) = copied.map_or_else(|error| (None, Some(error)), |values| (values, None));
@@ -24,7 +24,7 @@ impl Memory {
         lost
     }
 
-    /// Everything written so far, which is then forgotten.
+    /// Removes and returns everything written so far.
     pub(crate) fn take(&self) -> Vec<(TraceRecord, Option<Values>)> {
         std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,5 +1,10 @@
-//! Where records go. Every sink keeps a record before it returns: a record whose call came back
-//! survives a killed process.
+//! The sink floor: where records and captured values are written.
+//!
+//! The sinks are `files` (one JSON file per record), `jsonl` (one line per record), `memory` and `print`; `values`
+//! writes captured tensors. A sink has written a record before its function returns: such a record survives
+//! when the process is killed. A sink does not know who owns a directory; `run` decides when and where it writes.
+//!
+//! It imports `digest`, `record` and, for values in memory, `trace`; never `run` or `session`.
 
 mod file_stem;
 pub(crate) mod files;
@@ -21,13 +26,12 @@ pub(crate) use memory::Memory;
 
 use crate::error::Error;
 
-/// How many files of names that sanitize alike there are, by the first of them.
+/// The number of files whose names became equal when they were sanitized, by the path of the first of them.
 #[derive(Default)]
-pub(crate) struct Alike(Mutex<HashMap<PathBuf, usize>>);
+pub(crate) struct StemCounts(Mutex<HashMap<PathBuf, usize>>);
 
-/// A file for the record of this name that was not there before: a name that is taken gets `~2`,
-/// `~3`, ...
-fn create_new(directory: &Path, name: &str, extension: &str, alike: &Alike) -> Result<(File, PathBuf), Error> {
+/// Creates a new file for the record of this name. If the file name is taken, it gets `~2`, `~3`, ...
+fn create_new(directory: &Path, name: &str, extension: &str, counts: &StemCounts) -> Result<(File, PathBuf), Error> {
     let stem = file_stem(name);
     let first = directory.join(format!("{stem}.{extension}"));
     let mut options = OpenOptions::new();
@@ -39,8 +43,8 @@ fn create_new(directory: &Path, name: &str, extension: &str, alike: &Alike) -> R
     }
     loop {
         let number = {
-            let mut alike = alike.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = alike.entry(first.clone()).or_insert(1);
+            let mut counts = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = counts.entry(first.clone()).or_insert(1);
             *number += 1;
             *number
         };

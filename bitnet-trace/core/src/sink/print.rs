@@ -1,20 +1,20 @@
-//! `BITNET_TRACE_PRINT`: one line a record on standard error.
+//! The sink of `BITNET_TRACE_PRINT`: one line per record on standard error.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use crate::record::TraceRecord;
 
-/// Prints the record, in one write: several processes may share standard error. If it is closed, the
-/// model goes on.
+/// Prints the record. It is one write because several processes may share standard error. A failure is ignored:
+/// the model goes on when standard error is closed.
 pub(crate) fn print(record: &TraceRecord) {
-    let _ = io::stderr().write_all(format!("{}\n", Line(record)).as_bytes());
+    let _ = io::stderr().write_all(format!("{}\n", RecordLine(record)).as_bytes());
 }
 
-/// Name, shape, type, statistics, beginning of the hash, place in the source.
-struct Line<'a>(&'a TraceRecord);
+/// Name, shape, type, statistics, the first 8 digits of the hash, and the place in the source.
+struct RecordLine<'a>(&'a TraceRecord);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for RecordLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(record) = self;
         let hash = record.blake3.get(..8).unwrap_or(&record.blake3);

@@ -1,29 +1,29 @@
-//! Captured values: one safetensors file a record, in the tensor's own type.
+//! Writes captured values: one safetensors file per record, in the tensor's own type.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Alike, create_new};
+use super::{StemCounts, create_new};
 use crate::digest::{TensorView, visit_bytes};
 use crate::error::Error;
 use crate::failing::guarded;
 use crate::record::TraceRecord;
 
-/// Directory of the files, inside the trace directory.
+/// Name of the directory of the files, inside the trace directory.
 pub(crate) const DIRECTORY: &str = "values";
 
-/// Streams a tensor to `values/{file stem}.safetensors`, block by block, and returns the path
-/// relative to the trace directory. A file that could not be written whole is taken away again.
+/// Writes a tensor to `values/{file stem}.safetensors`, block by block, and returns the path relative to the trace
+/// directory. If the file cannot be written completely, it is removed.
 pub(crate) fn write(
     directory: &Path,
     record: &TraceRecord,
     view: &TensorView<'_>,
-    alike: &Alike,
+    counts: &StemCounts,
 ) -> Result<String, Error> {
     let values = directory.join(DIRECTORY);
     make(&values)?;
-    let (file, path) = create_new(&values, &record.name, "safetensors", alike)?;
+    let (file, path) = create_new(&values, &record.name, "safetensors", counts)?;
     guarded("writing the values", || stream(file, &path, record, view)).inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })?;
@@ -31,12 +31,13 @@ pub(crate) fn write(
     Ok(format!("{DIRECTORY}/{name}"))
 }
 
-/// Makes the directory of the values. A link to one leads to somebody else's files.
+/// Creates the directory of the values if it does not exist. A link to a directory is refused, because it leads to
+/// files of another program.
 fn make(values: &Path) -> Result<(), Error> {
     let is_there = || values.symlink_metadata().map(|there| there.is_dir());
     let made = match is_there() {
         Ok(is_directory) => Ok(is_directory),
-        // Not with its parents: a trace directory that was deleted stays so.
+        // Not `create_dir_all`: a trace directory that was deleted must not come back.
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::create_dir(values) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_there(),
             made => made.map(|()| true),
@@ -46,7 +47,7 @@ fn make(values: &Path) -> Result<(), Error> {
     if made.map_err(Error::io("create", values))? {
         return Ok(());
     }
-    let reason = "it is there and not a directory of this run; move it away";
+    let reason = "it exists but is not a directory, or it is a link; move it away";
     Err(Error::io("create", values)(io::Error::new(io::ErrorKind::NotADirectory, reason)))
 }
 
@@ -56,10 +57,10 @@ fn stream(mut file: File, path: &PathBuf, record: &TraceRecord, view: &TensorVie
     visit_bytes(view, &mut |bytes| file.write_all(bytes)).map_err(failed())
 }
 
-/// The format's header (its README, "Format"): the length of a JSON object, then the object, filled
-/// up with blanks so that the data begins at a multiple of 8.
+/// The header of a safetensors file (README of safetensors, section "Format"): the length of a JSON object as
+/// little-endian u64, then the object, padded with blanks so that the data begins at a multiple of 8.
 fn header(name: &str, view: &TensorView<'_>) -> Vec<u8> {
-    // A key of the format's own.
+    // The format reserves this key.
     let name = if name == "__metadata__" { "values" } else { name };
     let size = view.count() * view.dtype().size();
     let json = serde_json::json!({

@@ -1,8 +1,7 @@
-//! AVX2 with FMA and F16C.
+//! The kernel for AVX2 with FMA and F16C.
 //!
-//! `unsafe` for loads and stores through pointers, which the intrinsics take, and which let the
-//! conversions read memory directly. Every function here may be called only on a processor with
-//! the features that it names.
+//! `unsafe` is needed for loads and stores: these intrinsics take pointers, and with them the conversions read
+//! memory directly. Every function here may be called only on a processor with the features that it names.
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment)] // the intrinsics used are the unaligned ones
 #![allow(clippy::wildcard_imports)] // the names have their own prefix
@@ -12,7 +11,7 @@ use std::arch::x86_64::*;
 use super::{LANES, SubBlock, xor_table};
 use crate::digest::sketch::{BUCKETS, RowKeys};
 
-/// Elements in a register.
+/// Number of f32 in a register.
 const WIDTH: usize = 8;
 
 #[target_feature(enable = "avx2,fma")]
@@ -46,7 +45,7 @@ pub(super) fn statistics(values: &[f32]) -> SubBlock {
         zeros: 0,
     };
     let (mut mins, mut maxs, mut counts) = ([0.0; WIDTH], [0.0; WIDTH], [0u32; WIDTH]);
-    // SAFETY: each array is a register long.
+    // SAFETY: each array is as long as a register.
     unsafe {
         _mm256_storeu_ps(mins.as_mut_ptr(), min);
         _mm256_storeu_ps(maxs.as_mut_ptr(), max);
@@ -70,12 +69,12 @@ fn add(sum: &mut [__m256d; 4], squares: &mut [__m256d; 4], row: &[f32; LANES]) {
         // SAFETY: the quarter has 4 elements.
         let wide = unsafe { _mm256_cvtps_pd(_mm_loadu_ps(from.as_ptr())) };
         sum[quarter] = _mm256_add_pd(sum[quarter], wide);
-        // The square of an f32 is exact in f64: fused or not, the bits are the same.
+        // The square of an f32 is exact in f64, so the fused operation gives the same bits as a separate one.
         squares[quarter] = _mm256_fmadd_pd(wide, wide, squares[quarter]);
     }
 }
 
-/// Lane j takes lane j+8, then j+4, j+2, j+1.
+/// Adds lane j+8 to lane j, then lane j+4, j+2, j+1.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn fold(lanes: [__m256d; 4]) -> f64 {
@@ -84,10 +83,10 @@ fn fold(lanes: [__m256d; 4]) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 
-/// Lane XOR m in every lane of `XOR[m]`.
+/// `XOR[m]` has (lane XOR m) in every lane.
 static XOR: [[u32; WIDTH]; WIDTH] = xor_table();
 
-/// Groups of columns, each a register of buckets.
+/// Number of registers that hold the buckets; each holds a group of 8.
 const GROUPS: usize = BUCKETS / WIDTH;
 
 #[target_feature(enable = "avx2,fma")]
@@ -107,7 +106,7 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
     }
     let mut sums = [0.0; BUCKETS];
     for (to, group) in sums.as_chunks_mut::<WIDTH>().0.iter_mut().zip(buckets) {
-        // SAFETY: the chunk is a register long.
+        // SAFETY: the chunk is as long as a register.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), group) };
     }
     for (total, sum) in totals.iter_mut().zip(sums) {
@@ -115,34 +114,35 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
     }
 }
 
-/// The buckets stay where they are, in registers; each takes its columns from wherever the row's
-/// mask says they are. `signs` are the row's, after eight bytes that mean nothing.
+/// Adds a row to the buckets. The buckets stay in their registers; the row's mask says from which columns each
+/// group is filled. `signs[1]` has the row's signs; `signs[0]` may hold anything.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_row(buckets: &mut [__m256; GROUPS], row: &[f32; BUCKETS], signs: &[u64; 2], mix: usize) {
     let (group_mask, lane_mask) = (mix / WIDTH % GROUPS, mix % WIDTH);
-    // SAFETY: rows of the table have 8 elements.
+    // SAFETY: each row of the table has 8 elements.
     let (lane, shift) = unsafe {
         (
             _mm256_loadu_si256(XOR[lane_mask].as_ptr().cast()),
             _mm256_loadu_si256(XOR[lane_mask ^ (WIDTH - 1)].as_ptr().cast()),
         )
     };
-    // What the table says already; with it in sight the compiler does not guard against more.
+    // The table has only values below 8; this tells the compiler, which then does not guard against larger
+    // shifts.
     let shift = _mm256_and_si256(shift, _mm256_set1_epi32(7));
     let sign_bit = _mm256_set1_epi32(i32::MIN);
     for (group, bucket) in buckets.iter_mut().enumerate() {
         let from = group ^ group_mask;
-        // SAFETY: `from` is below 8: 8 of the row's 64 elements. The group's sign bits are byte
-        // `from` of the second word; the four bytes that end with it are in bounds.
+        // SAFETY: `from` is below 8, so the load reads 8 of the row's 64 elements. The group's sign bits are byte
+        // `from` of the second word; the four bytes that end with that byte lie within `signs`.
         let (elements, bits) = unsafe {
             let elements = _mm256_loadu_ps(row.as_ptr().add(from * WIDTH));
             (elements, signs.as_ptr().cast::<u8>().add(8 + from - 3).cast::<i32>().read_unaligned())
         };
         let elements = _mm256_permutevar8x32_ps(elements, lane);
-        // Bit 24 + c is the sign of column c: to the top of its lane with it.
+        // Bit 24 + c is the sign of column c; the shift moves it to the top bit of its lane.
         let bits = _mm256_and_si256(_mm256_sllv_epi32(_mm256_set1_epi32(bits), shift), sign_bit);
-        // A set bit negates, subtracted it is a plus.
+        // A set bit means plus: the XOR negates the element, and the subtraction adds it.
         *bucket = _mm256_sub_ps(*bucket, _mm256_xor_ps(elements, _mm256_castsi256_ps(bits)));
     }
 }
@@ -166,7 +166,7 @@ pub(super) fn widen_bf16(from: &[u16], to: &mut [f32]) {
     }
     super::portable::widen_bf16(tail, to_tail);
     if _mm256_testz_si256(nan, nan) == 0 {
-        // The shift leaves signalling NaNs signalling.
+        // The shift keeps signalling NaNs, which `half` makes quiet: convert again with `half`.
         super::portable::widen_bf16(from, to);
     }
 }

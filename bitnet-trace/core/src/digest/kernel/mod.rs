@@ -1,13 +1,13 @@
-//! The loops that read every element: one module an instruction set, all with the same bits.
+//! The loops that read every element: one module per instruction set, all with the same bits as their result.
 //!
-//! `unsafe` because functions compiled for an instruction set may run only where the processor has
-//! it. [`Kernel`] is the proof: its values come from detection alone.
+//! `unsafe` is needed because a function compiled for an instruction set may run only on a processor that has
+//! it. A [`Kernel`] proves that: its values come only from detection.
 //!
-//! There is none for AVX-512 although BLAKE3 uses it: arithmetic on 512-bit registers lowers the
-//! clock for the hash and the model too (on Sapphire Rapids BLAKE3 next to it took a tenth longer,
-//! more than the kernel saved), and its instructions on 256-bit registers gained nothing.
+//! There is no kernel for AVX-512, although BLAKE3 uses it. Arithmetic on 512-bit registers lowers the clock for
+//! the hash and the model too (on Sapphire Rapids BLAKE3 next to it took a tenth longer, more than the kernel
+//! saved), and its instructions on 256-bit registers gained nothing.
 #![allow(unsafe_code)]
-// Inlining is what compiles the shared parts for each instruction set.
+// Inlining compiles the shared parts for each instruction set.
 #![allow(clippy::inline_always)]
 
 #[cfg(target_arch = "x86_64")]
@@ -16,26 +16,26 @@ mod portable;
 
 use super::sketch::BUCKETS;
 
-/// Elements whose lanes are folded together before the next ones begin.
+/// Number of elements in a sub-block: their lanes are folded together before the next sub-block begins.
 pub(crate) const SUB_BLOCK: usize = 4096;
 
-/// Element i of a sub-block is added to lane i mod 16.
+/// Number of lanes: element i of a sub-block is added to lane i mod 16.
 const LANES: usize = 16;
 
-/// What a kernel finds in one sub-block. Where `sum_of_squares` is not finite, an element is not,
-/// and the rest is meaningless: squares of finite f32 cannot overflow f64.
+/// The statistics of one sub-block. If `sum_of_squares` is not finite, some element is not finite and the other
+/// fields are meaningless: squares of finite f32 cannot overflow f64.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubBlock {
     pub(crate) sum: f64,
     pub(crate) sum_of_squares: f64,
-    /// Infinity if there is no element; a zero may have either sign.
+    /// Smallest element, infinity if there are no elements; a zero may have either sign.
     pub(crate) min: f32,
-    /// Minus infinity if there is no element; a zero may have either sign.
+    /// Largest element, minus infinity if there are no elements; a zero may have either sign.
     pub(crate) max: f32,
     pub(crate) zeros: usize,
 }
 
-/// An instruction set that this processor has.
+/// The instruction set that the loops use; this processor supports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel(Set);
 
@@ -59,13 +59,13 @@ macro_rules! dispatch {
 }
 
 impl Kernel {
-    /// Plain Rust, on every processor.
+    /// Plain Rust, for every processor.
     #[must_use]
     pub fn portable() -> Self {
         Self(Set::Portable)
     }
 
-    /// AVX2 with FMA and F16C, if the processor has them.
+    /// AVX2 with FMA and F16C; `None` if this processor does not support all three.
     #[must_use]
     pub fn avx2() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
@@ -75,13 +75,13 @@ impl Kernel {
         None
     }
 
-    /// The fastest of this processor. The standard library caches what it detects.
+    /// The fastest kernel for this processor. Calling it is cheap: the standard library caches the detection.
     #[must_use]
     pub fn best() -> Self {
         Self::avx2().unwrap_or_else(Self::portable)
     }
 
-    /// All of this processor.
+    /// All kernels for this processor.
     pub fn available() -> impl Iterator<Item = Self> {
         [Some(Self::portable()), Self::avx2()].into_iter().flatten()
     }
@@ -92,7 +92,7 @@ impl Kernel {
         dispatch!(self, statistics(values))
     }
 
-    /// Adds the buckets of a sub-block of finite elements to `totals`. Its first element is the
+    /// Adds the buckets of a sub-block of finite elements to `totals`. The first element of the sub-block is the
     /// first of sketch row `first_row`.
     pub(crate) fn sketch(self, values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]) {
         debug_assert!(values.len() <= SUB_BLOCK, "{} elements", values.len());
@@ -112,7 +112,8 @@ impl Kernel {
     }
 }
 
-/// Row m has lane XOR m in every lane: what moves columns to their buckets within a register.
+/// A table whose row m has (lane XOR m) in every lane: the permutation that moves columns to their buckets within
+/// a register.
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::cast_possible_truncation)] // at most 16 lanes
 const fn xor_table<const WIDTH: usize>() -> [[u32; WIDTH]; WIDTH] {

@@ -1,4 +1,4 @@
-//! Plain Rust, shaped so that the compiler can vectorise it with whatever the target has.
+//! The kernel in plain Rust, written so that the compiler can vectorise it for any target.
 
 use half::{bf16, f16};
 
@@ -16,7 +16,7 @@ pub(super) fn statistics(values: &[f32]) -> SubBlock {
     last[..tail.len()].copy_from_slice(tail);
     add(&mut sum, &mut squares, &last);
 
-    // A pass each: one loop for all of them does not vectorise.
+    // One pass for each: the compiler does not vectorise one loop for all of them.
     let min = extreme(values, f32::INFINITY, |a, b| if b < a { b } else { a });
     let max = extreme(values, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
     let zeros = values.iter().map(|&value| u32::from(value == 0.0)).sum::<u32>() as usize;
@@ -44,7 +44,7 @@ fn extreme(values: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.into_iter().chain(tail.iter().copied()).fold(start, pick)
 }
 
-/// Lane j takes lane j+8, then j+4, j+2, j+1.
+/// Adds lane j+8 to lane j, then lane j+4, j+2, j+1.
 fn fold(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
@@ -78,15 +78,15 @@ pub(super) fn sketch(values: &[f32], first_row: u64, totals: &mut [f64; BUCKETS]
 fn add_row(buckets: &mut [f32; BUCKETS], row: &[f32; BUCKETS], signs: u64, mix: usize) {
     let mut signed = [0.0; BUCKETS];
     for half in 0..2 {
-        // Halves, because the shift of 32-bit lanes vectorises.
-        #[allow(clippy::cast_possible_truncation)] // the half is what is wanted
+        // In two halves, because shifts of 32-bit lanes vectorise.
+        #[allow(clippy::cast_possible_truncation)] // takes the lower half
         let minus = !((signs >> (half * 32)) as u32);
         for column in 0..32 {
             let sign = (minus >> column) << 31;
             signed[half * 32 + column] = f32::from_bits(row[half * 32 + column].to_bits() ^ sign);
         }
     }
-    // The low three bits as constants: shuffles inside groups of eight, which are whole registers.
+    // The low three bits become constants, so that the shuffles stay inside groups of eight: whole registers.
     match mix & 7 {
         0 => add_shuffled::<0>(buckets, &signed, mix),
         1 => add_shuffled::<1>(buckets, &signed, mix),

@@ -1,4 +1,4 @@
-//! The whole pass against the definition.
+//! Tests of the whole pass against the definition of the digest.
 
 mod properties;
 mod reference;
@@ -6,7 +6,7 @@ mod vectors;
 
 use super::{Digest, Elements, TensorView, Wanted, digest};
 
-/// A tensor's own storage.
+/// The storage of a tensor that the test owns.
 #[derive(Debug)]
 enum Storage {
     U8(Vec<u8>),
@@ -40,7 +40,7 @@ impl Storage {
     }
 }
 
-/// How a tensor lies in its storage.
+/// The layout of a tensor in its storage.
 #[derive(Debug, Clone)]
 struct Layout {
     offset: usize,
@@ -77,7 +77,7 @@ fn empty_and_scalar() {
 }
 
 #[test]
-fn the_raw_hash_tells_apart_what_f32_cannot() {
+fn the_raw_hash_differs_for_values_that_are_equal_as_f32() {
     let of = |value: i64| plain(&Storage::I64(vec![value]), &[1]);
     let (a, b) = (of(1 << 24), of((1 << 24) + 1));
     assert_eq!(a.blake3, b.blake3);

@@ -1,4 +1,4 @@
-//! Every kernel against the definition, on whatever comes to mind and what does not.
+//! Property tests of every kernel against the definition.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use super::reference::{expected, found};
 use super::{Layout, Storage};
 use crate::digest::Kernel;
 
-/// Elements as a model makes them, with what a model should not make strewn in.
+/// Elements as a model computes them, mixed with extreme values and values that are not finite.
 fn values(len: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<f32>> {
     let strange = prop_oneof![
         Just(0.0f32),
@@ -27,7 +27,7 @@ fn values(len: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Valu
     prop_oneof![proptest::collection::vec(some, len.clone()), proptest::collection::vec(finite, len)]
 }
 
-/// Lengths round the borders of lanes, sketch rows, sub-blocks and blocks.
+/// Lengths near the borders of lanes, sketch rows, sub-blocks and blocks.
 fn length() -> impl Strategy<Value = usize> {
     prop_oneof![
         0usize..200,
@@ -63,14 +63,14 @@ fn check(storage: &Storage, layout: &Layout) {
     }
 }
 
-/// A tensor of up to four dimensions and a way to lie in memory: permuted, cut, repeated.
+/// A tensor of up to four dimensions with any layout: permuted, with gaps, broadcast.
 fn layout() -> impl Strategy<Value = Layout> {
     let dimension = (1usize..24, 0usize..4, 1usize..3);
     (proptest::collection::vec(dimension, 1..=4), any::<u64>(), 0usize..5).prop_map(|(dimensions, order, offset)| {
         let rank = dimensions.len();
         let mut strides = vec![0; rank];
         let mut next = 1;
-        // Dimensions claim memory in any order; kind 0 claims none and repeats.
+        // Dimensions take memory in any order; one of kind 0 takes none and is broadcast.
         let mut left: Vec<usize> = (0..rank).collect();
         let mut order = order;
         while !left.is_empty() {

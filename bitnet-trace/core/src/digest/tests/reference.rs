@@ -1,11 +1,11 @@
-//! The definition once more: slow, element by element, everything in memory.
+//! The definition of the digest as a slow reference implementation: element by element, all in memory.
 
 use crate::digest::sketch::splitmix64;
 use crate::digest::{Digest, Kernel, Wanted, digest_with};
 
 use super::{Layout, Storage};
 
-/// What a digest says, in a form that compares bit by bit.
+/// A digest in a form that compares bit by bit.
 #[derive(Debug, PartialEq, Clone)]
 pub(super) struct Expected {
     pub(super) blake3: String,
@@ -21,7 +21,7 @@ pub(super) struct Expected {
 
 pub(super) const EVERYTHING: Wanted = Wanted { sketch: true, rows: true };
 
-/// What is found with a kernel.
+/// The digest that a kernel computes.
 pub(super) fn found(kernel: Kernel, storage: &Storage, layout: &Layout) -> Expected {
     let view = layout.view(storage);
     let found = digest_with(kernel, &view, EVERYTHING);
@@ -53,7 +53,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// What the definition says of f32 elements in logical order.
+/// The digest of f32 elements in logical order by the definition.
 pub(super) fn expected(values: &[f32], row: usize) -> Expected {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let finite: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();

@@ -1,4 +1,4 @@
-//! The vectors of `vectors/make_vectors.py`, with every kernel. The format is described there.
+//! Tests every kernel with the vectors of `vectors/make_vectors.py`, which describes their format.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use crate::digest::sketch::splitmix64;
 struct Case {
     name: String,
     dtype: String,
-    storage: Elements,
+    storage: CaseStorage,
     shape: Vec<usize>,
     strides: Option<Vec<usize>>,
     #[serde(default)]
@@ -23,7 +23,7 @@ struct Case {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Elements {
+enum CaseStorage {
     Listed { hex: Vec<String> },
     Generated { generator: String, seed: u64, count: u64 },
 }
@@ -62,7 +62,7 @@ fn vectors() {
     }
 }
 
-/// Rows that the vector leaves out are taken from what was found.
+/// The expected digest. Rows that the vector leaves out are copied from the digest that was computed.
 fn expected(answer: &Answer, found: &mut Expected) -> Expected {
     let number = |text: &Option<String>| text.as_ref().map(|text| pattern(text));
     Expected {
@@ -85,12 +85,12 @@ fn expected(answer: &Answer, found: &mut Expected) -> Expected {
 
 fn storage(case: &Case) -> Storage {
     let bits: Vec<u64> = match &case.storage {
-        Elements::Listed { hex } => hex.iter().map(|text| pattern(text)).collect(),
-        Elements::Generated { generator, seed, count } => {
+        CaseStorage::Listed { hex } => hex.iter().map(|text| pattern(text)).collect(),
+        CaseStorage::Generated { generator, seed, count } => {
             (0..*count).map(|index| generated(generator, &case.dtype, splitmix64((seed << 32) + index))).collect()
         }
     };
-    // Truncation to the type's width is what the format says.
+    // The format truncates to the width of the type.
     macro_rules! of {
         ($variant:ident, $bits:ty, $convert:expr) => {
             Storage::$variant(bits.iter().map(|&bits| $convert(bits as $bits)).collect())

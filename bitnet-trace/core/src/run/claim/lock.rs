@@ -1,4 +1,4 @@
-//! Advisory locks: of a run on its directory, and of whoever looks for a directory on its turn.
+//! Advisory locks: the lock of a run on its directory, and the lock that gives a process its turn to inspect one.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -7,47 +7,49 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// Held while a process looks at a directory and prepares it; removed after.
+/// File whose lock a process holds while it inspects and prepares a directory. It is removed afterwards.
 const TURN: &str = ".claim.lock";
-/// Takes its place on file systems without locks: whoever makes it has the turn.
+/// File that replaces it on file systems without locks: the process that creates it has the turn.
 const TURN_BY_NAME: &str = ".claim";
 
 /// How long a process waits for its turn: moving an older run of a million files takes a while.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The same without locks, where a process that was killed in its turn leaves the file behind.
+/// How long it waits without locks for a file to change: a process that was killed during its turn leaves the file
+/// behind.
 const PATIENCE_BY_NAME: Duration = Duration::from_secs(20);
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-// Why a process does not get a directory, after the directory's name.
+// Why a process cannot have a directory: the rest of a sentence that begins with the directory's path.
 pub(super) const IN_USE: &str = "is in use by a running process";
-pub(super) const DENIED: &str = "may be in use: this process may not open the lock in it";
+pub(super) const DENIED: &str = "may be in use: this process has no permission to open the lock file in it";
 pub(super) const NO_LOCK: &str = "holds a .lock that is not a regular file";
-const UNFINISHED: &str = "is being prepared by another process, which does not finish";
-const NO_TURN: &str = "holds a .claim or .claim.lock that is not of a run";
+const UNFINISHED: &str = "is being prepared by another process that did not finish in time";
+const NO_TURN: &str = "holds a .claim or .claim.lock that is not of bitnet-trace";
 
-/// The lock of a run, held until dropped. On a file system without locks only the open file.
+/// The lock of a run, held until it is dropped. On a file system without locks it is only the open file.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
-/// What a lock says without being taken.
+/// The state of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Probe {
     Taken,
     Free,
     Unsupported,
-    /// It cannot be opened.
+    /// The file cannot be opened.
     Denied,
-    /// A directory, a link, a pipe: no run of ours made it.
-    NoFile,
+    /// A directory, a link or a pipe, which no run made.
+    NotAFile,
 }
 
 impl Lock {
-    /// The reason, if this process cannot have it.
+    /// Takes the lock. The inner error is the reason why this process cannot have it.
     pub(super) fn take(path: &Path) -> Result<Result<Self, &'static str>, Error> {
-        let file = match open_or_make(path)? {
-            Opened::There(file) | Opened::Made(file) => file,
+        let file = match open_or_create(path)? {
+            Opened::Existing(file) | Opened::Created(file) => file,
             Opened::Denied => return Ok(Err(DENIED)),
-            Opened::NoFile => return Ok(Err(NO_LOCK)),
+            Opened::NotAFile => return Ok(Err(NO_LOCK)),
         };
         Ok(match probe(&file) {
             Probe::Taken => Err(IN_USE),
@@ -55,21 +57,22 @@ impl Lock {
         })
     }
 
-    /// Asks without making the file. The caller has the turn, so nobody is kept from the lock by it.
+    /// Looks at the lock without creating the file. The probe takes the lock for a moment; that disturbs nobody,
+    /// because the caller has the turn.
     pub(super) fn probe(path: &Path) -> Probe {
         match open(path) {
-            Ok(Opened::There(file) | Opened::Made(file)) => {
+            Ok(Opened::Existing(file) | Opened::Created(file)) => {
                 let found = probe(&file);
                 unlock(&file);
                 found
             }
-            Ok(Opened::NoFile) => Probe::NoFile,
+            Ok(Opened::NotAFile) => Probe::NotAFile,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Probe::Free,
             Ok(Opened::Denied) | Err(_) => Probe::Denied,
         }
     }
 
-    /// Whether this is the file at the path.
+    /// Whether the file at the path is the one that this lock is on.
     pub(super) fn is_file(&self, path: &Path) -> bool {
         is_same_file(&self.0, path)
     }
@@ -81,51 +84,51 @@ impl Drop for Lock {
     }
 }
 
-/// Closing is not enough: a child process has the file open, too, until it begins its program.
+/// Releases a lock. Closing the file is not enough: a child process has it open too until it executes its program.
 fn unlock(file: &File) {
     let _ = file.unlock();
 }
 
-/// A file that locks are asked of.
+/// The result of opening a lock file.
 enum Opened {
-    There(File),
-    Made(File),
+    Existing(File),
+    Created(File),
     Denied,
-    NoFile,
+    NotAFile,
 }
 
-/// A regular file: a pipe would be waited for, and a link leads to somebody else's. A file that may
-/// only be read is another user's, and has a lock all the same.
+/// Opens a lock file if it is a regular file: opening a pipe would block, and a link may lead to a file of another
+/// program. A file of another user may be read-only for this process; its lock works all the same.
 fn open(path: &Path) -> io::Result<Opened> {
     if !path.symlink_metadata()?.is_file() {
-        return Ok(Opened::NoFile);
+        return Ok(Opened::NotAFile);
     }
     let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     match File::options().write(true).open(path) {
         Err(error) if denied(&error) => match File::open(path) {
             Err(error) if denied(&error) => Ok(Opened::Denied),
-            opened => opened.map(Opened::There),
+            opened => opened.map(Opened::Existing),
         },
-        opened => opened.map(Opened::There),
+        opened => opened.map(Opened::Existing),
     }
 }
 
-fn open_or_make(path: &Path) -> Result<Opened, Error> {
+fn open_or_create(path: &Path) -> Result<Opened, Error> {
     loop {
         match open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened.map_err(Error::io("open", path)),
         }
         match File::create_new(path) {
-            // Another process was faster.
+            // Another process created it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(Opened::Made).map_err(Error::io("create", path)),
+            created => return created.map(Opened::Created).map_err(Error::io("create", path)),
         }
     }
 }
 
-/// Any failure but "taken" means that there are no locks: file systems give many reasons for that
-/// (NFS without its lock service says that no locks are available).
+/// Tries to take a lock. Every failure except "taken" means that the file system has no locks, because file systems
+/// report that in many ways (NFS without its lock service reports that no locks are available).
 fn probe(file: &File) -> Probe {
     match file.try_lock() {
         Ok(()) => Probe::Free,
@@ -142,18 +145,18 @@ fn is_same_file(open: &File, path: &Path) -> bool {
     there.is_some() && there == identity(open.metadata())
 }
 
-/// An open file cannot be deleted elsewhere.
+/// Other systems do not delete a file that is open.
 #[cfg(not(unix))]
 fn is_same_file(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Whether a file is one that gives a turn: these hold nothing.
+/// Whether a file may be one that gives a turn: those are empty.
 fn is_of_turn(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.len() == 0
 }
 
-/// The right to look at a directory and to prepare it, one process at a time, until dropped.
+/// The right to inspect and prepare a directory, which one process at a time has until it drops this value.
 #[derive(Debug)]
 pub(super) struct Turn {
     path: PathBuf,
@@ -161,29 +164,29 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Waits for the turn. The reason, if it does not come.
+    /// Waits for the turn. The inner error is the reason why it did not come.
     pub(super) fn take(directory: &Path) -> Result<Result<Self, &'static str>, Error> {
         let path = directory.join(TURN);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (file, made) = match open_or_make(&path)? {
-                Opened::There(file) => (file, false),
-                Opened::Made(file) => (file, true),
+            let (file, created) = match open_or_create(&path)? {
+                Opened::Existing(file) => (file, false),
+                Opened::Created(file) => (file, true),
                 Opened::Denied => return Ok(Err(DENIED)),
-                Opened::NoFile => return Ok(Err(NO_TURN)),
+                Opened::NotAFile => return Ok(Err(NO_TURN)),
             };
             match probe(&file) {
                 Probe::Taken if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Probe::Taken => return Ok(Err(UNFINISHED)),
                 Probe::Unsupported => {
-                    // Another process's may be locked.
-                    if made {
+                    // A file that existed may be locked by another process.
+                    if created {
                         let _ = fs::remove_file(&path);
                     }
                     return Self::by_name(directory);
                 }
                 _ if is_same_file(&file, &path) => return Ok(Ok(Self { path, file })),
-                // The process before removed it.
+                // The process that had the turn before removed the file.
                 _ => unlock(&file),
             }
         }
@@ -192,8 +195,8 @@ impl Turn {
     fn by_name(directory: &Path) -> Result<Result<Self, &'static str>, Error> {
         let path = directory.join(TURN_BY_NAME);
         let deadline = Instant::now() + PATIENCE;
-        // Since when the same file is there, and when that was made.
-        let (mut since, mut made) = (Instant::now(), None);
+        // When this process first saw the current file, and the file's own time.
+        let (mut since, mut modified) = (Instant::now(), None);
         loop {
             match File::create_new(&path) {
                 Ok(file) => return Ok(Ok(Self { path, file })),
@@ -207,10 +210,10 @@ impl Turn {
                 return Ok(Err(NO_TURN));
             }
             let now = there.modified().ok();
-            if made != now {
-                (since, made) = (Instant::now(), now);
+            if modified != now {
+                (since, modified) = (Instant::now(), now);
             }
-            // Left behind by a process that was killed.
+            // A process that was killed left the file behind: remove it, then try again.
             if since.elapsed() >= PATIENCE_BY_NAME && fs::remove_file(&path).is_err() || Instant::now() >= deadline {
                 return Ok(Err(UNFINISHED));
             }
@@ -220,8 +223,8 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// Removes the file before the lock ends: whoever waits for it sees that it is gone. One that took
-    /// its place, or that somebody wrote into, stays.
+    /// Removes the file before releasing the lock, so that a waiting process sees that it is gone. A file that replaced
+    /// it, or that is no longer empty, is not removed.
     fn drop(&mut self) {
         if self.file.metadata().is_ok_and(|file| is_of_turn(&file)) && is_same_file(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
@@ -236,7 +239,7 @@ mod tests {
 
     use super::{Lock, Probe, TURN, TURN_BY_NAME, Turn};
 
-    /// What a child process has between its beginning and that of its program.
+    /// The handle that a child process has until it executes its program.
     fn of_child(file: &File) -> File {
         file.try_clone().expect("a second handle")
     }
@@ -265,7 +268,7 @@ mod tests {
             assert!(path.exists());
             drop(turn);
             assert!(!path.exists());
-            // Another process took the turn away.
+            // Another process replaced the file.
             let turn = take(dir.path()).expect("made").expect("a turn");
             fs::rename(&path, dir.path().join("old")).expect("moved");
             fs::write(&path, "").expect("written");
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_gives_no_turn_at_once() {
+    fn a_directory_in_place_of_the_file_gives_no_turn_and_no_wait() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in [TURN, TURN_BY_NAME] {
             fs::create_dir(dir.path().join(name)).expect("a directory");

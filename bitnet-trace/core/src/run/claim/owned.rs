@@ -1,8 +1,8 @@
-//! Which files of a directory the run in it wrote. Only these are ever moved or removed.
+//! Finds the files of a directory that the run in it wrote. Only these are ever moved or removed.
 //!
-//! A name proves nothing: what a file holds does. A `.trace` file is the run's if it holds a record
-//! with a place in the order under the name that the run would give its file; `trace.jsonl` if it
-//! begins with such a record; captured values if one of these records names them.
+//! The name of a file proves nothing; its content does. A `.trace` file belongs to the run if it holds a record that
+//! has a place in the order, and if the run would give that record this file name. `trace.jsonl` belongs to it if it
+//! begins with such a record, and captured values if one of these records names them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -22,16 +22,16 @@ use crate::sink::file_stem;
 use crate::sink::values;
 use crate::trace::pieces::{manifest_of, open, pieces, whole};
 
-/// What proves a record, and what it names.
+/// The fields of a record that are needed here: `order` proves that a run wrote it.
 #[derive(Deserialize)]
-struct Named {
+struct OwnedRecord {
     #[serde(rename = "order")]
     _order: u64,
     values: Option<String>,
 }
 
-/// The files of the run in `directory` and in the directories of its processes, relative to it, in
-/// the order in which they may be moved: a `run.json` comes after everything that it proves.
+/// The files of the run in `directory` and in the directories of its further processes, relative to `directory`. They
+/// are in an order in which they may be moved: a `run.json` comes after the files whose ownership it proves.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in entries(directory)? {
@@ -45,7 +45,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn of_one_process(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let run = Run::read(directory);
+    let run = FormerRun::read(directory);
     let mut records = Vec::new();
     let mut values = BTreeSet::new();
     let has_values = is_directory(&directory.join(values::DIRECTORY));
@@ -57,7 +57,7 @@ fn of_one_process(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let lines = directory.join(JSONL);
     if run.wrote("jsonl") && is_file(&lines).is_some() && run.owns_lines(&lines) {
         if has_values {
-            name_values(&lines, &mut values);
+            add_values_of_lines(&lines, &mut values);
         }
         records.push(PathBuf::from(JSONL));
     }
@@ -69,37 +69,38 @@ fn of_one_process(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// What `run.json` says of the run.
-struct Run {
+/// The facts in the `run.json` of the run.
+struct FormerRun {
     manifest: Value,
     started: Option<SystemTime>,
 }
 
-impl Run {
+impl FormerRun {
     fn read(directory: &Path) -> Self {
         let manifest = manifest_of(directory);
         let started = manifest["started"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok());
         Self { manifest, started }
     }
 
-    /// Whether it wrote records in a format. Runs of the first version do not say.
+    /// Whether the run may have written records in a format. Runs of the first version do not list their formats.
     fn wrote(&self, format: &str) -> bool {
         self.manifest["formats"].as_array().is_none_or(|formats| formats.iter().any(|written| written == format))
     }
 
-    /// The `run.json` that a process was writing when it was killed.
+    /// The name of a `run.json` that the process may have left unfinished when it was killed.
     fn unfinished(&self) -> Option<PathBuf> {
         let id = self.manifest["run"].as_str()?;
-        // A number, not a path.
+        // The id must be a number: it could hold a path.
         id.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| unfinished(id).into())
     }
 
-    /// What cannot be read proves nothing.
+    /// Whether a `.trace` file belongs to the run; adds the values that its record names. A file that cannot be read
+    /// does not belong to it.
     fn owns_record(&self, path: &Path, values: &mut BTreeSet<PathBuf>) -> bool {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(json) = whole(path) else { return false };
         let Ok(record) = serde_json::from_slice::<TraceRecord>(&json) else {
-            return self.tore(path, &json, stem);
+            return self.left_torn(path, &json, stem);
         };
         if record.order.is_none() || !is_stem_of(stem, &record.name) {
             return false;
@@ -108,6 +109,7 @@ impl Run {
         true
     }
 
+    /// Whether `trace.jsonl` belongs to the run.
     fn owns_lines(&self, path: &Path) -> bool {
         let mut first = Vec::new();
         let read =
@@ -116,23 +118,23 @@ impl Run {
             return false;
         }
         let is_record = serde_json::from_slice::<TraceRecord>(&first).is_ok_and(|record| record.order.is_some());
-        // Made, and killed before the first line was whole.
+        // The process was killed before the first line was complete.
         let is_torn = first.is_empty() || first.starts_with(b"{\"name\":") && !first.ends_with(b"\n");
         is_record || is_torn && self.was_made_by(path)
     }
 
-    /// Whether a file that is no record is the one that the run's process was making when it was
-    /// killed: empty, or the beginning of a record.
-    fn tore(&self, path: &Path, json: &[u8], stem: &str) -> bool {
-        let named = || {
+    /// Whether a file that is not a record is the one that the run's process was writing when it was killed: it is
+    /// empty, or it is the beginning of a record.
+    fn left_torn(&self, path: &Path, json: &[u8], stem: &str) -> bool {
+        let name_in_file = || {
             let text = String::from_utf8_lossy(json);
             let name = text.strip_prefix("{\n  \"name\": ")?;
             serde_json::Deserializer::from_str(name).into_iter::<String>().next()?.ok()
         };
-        self.was_made_by(path) && (json.is_empty() || named().is_some_and(|name| is_stem_of(stem, &name)))
+        self.was_made_by(path) && (json.is_empty() || name_in_file().is_some_and(|name| is_stem_of(stem, &name)))
     }
 
-    /// Whether the run did not end, and the file was written while it went on.
+    /// Whether the run never ended cleanly and the file was written after it began.
     fn was_made_by(&self, path: &Path) -> bool {
         let written = is_file(path).and_then(|file| file.modified().ok());
         let (Some(started), Some(written)) = (self.started, written) else { return false };
@@ -140,24 +142,24 @@ impl Run {
     }
 }
 
-/// Longest first line of `trace.jsonl` that is looked at.
+/// Longest first line of `trace.jsonl` that is read, in bytes.
 const FIRST_LINE: u64 = 64 * 1024 * 1024;
 
-/// File systems keep times in steps of up to two seconds (FAT).
+/// The coarsest resolution of a file system's times: FAT keeps them in steps of two seconds.
 const CLOCK: Duration = Duration::from_secs(2);
 
-/// Whether a time is not before another, as far as file systems tell. One at the end of what the system
-/// counts is after all others.
+/// Whether a file was not written before a run started, within the resolution of file systems. A time so late that the
+/// sum overflows is after every start.
 fn is_since(written: SystemTime, started: SystemTime) -> bool {
     written.checked_add(CLOCK).is_none_or(|written| written >= started)
 }
 
-/// A regular file, not a link to one: a run makes no links.
+/// The metadata of a regular file; `None` for a link to one, as a run makes no links.
 fn is_file(path: &Path) -> Option<Metadata> {
     fs::symlink_metadata(path).ok().filter(Metadata::is_file)
 }
 
-/// Whether the run would call a file so for a record of this name: `q`, or `q~2` where `q` was taken.
+/// Whether the run would use this file stem for a record of this name: `q`, or `q~2` if `q` was taken.
 fn is_stem_of(stem: &str, name: &str) -> bool {
     let first = file_stem(name);
     stem == first
@@ -167,16 +169,16 @@ fn is_stem_of(stem: &str, name: &str) -> bool {
             .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The values that the lines name.
-fn name_values(lines: &Path, values: &mut BTreeSet<PathBuf>) {
+/// Adds the files of values that the lines name.
+fn add_values_of_lines(lines: &Path, values: &mut BTreeSet<PathBuf>) {
     pieces(lines, &mut |piece| {
-        if let Ok(named) = piece.and_then(|piece| piece.parse::<Named>()) {
-            values.extend(named.values.as_deref().and_then(inside_values));
+        if let Ok(record) = piece.and_then(|piece| piece.parse::<OwnedRecord>()) {
+            values.extend(record.values.as_deref().and_then(inside_values));
         }
     });
 }
 
-/// A path as the run gives them: a file of `values/`.
+/// The path, if it is one that a run writes: a file in `values/`.
 fn inside_values(named: &str) -> Option<PathBuf> {
     let path = PathBuf::from(named);
     let mut parts = path.components();
@@ -196,7 +198,7 @@ mod tests {
         let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         assert!(is_since(started - Duration::from_secs(2), started));
         assert!(!is_since(started - Duration::from_secs(3), started));
-        // The last that Linux has; where there is none so late, that is no matter.
+        // The latest time that Linux can represent; other systems may not have one so late.
         let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX.unsigned_abs()));
         assert!(last.is_none_or(|last| is_since(last, started)));
     }

@@ -1,7 +1,7 @@
-//! Moves an older run aside, and removes the one before it: file by file, only what is theirs.
+//! Moves an older run into `.previous` and removes the run that was there: file by file, and only files of these runs.
 //!
-//! Killed at any moment, the next process goes on: a `run.json` moves after everything else of its
-//! run, and is removed after it.
+//! If the process is killed at any moment, the next one can continue: the `run.json` of a run is moved after all its
+//! other files, and removed after them.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,22 +12,22 @@ use super::{LOCK, is_ours, owned};
 use crate::error::Error;
 use crate::record::layout::{MANIFEST, entries, is_directory, is_own_process_directory};
 
-/// Where the run before this one is kept.
+/// The directory that keeps the run before the current one.
 const PREVIOUS: &str = ".previous";
-/// `PREVIOUS` in the making.
+/// The directory in which `PREVIOUS` is prepared.
 const MOVING: &str = ".previous.moving";
 
-/// Makes the run in `directory` the previous one, in place of the one that is.
+/// Moves the run in `directory` into `.previous`, in place of the run there.
 pub(super) fn replace(directory: &Path) -> Result<(), Error> {
     let moving = directory.join(MOVING);
-    // Before anything is moved.
+    // Checked before anything is moved.
     refuse_foreign(&directory.join(PREVIOUS))?;
     make_directory(&moving)?;
     move_files(directory, &moving, &owned::files(directory)?)?;
     finish(directory)
 }
 
-/// Finishes what a process that was killed left half done.
+/// Completes the move; also one that another process began before it was killed.
 pub(super) fn finish(directory: &Path) -> Result<(), Error> {
     let (moving, previous) = (directory.join(MOVING), directory.join(PREVIOUS));
     if !is_directory(&moving) {
@@ -36,15 +36,16 @@ pub(super) fn finish(directory: &Path) -> Result<(), Error> {
     refuse_link(&previous)?;
     if is_ours(&moving) {
         remove_run(&previous)?;
-        // Gone, unless there is something of the user's in it.
+        // `.previous` is gone now, unless it also holds files of the user.
         if !is_there(&previous) {
             return fs::rename(&moving, &previous).map_err(Error::io("move", &moving));
         }
     } else if is_ours(directory) || !is_ours(&previous) {
-        // Its `run.json` is still to come.
+        // The `run.json` of the run that is being moved has not been moved yet: `replace` will do it.
         return Ok(());
     }
-    // Into what is there. The `run.json` first: with it in its place, the rest is known to belong there.
+    // Move the files into the existing directory. The `run.json` goes first: once it is there, the other files are
+    // known to belong there.
     let mut files = vec![PathBuf::from(MANIFEST)];
     let all = files_below(&moving)?;
     files.extend(all.into_iter().filter(|file| file != Path::new(MANIFEST)));
@@ -55,21 +56,22 @@ pub(super) fn finish(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Also a link that leads nowhere is there.
+/// Whether anything exists at the path, even a broken link.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// A run makes no links: what one leads to is somebody else's.
+/// Fails if the path is a link or a file. A run makes no links, so a link leads to files of another program.
 fn refuse_link(path: &Path) -> Result<(), Error> {
     if is_there(path) && !is_directory(path) {
-        let no_directory = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory of ours; move it away");
-        return Err(Error::io("replace", path)(no_directory));
+        let not_a_directory =
+            io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory of bitnet-trace; move it away");
+        return Err(Error::io("replace", path)(not_a_directory));
     }
     Ok(())
 }
 
-/// Makes a directory, where there is none.
+/// Creates a directory if it does not exist.
 fn make_directory(path: &Path) -> Result<(), Error> {
     refuse_link(path)?;
     match fs::create_dir(path) {
@@ -78,17 +80,17 @@ fn make_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// A `.previous` that holds something, but no run of ours, is the user's.
+/// Fails if `.previous` holds files but not a run of bitnet-trace: then it belongs to the user.
 fn refuse_foreign(previous: &Path) -> Result<(), Error> {
     refuse_link(previous)?;
     if previous.exists() && !is_ours(previous) && !entries(previous)?.is_empty() {
-        let no_run = io::Error::other("it is not a run of ours; move it away");
-        return Err(Error::io("replace", previous)(no_run));
+        let not_a_run = io::Error::other("it does not hold a run of bitnet-trace; move it away");
+        return Err(Error::io("replace", previous)(not_a_run));
     }
     Ok(())
 }
 
-/// Removes what the run in a directory wrote, and the directory if nothing else is in it.
+/// Removes the files of the run in a directory, and the directory if it is then empty.
 fn remove_run(directory: &Path) -> Result<(), Error> {
     if !is_directory(directory) {
         return Ok(());
@@ -106,12 +108,12 @@ fn remove_run(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves files, in their order, and removes the directories that are empty then.
+/// Moves files in the given order, then removes the directories that became empty.
 fn move_files(from: &Path, to: &Path, files: &[PathBuf]) -> Result<(), Error> {
     let mut made = HashSet::new();
     for file in files {
         let (old, new) = (from.join(file), to.join(file));
-        // From the outside in; the last is the directory itself.
+        // From the outermost directory inwards. `ancestors` ends with the empty path, which is `to` itself.
         let parents: Vec<_> = file.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             if made.insert(parent) {
@@ -122,8 +124,8 @@ fn move_files(from: &Path, to: &Path, files: &[PathBuf]) -> Result<(), Error> {
             if old.symlink_metadata().is_err() {
                 continue;
             }
-            let in_the_way = io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is there; move it away");
-            return Err(Error::io("move a record to", &new)(in_the_way));
+            let in_the_way = io::Error::new(io::ErrorKind::AlreadyExists, "a file with that name exists; move it away");
+            return Err(Error::io("move a file to", &new)(in_the_way));
         }
         match fs::rename(&old, &new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("move", &old)(error)),
@@ -134,18 +136,18 @@ fn move_files(from: &Path, to: &Path, files: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the directories that held these files, where they are empty now.
+/// Removes the directories that held these files, if they are empty now.
 fn remove_empty(directory: &Path, files: &[PathBuf]) {
     let mut inside: Vec<&Path> = files.iter().flat_map(|file| file.ancestors().skip(1)).collect();
     inside.sort_unstable();
     inside.dedup();
-    // From the inside out.
+    // From the innermost directory outwards.
     for inside in inside.iter().rev().filter(|inside| !inside.as_os_str().is_empty()) {
         let path = directory.join(inside);
         if !is_directory(&path) {
             continue;
         }
-        // A process's own lock, which nobody holds any more.
+        // The lock file of a further process is left over: that process has ended.
         let lock = path.join(LOCK);
         if is_own_process_directory(&path) && entries(&path).is_ok_and(|entries| entries == [lock.as_path()]) {
             let _ = fs::remove_file(&lock);

@@ -1,4 +1,4 @@
-//! Whether the process of a run still lives, told by what `run.json` says of it.
+//! Finds out whether the process of a run is still alive, from the facts in its `run.json`.
 
 use std::fs;
 use std::path::Path;
@@ -6,25 +6,25 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// What is known of a run's process.
+/// Whether the process of a run is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
-    Goes,
+    Alive,
     Ended,
-    /// It belongs to another machine or container, or the system has no `/proc`.
+    /// The process belongs to another machine or container, or the system has no `/proc`.
     Unknown,
 }
 
-/// This process as it records into a directory, in a form that fits no other: the boot of the system,
-/// the process namespace, the directory's inode (a copy has another one), and when the process started.
-/// `None` where the system has no `/proc`.
+/// A text that identifies this process and the directory that it records into: the boot id of the system, the process
+/// namespace, the directory's inode (a copy of the directory has another one), and the time when the process started.
+/// `None` if the system has no `/proc`.
 pub(crate) fn identity(directory: &Path) -> Option<String> {
     static OWN: OnceLock<Option<String>> = OnceLock::new();
     let start = OWN.get_or_init(|| start_of(std::process::id().into())).as_ref()?;
     Some(format!("{} {} {start}", system()?, inode(directory)?))
 }
 
-/// Of the process that wrote the `run.json` of a directory.
+/// Whether the process that wrote the `run.json` of a directory is alive.
 pub(super) fn life(run: &Value, directory: &Path) -> Life {
     if run["complete"] == true {
         return Life::Ended;
@@ -36,17 +36,18 @@ pub(super) fn life(run: &Value, directory: &Path) -> Life {
     if system() != Some(format!("{boot} {namespace}")) {
         return Life::Unknown;
     }
-    let goes = inode(directory).as_deref() == Some(of_directory) && start_of(process).as_deref() == Some(start);
-    if goes { Life::Goes } else { Life::Ended }
+    let alive = inode(directory).as_deref() == Some(of_directory) && start_of(process).as_deref() == Some(start);
+    if alive { Life::Alive } else { Life::Ended }
 }
 
-/// The boot and the process namespace: only inside the same one are process ids comparable.
+/// The boot id and the process namespace. Process ids can be compared only if both are the same.
 fn system() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
+/// The device and inode number of a directory.
 #[cfg(unix)]
 fn inode(directory: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
@@ -54,17 +55,17 @@ fn inode(directory: &Path) -> Option<String> {
     Some(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
-/// There is no `/proc` either.
+/// Systems without inodes have no `/proc` either.
 #[cfg(not(unix))]
 fn inode(_: &Path) -> Option<String> {
     None
 }
 
-/// When a process started, in clock ticks since the boot (proc(5), `/proc/pid/stat`, field 22).
-/// `None` for one that ended, be it only in part.
+/// The time when a process started, in clock ticks since the boot (proc(5), `/proc/pid/stat`, field 22). `None` for a
+/// process that ended, even if its parent has not yet collected its status.
 fn start_of(process: u64) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program stands in parentheses and may hold anything.
+    // The name of the program is in parentheses and may contain any character.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?;
@@ -80,21 +81,21 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_process_is_told_from_others_of_its_number() {
+    fn a_process_is_told_apart_from_others_with_its_id() {
         let (here, elsewhere) = (std::env::temp_dir(), std::path::PathBuf::from("/"));
         let own = identity(&here).expect("Linux has /proc");
         let life =
             |identity: &str| life(&json!({ "process": std::process::id(), "process_identity": identity }), &here);
-        assert_eq!(life(&own), Life::Goes);
-        assert_eq!(life(&format!("{own}1")), Life::Ended, "the number was given out again");
+        assert_eq!(life(&own), Life::Alive);
+        assert_eq!(life(&format!("{own}1")), Life::Ended, "the process id was reused");
         assert_eq!(life(&identity(&elsewhere).expect("a directory")), Life::Ended, "a copy of the directory");
         assert_eq!(life(&format!("x{own}")), Life::Unknown, "another boot");
-        assert_eq!(life(""), Life::Unknown, "of another version");
+        assert_eq!(life(""), Life::Unknown, "a run.json of another version");
         let complete = json!({ "process": std::process::id(), "process_identity": own, "complete": true });
         assert_eq!(super::life(&complete, &here), Life::Ended);
     }
 
-    /// Nobody asked for its status yet: the number is still taken.
+    /// The test has not collected the child's status yet, so its process id is still in use.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_process_that_ended_is_gone() {
