@@ -44,12 +44,29 @@ impl Package {
         Self::make(temporary, name, edition, "", "")
     }
 
+    /// A package that depends on the core alone, without candle.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[must_use]
+    pub fn on_core(temporary: &str, name: &str, edition: &str) -> Self {
+        let core = repository().join("bitnet-trace/core");
+        let dependency = format!("bitnet-trace-core = {{ path = '{}' }}\n", core.display());
+        Self::with_dependencies(temporary, name, edition, &dependency, "")
+    }
+
     fn make(temporary: &str, name: &str, edition: &str, dependency: &str, feature: &str) -> Self {
+        let dependencies = format!("{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}");
+        Self::with_dependencies(temporary, name, edition, &dependencies, feature)
+    }
+
+    fn with_dependencies(temporary: &str, name: &str, edition: &str, dependencies: &str, feature: &str) -> Self {
         let directory = Path::new(temporary).join(format!("{name}_{edition}"));
         fs::create_dir_all(directory.join("src")).expect("a directory");
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n\n[workspace]\n\n{feature}\
-             [dependencies]\n{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
+             [dependencies]\n{dependencies}\n{}",
             profiles()
         );
         fs::write(directory.join("Cargo.toml"), manifest).expect("written");
