@@ -17,15 +17,14 @@ const PROMPT: [u32; 3] = [3, 14, 15];
 const STEPS: usize = 4;
 
 struct Block {
-    index: usize,
     qkv: [Tensor; 3],
     up: Tensor,
     down: Tensor,
 }
 
 impl Block {
-    /// `[seq, hidden]` in and out. Everything that is recorded inside belongs to this layer.
-    #[traced(stage = "block_out", layer = self.index)]
+    /// `[seq, hidden]` in and out.
+    #[traced(stage = "block_out")]
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = (x + self.attention(&norm(x)?)?)?;
         &x + self.feed_forward(&norm(&x)?)?
@@ -66,7 +65,8 @@ fn main() -> Result<()> {
     for step in 0..STEPS {
         let _step = TraceContext::seq(step).with_tokens(0..tokens.len()).enter();
         let mut x = embeddings.index_select(&Tensor::new(&tokens[..], &Device::Cpu)?, 0)?;
-        for block in &blocks {
+        for (index, block) in blocks.iter().enumerate() {
+            let _layer = TraceContext::layer(index).enter(); // for everything that the block calls
             x = block.forward(&x)?;
         }
         let next = logits(&norm(&x)?, &embeddings)?.argmax(D::Minus1)?;
@@ -92,7 +92,7 @@ fn main() -> Result<()> {
 fn block(index: u16) -> Result<Block> {
     let square = |part| weight(1 + 5 * index + part, HIDDEN, HIDDEN);
     let (up, down) = (weight(4 + 5 * index, HIDDEN, 4 * HIDDEN)?, weight(5 + 5 * index, 4 * HIDDEN, HIDDEN)?);
-    Ok(Block { index: index.into(), qkv: [square(0)?, square(1)?, square(2)?], up, down })
+    Ok(Block { qkv: [square(0)?, square(1)?, square(2)?], up, down })
 }
 
 /// A made-up weight `[rows, columns]`, the same in every run.
