@@ -1,5 +1,5 @@
-//! Prints the bits of every logit of a prompt, prefill and decode: two builds that compute the same
-//! print the same.
+//! Prints the bits of every logit of a prompt, prefill and decode. Two builds that compute the same
+//! numbers print the same text.
 //!
 //! `cargo run --release --example logits`
 

@@ -40,7 +40,7 @@ impl Attention {
         })
     }
 
-    /// `x` `[batch, tokens, hidden]`, normed; same shape out.
+    /// Takes `x` `[batch, tokens, hidden]`, normalised; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
         let q = self.q_rope(&self.q_proj(x)?, rope)?;
         let k = self.k_rope(&self.k_proj(x)?, rope)?;
@@ -66,13 +66,13 @@ impl Attention {
         self.v_proj.forward(x)
     }
 
-    /// `[batch, tokens, hidden]` to `[batch, heads, tokens, head_dim]`, turned by position.
+    /// `[batch, tokens, hidden]` to `[batch, heads, tokens, head_dim]`, rotated by position.
     #[traced(stage = "q_rope")]
     fn q_rope(&self, q: &Tensor, rope: &Rope) -> Result<Tensor> {
         rope.forward(&split_heads(q, self.heads)?)
     }
 
-    /// `[batch, tokens, kv width]` to `[batch, key-value heads, tokens, head_dim]`, turned by position.
+    /// `[batch, tokens, kv width]` to `[batch, key-value heads, tokens, head_dim]`, rotated by position.
     #[traced(stage = "k_rope")]
     fn k_rope(&self, k: &Tensor, rope: &Rope) -> Result<Tensor> {
         rope.forward(&split_heads(k, self.kv_heads)?)
@@ -105,7 +105,7 @@ impl Attention {
         self.o_proj.forward(context)
     }
 
-    /// Every key-value head once for each query head it serves: query head j uses
+    /// Repeats every key-value head once for each query head that it serves: query head j uses
     /// head j / (heads / kv heads).
     fn repeat_kv(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, kv_heads, positions, head_dim) = x.dims4()?;
@@ -121,7 +121,7 @@ fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     Ok(x.reshape((batch, tokens, heads, ()))?.transpose(1, 2)?)
 }
 
-/// `[tokens, positions]`: 0 where token i may look, minus infinity at positions after its own.
+/// `[tokens, positions]`: 0 where token i may attend, minus infinity at positions after its own.
 fn causal_mask(q: &Tensor, position: usize) -> Result<Tensor> {
     let tokens = q.dim(2)?;
     let positions = position + tokens;
@@ -131,7 +131,7 @@ fn causal_mask(q: &Tensor, position: usize) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (tokens, positions), q.device())?)
 }
 
-/// Over the last dimension.
+/// The softmax over the last dimension.
 fn softmax(scores: &Tensor) -> Result<Tensor> {
     let max = scores.max_keepdim(D::Minus1)?;
     let exponentials = scores.broadcast_sub(&max)?.exp()?;

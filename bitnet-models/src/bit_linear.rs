@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Largest magnitude of an int8 activation.
 const Q_MAX: f32 = 127.0;
 
-/// Smallest maximum that a row is scaled by: a row of zeros must not divide by zero.
+/// The smallest maximum by which a row is scaled: a row of zeros must not cause a division by zero.
 const SMALLEST_MAX: f32 = 1e-5;
 
 /// A matrix of -1, 0 and +1.
@@ -20,16 +20,16 @@ pub struct TernaryMatrix {
     pub rows: usize,
     /// Number of inputs.
     pub columns: usize,
-    /// Row-major, each -1, 0 or 1.
+    /// The elements in row-major order, each -1, 0 or 1.
     pub values: Vec<i8>,
 }
 
-/// What the product is scaled by: the flavours store it one way or the other.
+/// The scale of the product. The flavours of checkpoints store either the mean magnitude or its inverse.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WeightScale {
     /// The mean magnitude of the float weights.
     Multiply(f32),
-    /// Its inverse.
+    /// The inverse of the mean magnitude.
     Divide(f32),
 }
 
@@ -41,13 +41,13 @@ pub struct BitLinear {
 }
 
 impl BitLinear {
-    /// A layer of ternary weights and their scale.
+    /// Makes a layer of ternary weights and their scale.
     #[must_use]
     pub fn new(weight: TernaryMatrix, scale: WeightScale) -> Self {
         Self { weight, scale }
     }
 
-    /// `x` `[.., columns]` to `[.., rows]`: quantises every row of `x` to int8, multiplies in
+    /// Maps `x` `[.., columns]` to `[.., rows]`: quantises every row of `x` to int8, multiplies in
     /// integers, and scales back.
     ///
     /// # Errors
@@ -78,9 +78,9 @@ impl BitLinear {
     }
 }
 
-/// One token's activations as int8: `round(x * scale)` with `scale = 127 / max|x|`, halves to even.
-/// Returns the scale; NaN where the row holds a number that is not finite, so that it shows in the
-/// product as it would in floating point.
+/// Quantises one token's activations to int8: `round(x * scale)` with `scale = 127 / max|x|`, halves to even.
+/// Returns the scale. It is NaN if the row holds a number that is not finite: the product then shows it, as it
+/// would in floating point.
 pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
     if !row.iter().all(|x| x.is_finite()) {
         quantized.fill(0);
@@ -96,8 +96,8 @@ pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
     scale
 }
 
-/// Float master weights `[rows, columns]` made ternary: `clamp(round(w / s), -1, 1)` with `s` the
-/// mean magnitude, which is also the layer's scale. Halves to even.
+/// Quantises float master weights `[rows, columns]` to ternary: `clamp(round(w / s), -1, 1)`, halves to even,
+/// with `s` the mean magnitude, which is also the layer's scale.
 #[must_use]
 pub fn quantize_weights(weights: &[f32], rows: usize, columns: usize) -> (TernaryMatrix, WeightScale) {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // a mean, rounded once

@@ -1,4 +1,4 @@
-//! One transformer block: attention and feed-forward network, each normed before and added after.
+//! One transformer block: attention and feed-forward network, each with a norm before and a residual sum after it.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;
@@ -32,7 +32,7 @@ impl Block {
         })
     }
 
-    /// `x` `[batch, tokens, hidden]`; same shape out.
+    /// Takes `x` `[batch, tokens, hidden]`; returns the same shape.
     #[traced(stage = "block_out")]
     pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
         let attended = self.attention.forward(&self.attn_norm(x)?, rope, cache)?;

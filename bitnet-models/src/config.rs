@@ -28,7 +28,7 @@ pub struct Config {
     pub rms_norm_eps: f64,
     /// Base of the rotary embedding's frequencies.
     pub rope_theta: f64,
-    /// Ids that end a text.
+    /// Token ids that end a text.
     pub eos_token_ids: Vec<u32>,
     /// How the linear layers are stored.
     pub flavour: Flavour,
@@ -51,7 +51,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If it is no JSON, lacks a size, or asks for an architecture, activation, quantisation or type
+    /// If it is not JSON, lacks a size, or asks for an architecture, activation, quantisation or type
     /// other than that of BitNet b1.58 in float32.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
         let raw: Raw = serde_json::from_slice(json).map_err(|error| Error::Format {
@@ -127,7 +127,7 @@ const ARCHITECTURE: &str = "BitNetForCausalLM";
 /// Default of transformers' `BitNetConfig`.
 const ROPE_THETA: f64 = 500_000.0;
 
-/// The keys that matter, with the defaults of transformers' `BitNetConfig`; sizes have none here.
+/// The keys that this crate reads, with the defaults of transformers' `BitNetConfig`; sizes have no default here.
 #[derive(Deserialize)]
 struct Raw {
     #[serde(default)]

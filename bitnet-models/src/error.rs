@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can be wrong with a checkpoint, a prompt or a computation.
@@ -18,7 +18,7 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file is not of the format that its name says.
+    /// A file does not have the format that its name says.
     #[error("{file}: {reason}")]
     Format {
         /// The file.
@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The configuration asks for something that is not BitNet b1.58 as this crate knows it.
+    /// The configuration asks for something other than the BitNet b1.58 that this crate implements.
     #[error("{file}: `{field}` is {found}; expected {expected}")]
     Config {
         /// The file.
@@ -35,7 +35,7 @@ pub enum Error {
         field: &'static str,
         /// What is allowed.
         expected: String,
-        /// What stands there.
+        /// What the file says.
         found: String,
     },
     /// A tensor is missing, or has another shape or type.
@@ -58,12 +58,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// Nothing to run on.
+    /// The prompt is empty.
     #[error("the prompt has no tokens; expected at least one")]
     EmptyPrompt,
-    /// The prompt does not fit.
+    /// The prompt does not fit into the context.
     #[error(
-        "the prompt has {tokens} tokens; expected at most {context}, the model's context less what is in its cache"
+        "the prompt has {tokens} tokens; expected at most {context}, the positions of the model's context that are not in the cache yet"
     )]
     PromptTooLong {
         /// Tokens in the prompt.
@@ -78,7 +78,7 @@ pub enum Error {
         id: u32,
         /// Where in the prompt, from 0.
         position: usize,
-        /// Ids the model knows.
+        /// The number of ids that the model knows.
         vocab_size: usize,
     },
     /// The cache was made for another model.

@@ -29,7 +29,7 @@ impl FeedForward {
         })
     }
 
-    /// `x` `[batch, tokens, hidden]`, normed; same shape out.
+    /// Takes `x` `[batch, tokens, hidden]`, normalised; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let activation = ffn_act(&self.gate_proj(x)?, &self.up_proj(x)?)?;
         self.down_proj(&self.ffn_sub_norm(&activation)?)

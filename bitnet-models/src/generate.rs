@@ -1,4 +1,4 @@
-//! From a prompt to the tokens after it.
+//! Generates the tokens after a prompt.
 
 use candle_core::Tensor;
 use rand::rngs::StdRng;
@@ -11,13 +11,14 @@ use crate::transformer::Transformer;
 /// How tokens are chosen and when to stop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Most tokens to generate.
+    /// The most tokens to generate.
     pub max_new_tokens: usize,
-    /// 0 takes the most likely token; above it, tokens are drawn, the flatter the higher.
+    /// 0 takes the most likely token. Above 0 tokens are drawn at random; a higher temperature makes unlikely tokens
+    /// more likely.
     pub temperature: f64,
-    /// Seed of the draw.
+    /// Seed of the random draw.
     pub seed: u64,
-    /// Go on after an end token.
+    /// Whether to continue after an end token.
     pub ignore_eos: bool,
 }
 
@@ -28,8 +29,8 @@ impl Default for Options {
 }
 
 /// Generates tokens after `prompt`: one prefill, then one decode step a token. The last token is
-/// chosen but not computed; an end token ends the text and is part of the result. Stops early where
-/// the context is full.
+/// chosen but not computed; an end token ends the text and is part of the result. Stops early if the
+/// context is full.
 ///
 /// # Errors
 ///
@@ -73,10 +74,10 @@ impl Sampler {
         Ok(Self { temperature: options.temperature, random: StdRng::seed_from_u64(options.seed) })
     }
 
-    /// The next token, from the logits of the token at `position`.
+    /// Chooses the next token from the logits of the token at `position`.
     fn next(&mut self, logits: &[f32], position: usize) -> Result<u32> {
         let finite = || (0u32..).zip(logits).filter(|(_, logit)| logit.is_finite());
-        // The first of equals, as torch.argmax on the CPU.
+        // Takes the first of equal logits, as torch.argmax does on the CPU.
         let best = finite().reduce(|best, next| if next.1 > best.1 { next } else { best });
         let Some((best, highest)) = best else { return Err(Error::NoFiniteLogit { position }) };
         if self.temperature == 0.0 {

@@ -1,11 +1,11 @@
-//! Keys and values of the positions computed so far.
+//! The keys and values of the positions that were computed so far.
 
 use candle_core::Tensor;
 
 use crate::config::Config;
 use crate::error::Result;
 
-/// What a sequence leaves behind from one call to the next.
+/// The state of a sequence between calls: the keys and values of every block.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<Layer>,
@@ -13,7 +13,7 @@ pub struct KvCache {
     pub(crate) steps: usize,
 }
 
-/// One block's keys and values, `[batch, key-value heads, positions, head_dim]`; none at first.
+/// One block's keys and values, `[batch, key-value heads, positions, head_dim]`; `None` at first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer(Option<(Tensor, Tensor)>);
 
@@ -24,7 +24,7 @@ impl KvCache {
         Self { layers: vec![Layer::default(); config.num_hidden_layers], positions: 0, steps: 0 }
     }
 
-    /// How many positions have been computed: where the next token stands.
+    /// How many positions have been computed, which is the position of the next token.
     #[must_use]
     pub fn positions(&self) -> usize {
         self.positions
@@ -42,7 +42,7 @@ impl KvCache {
 }
 
 impl Layer {
-    /// Adds the keys and values of new positions and gives all of them.
+    /// Adds the keys and values of new positions and returns those of all positions.
     pub(crate) fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
         const POSITIONS: usize = 2;
         let all = match &self.0 {

@@ -2,8 +2,8 @@
 //!
 //! The architecture is that of `BitNetForCausalLM` (Hugging Face transformers, `models/bitnet`;
 //! paper: "BitNet b1.58 2B4T Technical Report", arXiv 2504.12285). Every computation is a function
-//! with `#[traced]`, so that with the feature `trace` its result is recorded, and without it the
-//! crate is the plain model.
+//! with `#[traced]`. With the feature `trace` its result is recorded; without the feature the crate
+//! is the plain model.
 //!
 //! ```
 //! use bitnet_models::{KvCache, Transformer, tiny};

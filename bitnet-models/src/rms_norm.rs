@@ -17,7 +17,7 @@ impl RmsNorm {
         Self { weight, eps }
     }
 
-    /// `x` `[.., width]`, same shape out.
+    /// Takes `x` `[.., width]`; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
         let normed = x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?;

@@ -1,5 +1,5 @@
-//! Rotary position embedding (arXiv 2104.09864), pairs of a half apart: element i turns with
-//! element i + d/2 ("rotate half", `NEOX` in llama.cpp).
+//! Rotary position embedding (arXiv 2104.09864). Element i is rotated together with element i + d/2
+//! ("rotate half" in transformers, `NEOX` in llama.cpp).
 
 use candle_core::{D, Device, Tensor};
 
@@ -17,7 +17,7 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    /// For `tokens` positions from `position` on.
+    /// Computes them for `tokens` positions from `position` on.
     pub(crate) fn new(config: &Config, position: usize, tokens: usize) -> Result<Self> {
         let half = config.head_dim / 2;
         let angles: Vec<f32> = (position..position + tokens)
@@ -32,7 +32,7 @@ impl Rope {
         Ok(Self { position, cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
-    /// Turns `x` `[batch, heads, tokens, head_dim]`.
+    /// Rotates `x` `[batch, heads, tokens, head_dim]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let head_dim = x.dim(D::Minus1)?;
         let first = x.narrow(D::Minus1, 0, head_dim / 2)?;

@@ -1,8 +1,8 @@
-//! `tokenizer.json` of a checkpoint.
+//! The tokenizer of a checkpoint, `tokenizer.json`.
 
 use crate::error::{Error, Result};
 
-/// Text to token ids and back.
+/// Converts text to token ids and back.
 #[derive(Debug)]
 pub struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
@@ -22,7 +22,7 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of a text, with the special tokens that the tokenizer adds.
+    /// Returns the ids of a text, with the special tokens that the tokenizer adds.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, without special tokens.
+    /// Returns the text of ids, without special tokens.
     ///
     /// # Errors
     ///

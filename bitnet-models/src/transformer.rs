@@ -38,23 +38,24 @@ impl Transformer {
         Ok(Self { config, embeddings, blocks, final_norm })
     }
 
-    /// Sizes and constants.
+    /// The sizes and constants of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Prefill: computes all tokens of a prompt at once, after what the cache holds. Returns the
-    /// logits of every token, `[1, tokens, vocabulary]`.
+    /// Prefill: computes all tokens of a prompt at once, at the positions after those in the cache. Returns
+    /// the logits of every token, `[1, tokens, vocabulary]`.
     ///
     /// # Errors
     ///
-    /// If there are no tokens, more than the context takes, or an id outside the vocabulary.
+    /// If there is no token, there are more tokens than the context has room for, or an id is outside the
+    /// vocabulary.
     pub fn forward_full(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.forward(tokens, cache)
     }
 
-    /// Decode: computes one token after what the cache holds. Returns its logits,
+    /// Decode: computes one token at the position after those in the cache. Returns its logits,
     /// `[1, 1, vocabulary]`.
     ///
     /// # Errors
@@ -108,7 +109,7 @@ impl Transformer {
         }
     }
 
-    /// One row of the embedding matrix a token: `[1, tokens, hidden]`.
+    /// Looks up one row of the embedding matrix for each token: `[1, tokens, hidden]`.
     #[traced(stage = "embeddings")]
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         let ids = Tensor::new(tokens, &Device::Cpu)?;

@@ -1,6 +1,6 @@
-//! `bitnet run` as a user meets it: the answer, the trace, and what is said of bad input.
+//! `bitnet run` as a user sees it: the answer, the trace, and the messages about bad input.
 //!
-//! Built in both states; what needs a trace is under the feature.
+//! The tests are built with and without the feature `trace`; those that need a trace ask for the feature.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-/// The message of a run that must fail, and not by a panic.
+/// The message of a run that must fail without a panic.
 fn refused(arguments: &[&str]) -> String {
     let output = run(arguments);
     let message = String::from_utf8(output.stderr.clone()).expect("UTF-8");
@@ -35,7 +35,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/hf-bitnet-tiny/offline_float32")
 }
 
-/// A copy of it to break.
+/// A copy of it that a test may damage.
 fn copy() -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a temporary directory");
     for file in ["config.json", "model.safetensors"] {
@@ -95,7 +95,7 @@ fn a_draw_is_repeated_by_its_seed() {
 fn generation_stops_where_the_context_ends() {
     let output = run(&["--tokens", "1,1,1", "--max-new-tokens", "1000", "--ignore-eos"]);
     assert!(output.status.success(), "{output:?}");
-    // 64 positions, and the token after the last of them.
+    // 64 positions, and one token after the last position.
     assert_eq!(stdout(&output).trim_end().split(',').count(), 64 - 3 + 1);
 }
 
@@ -228,7 +228,7 @@ mod traced {
 
     use super::*;
 
-    /// Eight tokens of the embedded model, end tokens or not.
+    /// Generates eight tokens with the embedded model, without stopping at an end token.
     fn trace(directory: &Path) -> (Output, Vec<TraceRecord>) {
         let mut command = bitnet(&["--prompt", "12+34=", "--max-new-tokens", "8", "--ignore-eos"]);
         let output = command.env("BITNET_TRACE_DIR", directory).output().expect("bitnet starts");
@@ -311,7 +311,7 @@ mod traced {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("file");
         fs::write(&file, "").expect("a file");
-        // Not even root may make a file in the second one.
+        // Not even root may create a file in `/proc/sys`.
         let unwritable = cfg!(target_os = "linux").then(|| PathBuf::from("/proc/sys"));
         for directory in [file.join("traces"), file.clone()].into_iter().chain(unwritable) {
             let output = run(&["--prompt", "12+34=", "--trace-dir", path(&directory)]);
@@ -323,7 +323,7 @@ mod traced {
         }
     }
 
-    /// A directory in which something else has the name of the lock: the run goes beside it, with one
+    /// In a directory where something else has the name of the lock, the run goes into a subdirectory, with one
     /// warning.
     #[test]
     fn where_the_lock_is_something_else_a_directory_inside_is_used() {
@@ -340,7 +340,7 @@ mod traced {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (file, other) = (dir.path().join("file"), dir.path().join("other"));
         fs::write(&file, "").expect("a file");
-        // By argument beside a good variable, by variable alone, by a wrong setting.
+        // A bad argument beside a good variable, a bad variable alone, and a wrong setting.
         let bad = file.join("traces");
         for (arguments, variable, format) in
             [(&["--trace-dir", path(&bad)][..], &other, "files"), (&[], &bad, "files"), (&[], &other, "xml")]

@@ -1,4 +1,4 @@
-//! The attribute's arguments, `KEYS`: each at most once, in any order.
+//! The attribute's arguments: each key of `KEYS` may be given once, in any order.
 
 use proc_macro2::Ident;
 use syn::ext::IdentExt;
@@ -10,14 +10,14 @@ use crate::nearest;
 /// Every key, in the order in which the messages list them.
 const KEYS: [&str; 7] = ["stage", "layer", "seq", "outputs", "inputs", "when", "crate"];
 
-/// What stands between the parentheses of `#[traced(...)]`.
+/// The arguments between the parentheses of `#[traced(...)]`.
 #[derive(Default)]
 pub(crate) struct Args {
     /// The stage's name; the function's own name when left out.
     pub(crate) stage: Option<LitStr>,
     /// An integer or `Option` of one: opens a layer scope.
     pub(crate) layer: Option<Expr>,
-    /// The same for the sequence index.
+    /// An integer or `Option` of one: opens a scope for the sequence index.
     pub(crate) seq: Option<Expr>,
     /// Names of the tensors of a tuple.
     pub(crate) outputs: Vec<LitStr>,
@@ -91,7 +91,7 @@ fn stage(input: ParseStream<'_>, key: &Ident) -> Result<LitStr> {
     Ok(stage)
 }
 
-/// At least one, in parentheses.
+/// Parses a list of at least one item, in parentheses.
 fn list<T: Parse>(input: ParseStream<'_>, key: &Ident, expected: &str) -> Result<Vec<T>> {
     let explain = |error: Error| Error::new(error.span(), format!("expected {expected}"));
     if !input.peek(syn::token::Paren) {
@@ -111,7 +111,7 @@ fn value(input: ParseStream<'_>, key: &Ident) -> Result<Expr> {
     input.parse()
 }
 
-/// The sign and something behind it; while they are not typed yet, the key is underlined.
+/// Parses the `=` and requires that something follows. While these are not typed yet, the error underlines the key.
 fn equals(input: ParseStream<'_>, key: &Ident, example: &str) -> Result<()> {
     let sign = input.parse::<Option<Token![=]>>()?;
     if sign.is_none() || input.is_empty() {

@@ -1,5 +1,5 @@
-//! The annotated `async fn`, written as a function that returns its future, so that the future of the
-//! library stands around the body's own and not inside another state machine of the compiler's.
+//! Rewrites an annotated `async fn` as a function that returns a future. The library's future then wraps
+//! the body's future directly, without another state machine of the compiler around both.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -10,24 +10,24 @@ use crate::args::Args;
 use crate::expand::{async_block, braced};
 use crate::func::Function;
 
-/// Attributes that mean the same on a function that returns a future. Another one may be a macro,
-/// which then would not find its `async fn`; and `must_use` would be about the future.
+/// Attributes that mean the same on a function that returns a future. Any other attribute may be a macro
+/// that expects an `async fn`; `must_use` would apply to the future instead of its output.
 const INERT: [&str; 11] =
     ["allow", "cfg", "cold", "deny", "deprecated", "doc", "expect", "forbid", "inline", "rustfmt", "warn"];
 
 /// A function whose parameters move into the future under their own names.
 pub(crate) struct Moved {
-    /// Without the `mut` of a parameter: what changes is in the future.
+    /// The parameters without `mut`: only the variables inside the future change.
     inputs: Punctuated<FnArg, Token![,]>,
     /// `let x = x;` for each, as the compiler does for an `async fn`.
     moves: TokenStream,
 }
 
-/// The function, where what it says can be said without `async fn`.
+/// Returns the parts of the rewritten function, or `None` if the function must stay an `async fn`.
 ///
-/// Left to `async fn` are parameters with a pattern or with a name that lints do not want used, a
-/// `self` that the body does not name, an `impl Trait` in the return type (in which lifetimes depend
-/// on the edition), and other attributes.
+/// It must stay one if a parameter is a pattern or has a name that lints do not want used (`_x`), if the
+/// body does not name `self`, if the return type holds an `impl Trait` (whose lifetimes depend on the
+/// edition), or if it has attributes other than [`INERT`].
 pub(crate) fn moved(function: &Function, args: &Args) -> Option<Moved> {
     let Function { attrs, sig, body, .. } = function;
     if sig.asyncness.is_none() || !attrs.iter().all(is_inert) || names(sig.output.to_token_stream(), "impl") {
@@ -61,7 +61,8 @@ pub(crate) fn moved(function: &Function, args: &Args) -> Option<Moved> {
     Some(Moved { inputs, moves })
 }
 
-/// A block takes only those fields of a `self` that it names, and `self` cannot be bound anew.
+/// An `async` block captures only the fields of `self` that it names. `self` cannot be bound again, so a
+/// statement that names all of it captures it.
 fn whole(receiver: &Receiver) -> Option<TokenStream> {
     let this = &receiver.self_token;
     let by_value = !matches!(receiver.kind, ReceiverKind::Reference(..));
@@ -95,7 +96,7 @@ fn names(tokens: TokenStream, word: &str) -> bool {
 //         })
 //     }
 //
-// The `impl` is of this crate's edition, so that it holds every lifetime whatever the user's edition.
+// The token `impl` has this crate's edition, so that it captures every lifetime whatever the user's edition.
 pub(crate) fn expand(
     function: &Function,
     moved: &Moved,
@@ -118,7 +119,7 @@ pub(crate) fn expand(
     sig.asyncness = None;
     sig.inputs.clone_from(inputs);
     if let ReturnType::Type(_, output) = &mut sig.output {
-        // The compiler underlines the signature up to the last token, if that one is the user's.
+        // The compiler underlines the signature up to its last token only if that token is the user's.
         let end = output.to_token_stream().into_iter().last().map_or(span, |token| token.span());
         let end = quote_spanned! { end => > };
         **output = syn::Type::Verbatim(quote_spanned! { span => impl ::core::future::Future<Output = #output #end });

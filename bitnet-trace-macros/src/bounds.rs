@@ -1,4 +1,4 @@
-//! What a derived implementation has to ask of types: that the fields it shows are parts of a value.
+//! The bounds of a derived implementation: each field that it shows must be a `Part`.
 
 use syn::fold::{Fold, fold_type};
 use syn::{DeriveInput, Ident, Type, TypePath};
@@ -9,10 +9,10 @@ pub(crate) struct Bound {
     pub(crate) name: &'static str,
 }
 
-/// Collects the bounds, field by field. Fields without a type parameter need none, and skipped ones
-/// are never noted.
+/// Collects the bounds, field by field. Fields without a type parameter need no bound, and skipped
+/// fields are never noted.
 pub(crate) struct Types {
-    /// The type that derives.
+    /// The name of the type that derives `Traced`.
     name: Ident,
     parameters: Vec<Ident>,
     pub(crate) bounds: Vec<Bound>,
@@ -21,8 +21,8 @@ pub(crate) struct Types {
 // Input:  struct Out<K: Ord, M: Model> { all: BTreeMap<K, Tensor>, cache: <M as Model>::Cache, next: Option<Box<Self>> }
 // Output: BTreeMap<K, Tensor>: Part, <M as Model>::Cache: Part
 //
-// A field that holds the type itself cannot be asked that: the answer would depend on itself. There
-// the type parameters outside of it are asked to be `Traced`.
+// A field that holds the type itself cannot have that bound, which would depend on itself. Instead, the
+// field's type parameters outside of it must be `Traced`.
 impl Types {
     pub(crate) fn new(input: &DeriveInput) -> Self {
         let parameters = input.generics.type_params().map(|parameter| parameter.ident.clone()).collect();
@@ -48,7 +48,7 @@ impl Types {
         }
     }
 
-    /// `Tree<T>`, `crate::tree::Tree<T>`, `Self`.
+    /// Whether the path names the type that derives: `Tree<T>`, `crate::tree::Tree<T>`, `Self`.
     fn is_itself(&self, path: &syn::Path) -> bool {
         let here = |ident: &Ident| ident == "crate" || ident == "self" || ident == "super";
         match (path.segments.first(), path.segments.last()) {
@@ -60,10 +60,10 @@ impl Types {
     }
 }
 
-/// What one field's type mentions.
+/// What the type of one field mentions.
 struct Found<'a> {
     types: &'a Types,
-    /// The type that derives.
+    /// Whether it mentions the type that derives.
     itself: bool,
     /// Type parameters, and paths that begin with one.
     parameters: Vec<TypePath>,

@@ -1,4 +1,4 @@
-//! `#[derive(Traced)]`: every field is a part of the value, named by its field.
+//! `#[derive(Traced)]`: every field is a part of the value, labelled with the field's name.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -10,7 +10,7 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, Index, LitStr, Member, Pa
 use crate::bounds::{Bound, Types};
 use crate::nearest;
 
-/// The derive as a function of token streams: never panics, and on an error gives the error together
+/// The derive as a function of token streams. It never panics. On an error it returns the error together
 /// with an implementation that shows nothing, so that bounds on the type still hold.
 pub(crate) fn derive(item: TokenStream) -> TokenStream {
     let input: DeriveInput = match syn::parse2(item) {
@@ -44,7 +44,7 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
     }
 }
 
-/// What stands in the implementation.
+/// The contents of the implementation.
 struct Shows {
     /// The body of `visit_tensors`.
     shown: TokenStream,
@@ -95,7 +95,7 @@ fn expand(input: &DeriveInput) -> Result<Shows> {
 fn struct_fields(fields: &Fields, types: &mut Types) -> Result<TokenStream> {
     let shown = shown_fields(fields, types)?;
     let parts = shown.iter().map(|Shown { member, label, span }| {
-        // `self` is a local name: it must come from where the method's own `self` comes from.
+        // `self` is hygienic: it needs the same span context as the method's own `self`.
         let value = quote_spanned! { span.resolved_at(Span::call_site()) => &self.#member };
         quote! { visitor.part(#label, #value); }
     });
@@ -127,7 +127,7 @@ fn variant_fields(name: &Ident, fields: &Fields, label: Option<&LitStr>, types: 
 struct Shown {
     member: Member,
     label: LitStr,
-    /// Of the field's type, which is underlined if it cannot be shown.
+    /// The span of the field's type, which an error underlines.
     span: Span,
 }
 
@@ -156,7 +156,7 @@ fn shown_fields(fields: &Fields, types: &mut Types) -> Result<Vec<Shown>> {
     Ok(shown)
 }
 
-/// What `#[traced(...)]` says of a field or a variant.
+/// The options in `#[traced(...)]` on a field or a variant.
 #[derive(Default)]
 struct Options {
     skip: bool,
@@ -181,7 +181,7 @@ impl Options {
                     let message = if name == given {
                         format!("`{name}` is given twice")
                     } else {
-                        "`skip` and `label` exclude each other".to_owned()
+                        "`skip` and `label` cannot be combined".to_owned()
                     };
                     return Err(Error::new(key.span(), message));
                 }
@@ -209,7 +209,7 @@ impl Options {
     }
 }
 
-/// `#[traced(crate = path)]` on the type itself.
+/// Returns the path in `#[traced(crate = path)]` on the type itself, or the default path.
 fn library(attrs: &[Attribute]) -> Result<TokenStream> {
     let mut library = quote! { ::bitnet_trace };
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("traced")) {

@@ -1,12 +1,12 @@
-//! `#[derive(Traced)]` when tracing is not built in: an implementation without a body, so that
-//! bounds hold. Reads the type's head token by token, as syn is not there.
+//! `#[derive(Traced)]` without the feature `trace`: an implementation without a body, so that bounds
+//! on the type hold. It reads the type's declaration token by token, because syn is not a dependency here.
 
 use proc_macro::{Delimiter, Ident, Punct, Spacing, TokenStream, TokenTree};
 
 // Input:  pub struct Heads<'a, T: Clone = Tensor, const N: usize = 1> where T: Sync { ... }
 // Output: impl<'a, T: Clone, const N: usize> ::bitnet_trace::Traced for Heads<'a, T, N> where T: Sync {}
 //
-// Nothing for what the compiler refuses anyway.
+// The output is empty for input that the compiler refuses anyway.
 pub(crate) fn derive(item: TokenStream) -> TokenStream {
     let Some(head) = Head::parse(item) else { return TokenStream::new() };
     let mut output = TokenStream::new();
@@ -21,16 +21,16 @@ pub(crate) fn derive(item: TokenStream) -> TokenStream {
     output
 }
 
-/// A type's declaration as far as an implementation repeats it.
+/// The parts of a type's declaration that an implementation repeats.
 struct Head {
     name: Ident,
-    /// `'a, T: Clone, const N: usize`: without defaults.
+    /// The parameters without their defaults: `'a, T: Clone, const N: usize`.
     declared: Vec<TokenTree>,
-    /// `'a, T, N`.
+    /// The names of the parameters: `'a, T, N`.
     named: Vec<TokenTree>,
     /// The where-clause.
     conditions: Vec<TokenTree>,
-    /// `::bitnet_trace`, or what `#[traced(crate = path)]` says.
+    /// `::bitnet_trace`, or the path in `#[traced(crate = path)]`.
     library: TokenStream,
 }
 
@@ -62,8 +62,8 @@ impl Head {
             }
         }
         parameters.retain(|parameter| !parameter.is_empty());
-        // The where-clause stands before the fields in braces, or between those in parentheses and
-        // the semicolon.
+        // The where-clause comes before fields in braces, or between fields in parentheses and the
+        // semicolon.
         let mut rest: Vec<TokenTree> = item.collect();
         rest.pop();
         let is_where = |token: &TokenTree| matches!(token, TokenTree::Ident(ident) if ident.to_string() == "where");
@@ -78,16 +78,16 @@ impl Head {
     }
 }
 
-/// Follows angle brackets, which are no groups.
+/// Counts angle brackets: unlike other brackets, they do not form a token group.
 #[derive(Default)]
 struct Angles {
     depth: usize,
-    /// The `>` of `->` closes nothing.
+    /// Whether the last token was `-`: the `>` of `->` closes no bracket.
     arrow: bool,
 }
 
 impl Angles {
-    /// Whether the token stands outside all brackets that were opened here; those themselves do not.
+    /// Whether the token is outside all brackets that were opened here. The brackets themselves count as inside.
     fn outside(&mut self, token: &TokenTree) -> bool {
         let outside = self.depth == 0;
         if is(token, '<') {
@@ -102,7 +102,7 @@ impl Angles {
     }
 }
 
-/// `traced(crate = my::path)` is `my::path`.
+/// Returns the path in `traced(crate = my::path)`.
 fn crate_path(attribute: TokenStream) -> Option<TokenStream> {
     let mut tokens = attribute.into_iter();
     let TokenTree::Ident(name) = tokens.next()? else { return None };
@@ -113,13 +113,13 @@ fn crate_path(attribute: TokenStream) -> Option<TokenStream> {
     wanted.then(|| arguments.take_while(|token| !is(token, ',')).collect())
 }
 
-/// `T: Clone = Tensor` without what stands behind the outermost `=`.
+/// Drops the default of a parameter: `T: Clone = Tensor` becomes `T: Clone`.
 fn without_default(parameter: &[TokenTree]) -> Vec<TokenTree> {
     let mut angles = Angles::default();
     parameter.iter().take_while(|token| !(angles.outside(token) && is(token, '='))).cloned().collect()
 }
 
-/// `'a`, `T`, or the `N` of `const N: usize`; attributes and bounds left off.
+/// Returns the name of a parameter without attributes and bounds: `'a`, `T`, or the `N` of `const N: usize`.
 fn name_of(parameter: &[TokenTree]) -> Vec<TokenTree> {
     let mut tokens = parameter.iter().cloned().peekable();
     while tokens.next_if(|token| is(token, '#')).is_some() {
@@ -145,7 +145,7 @@ fn angled(parameters: Vec<TokenTree>) -> Vec<TokenTree> {
     [angle('<')].into_iter().chain(parameters).chain([angle('>')]).collect()
 }
 
-/// The tokens of a text of ours.
+/// Parses a text of this file.
 fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap_or_default()
 }

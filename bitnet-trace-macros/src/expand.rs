@@ -1,4 +1,4 @@
-//! From an annotated function to the same function with its body handed to the library.
+//! Rewrites an annotated function: the library gets its body as a closure or a future.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -10,8 +10,8 @@ use crate::args::Args;
 use crate::asynchronous;
 use crate::func::{Function, return_span};
 
-/// The attribute as a function of token streams: never panics, and on an error gives the error
-/// together with the untouched item, so that callers of the function still resolve.
+/// The attribute as a function of token streams. It never panics. On an error it returns the error
+/// together with the unchanged item, so that callers of the function still resolve.
 pub(crate) fn attribute(args: TokenStream, item: &TokenStream) -> TokenStream {
     expand(args, item.clone()).unwrap_or_else(|error| {
         let error = error.into_compile_error();
@@ -35,7 +35,7 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     function.validate()?;
 
     let Function { attrs, vis, sig, body } = &function;
-    // What the library asks of the return type is reported at the call, so the call wears its span.
+    // The compiler reports an unmet bound on the return type at the call, so the call gets that type's span.
     let span = return_span(sig).resolved_at(Span::mixed_site());
     let library =
         args.library.as_ref().map_or_else(|| quote_spanned! { span => ::bitnet_trace }, ToTokens::to_token_stream);
@@ -55,8 +55,8 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
             quote_spanned! { span => #library::private::Call::new(#site) #settings .run(#body) }
         }
     };
-    // In the user's braces: an item that ends inside an expansion is one to the compiler, whose
-    // lints (dead code, missing documentation, most of clippy's) then pass it over.
+    // The body keeps the user's braces: the compiler treats an item that ends inside an expansion as
+    // generated code, which its lints (dead code, missing documentation, most of clippy's) skip.
     let body = braced(body, function.body.span());
     Ok(quote! { #(#attrs)* #vis #sig #body })
 }
@@ -74,7 +74,7 @@ fn settings(args: &Args) -> TokenStream {
     let when = args.when.as_ref().map(|when| quote! { .when(#when) });
     let inputs = args.inputs.iter().map(|input| {
         let name = LitStr::new(input.to_string().trim_start_matches("r#"), Span::mixed_site());
-        // An argument without a tensor is underlined itself.
+        // The error for an argument without a tensor underlines the argument.
         let value = quote_spanned! { input.span() => &#input };
         quote! { .input(#name, #value) }
     });
@@ -83,12 +83,12 @@ fn settings(args: &Args) -> TokenStream {
 
 // Output: || -> Result<Tensor> { ... }
 //
-// The closure takes what the body takes: an argument that the body only looks at stays where it is,
-// and lints for such arguments see it. It is a `move` closure
-// * if an argument is `mut`: assignments to it that nobody reads would go unseen through a borrow;
+// The closure captures what the body uses: an argument that the body only reads is borrowed, and lints
+// about such arguments still fire. It is a `move` closure
+// * if an argument is `mut`: through a borrow, no lint would find assignments that are never read;
 // * if `&mut` is returned: before edition 2021 a closure borrows the variable, not what it points to.
 //
-// It wears the user's span, or lints of its body would be taken for lints of an expansion.
+// It has the user's span: otherwise the compiler would skip lints in the body as it does in an expansion.
 fn closure(sig: &Signature, body: &Group) -> TokenStream {
     let output = in_closure(sig);
     let mutable = sig.inputs.iter().any(|argument| match argument {
@@ -120,9 +120,9 @@ fn is_mut(token: &TokenTree) -> bool {
 //         { ... }
 //     }
 //
-// An async block has no place for its type. The return that is never reached tells it, so that `?`,
-// coercions and errors are as in the function; the body has a scope of its own, so that its `use`
-// cannot change what the type means.
+// An async block cannot declare the type of its output. The `return` that is never reached fixes it, so
+// that `?`, coercions and errors work as in the function. The body has its own scope, so that a `use`
+// in it cannot change the meaning of the type.
 pub(crate) fn async_block(sig: &Signature, body: &Group, span: Span, first: &TokenStream) -> TokenStream {
     let told = match &in_closure(sig) {
         ReturnType::Default => quote! {},
@@ -144,7 +144,7 @@ pub(crate) fn async_block(sig: &Signature, body: &Group, span: Span, first: &Tok
             }
         },
     };
-    // Braces of ours: with the user's the compiler would call them unused.
+    // These braces get the macro's span: with the user's, the compiler would warn that they are unused.
     let scope = braced(body.stream(), body.span().resolved_at(Span::mixed_site()));
     let block = braced(quote! { #told #first #scope }, body.span());
     quote_spanned! { body.span() => async move #block }
@@ -152,14 +152,14 @@ pub(crate) fn async_block(sig: &Signature, body: &Group, span: Span, first: &Tok
 
 // Output: ::bitnet_trace::private::site!("q_proj", "q_proj", ::core::line!())
 //
-// which makes a static in a block of its own, out of the user's scope.
+// `site!` makes a static in a block of its own, outside of the user's scope.
 fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream {
     let ident = &function.sig.ident;
     let name = ident.to_string();
     let name = LitStr::new(name.trim_start_matches("r#"), Span::mixed_site());
     let stage = args.stage.clone().unwrap_or_else(|| name.clone());
-    // `line!()` gives the line of the outermost expansion, which is the attribute's; written with
-    // the span of `fn` it is not part of an expansion and gives the line of the function.
+    // `line!()` gives the line of the outermost expansion, which is the attribute's. With the span of
+    // `fn` it is not part of an expansion and gives the line of the function.
     let line = quote_spanned! { function.sig.fn_token.span() => ::core::line!() };
     let outputs = (!args.outputs.is_empty()).then(|| {
         let names = &args.outputs;
@@ -171,8 +171,8 @@ fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream 
 // Input:  -> Result<(&'a Tensor, impl Module)>
 // Output: -> Result<(&'_ Tensor, _)>
 //
-// `impl Trait` may stand neither in a closure's signature nor in a `let` (E0562). A lifetime of the
-// function's would be used once more than the user wrote, and lints count.
+// `impl Trait` is allowed neither in a closure's signature nor in a `let` (E0562). A repeated lifetime of
+// the function would be used once more than the user wrote, and lints count the uses.
 fn in_closure(sig: &Signature) -> ReturnType {
     struct Closure {
         lifetimes: Vec<Ident>,

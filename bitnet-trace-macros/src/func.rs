@@ -1,5 +1,5 @@
-//! The annotated function. Its body stays a group of raw tokens and is never parsed: editors keep
-//! their completion while it is half typed, and every span in it stays where the user put it.
+//! The annotated function. Its body stays a group of raw tokens and is never parsed: completion in
+//! editors works while the body is half typed, and every span in it stays as the user wrote it.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -38,7 +38,7 @@ impl Parse for Function {
 }
 
 impl Function {
-    /// Refuses what no expansion can keep the meaning of.
+    /// Refuses functions whose meaning no expansion can keep.
     pub(crate) fn validate(&self) -> Result<()> {
         if let Some(token) = &self.sig.constness {
             return Err(Error::new(
@@ -49,7 +49,7 @@ impl Function {
         if let Some(attr) = self.attrs.iter().find(|attr| attr.path().is_ident("track_caller")) {
             return Err(Error::new(
                 attr.path().span(),
-                "`#[traced]` and `#[track_caller]` exclude each other: the body moves into a closure, whose caller is this library",
+                "`#[traced]` and `#[track_caller]` cannot be combined: the body moves into a closure, whose caller is this library",
             ));
         }
         if matches!(self.sig.output, ReturnType::Default) {
@@ -70,12 +70,12 @@ impl Function {
     }
 }
 
-/// A message of our own for the items that people try: syn would only say "expected `fn`".
+/// Gives a clear message for the items that people try: syn would only say "expected `fn`".
 fn refuse_other_items(input: ParseStream<'_>) -> Result<()> {
     let ahead = input.fork();
     let _: Visibility = ahead.parse()?;
     let item = if ahead.peek(Token![impl]) {
-        "an `impl` block; put it on each function inside, every one has a stage of its own"
+        "an `impl` block; put it on each function inside, so that each has its own stage"
     } else if ahead.peek(Token![mod]) {
         "a module; put it on the functions inside"
     } else if ahead.peek(Token![struct]) || ahead.peek(Token![enum]) {
@@ -88,14 +88,14 @@ fn refuse_other_items(input: ParseStream<'_>) -> Result<()> {
         || ahead.peek(Token![let])
         || ahead.peek(Token![const]) && ahead.peek2(syn::Ident) && ahead.peek3(Token![:])
     {
-        "anything else"
+        "this kind of item"
     } else {
         return Ok(());
     };
     Err(Error::new(ahead.span(), format!("`#[traced]` is for functions, not for {item}")))
 }
 
-/// The braces; a `macro_rules!` hands on its `$body:block` with an invisible group round them.
+/// Returns the body in its braces. A `macro_rules!` passes its `$body:block` on in an invisible group.
 fn body(token: TokenTree) -> Result<Group> {
     match token {
         TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Ok(group),
@@ -113,7 +113,7 @@ fn body(token: TokenTree) -> Result<Group> {
 // Input:  { #![allow(unused)] let y = x; y }
 // Output: #[allow(unused)] among the function's attributes, and { let y = x; y }
 //
-// A closure's body takes no inner attributes (E0658).
+// The body of a closure cannot have inner attributes (E0658).
 fn hoist_inner_attributes(body: &Group, attrs: &mut Vec<Attribute>) -> Result<Group> {
     let starts_with_inner = {
         let mut tokens = body.stream().into_iter();

@@ -1,12 +1,12 @@
 //! The attribute of [`bitnet-trace`](https://docs.rs/bitnet-trace), which re-exports it; depend on
 //! that crate, not on this one.
 //!
-//! Two macros stand here. [`traced_off`] hands the item back token for token and needs no
+//! The attribute exists twice. [`traced_off`] returns the item token for token and needs no
 //! dependency. `traced` rewrites the function and exists only with the feature `trace`.
 //! `bitnet-trace` chooses between them by its own feature, so that one switch governs both the
-//! expansion and the runtime that the expansion calls. The same holds for `Traced` and `TracedOff`,
-//! the derive. Their documentation stands there, where its examples can run; what would stand here
-//! would be shown there a second time.
+//! expansion and the runtime that the expansion calls. The same holds for the derives `Traced` and
+//! `TracedOff`. All are documented in `bitnet-trace`, where the examples can run: rustdoc would show
+//! documentation from here a second time there.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What the attribute writes, as a person would read it. Run in-process: outside the compiler
+//! What the attribute generates, formatted for people. The tests run in-process: outside the compiler
 //! `proc_macro2` parses the text itself.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
@@ -10,7 +10,7 @@ fn tokens(source: &str) -> TokenStream {
     source.parse().expect("the test's source has balanced delimiters")
 }
 
-/// The expansion, formatted; as it is where it is no complete Rust file (half-typed input).
+/// The expansion, formatted; unformatted if it is not a complete Rust file (half-typed input).
 fn expansion(args: &str, item: &str) -> String {
     let output = attribute(tokens(args), &tokens(item));
     match syn::parse2::<syn::File>(output.clone()) {

@@ -1,9 +1,9 @@
-//! What code costs that records nothing, in instructions and allocations a call, counted by
-//! valgrind: annotated functions while no variable asks for a trace, and a context scope. Fails where
-//! something costs more than it may.
+//! Counts with valgrind how many instructions and allocations a call costs while nothing records: annotated
+//! functions while no variable asks for a trace, and a context scope. Fails if something costs more than the
+//! documented limit.
 //!
-//! Each kind of loop runs twice with different numbers of calls; the difference of the counts over
-//! the difference of the calls leaves out everything that runs once.
+//! Each kind of loop runs twice with different numbers of calls. Dividing the difference of the counts by the
+//! difference of the calls leaves out everything that runs once.
 
 use std::hint::black_box;
 use std::pin::{Pin, pin};
@@ -13,17 +13,17 @@ use std::task::{Context, Poll, Waker};
 use bitnet_trace::{TraceContext, traced};
 use candle_core::{Device, Error, Result, Tensor};
 
-/// Calls of the two runs of a kind.
+/// The numbers of calls in the two runs of a kind.
 const CALLS: [usize; 2] = [1_000, 11_000];
 
-/// What a call site may cost beyond the same code without the attribute.
+/// The instructions that a call site may cost beyond the same code without the attribute.
 const SITE: f64 = 10.0;
-/// What opening and leaving a scope may cost.
+/// The instructions that opening and leaving a scope may cost.
 const SCOPE: f64 = 12.0;
-/// What the condition costs that a row's attribute asks.
+/// The instructions of the condition in `when`, which the plain code does not have.
 const CONDITION: f64 = 2.0;
 
-/// Label, kind, the same without the library, and the most instructions it may cost beyond that.
+/// Label, kind, the kind without the library, and the most instructions that the first may cost beyond it.
 const ROWS: [(&str, &str, &str, f64); 9] = [
     ("scope entered and left", "scope", "no scope", SCOPE),
     ("fn", "annotated", "plain", SITE),
@@ -48,17 +48,20 @@ fn main() -> Result<()> {
         return Ok(());
     }
     println!("{:<36} {:>12} {:>8} {:>12}", "a call, variable unset", "instructions", "at most", "allocations");
-    let mut dear = Vec::new();
+    let mut too_many = Vec::new();
     for (label, kind, bare, most) in ROWS {
         let instructions = net(&["--tool=callgrind", "--callgrind-out-file=/dev/null"], "Collected : ", kind, bare)?;
         let allocations = net(&["--leak-check=no"], "total heap usage: ", kind, bare)?;
         println!("{label:<36} {instructions:>12.2} {most:>8} {allocations:>12.2}");
-        // What runs once differs by some hundred instructions, a hundredth of one a call.
+        // Code that runs once differs by some hundred instructions, a hundredth of an instruction a call.
         if instructions.round() > most || allocations.round() > 0.0 {
-            dear.push(label);
+            too_many.push(label);
         }
     }
-    if dear.is_empty() { Ok(()) } else { Err(Error::msg(format!("costs more than it may: {}", dear.join("; ")))) }
+    if too_many.is_empty() {
+        return Ok(());
+    }
+    Err(Error::msg(format!("more instructions than the limit, or an allocation: {}", too_many.join("; "))))
 }
 
 /// The loops that are counted.
@@ -87,12 +90,12 @@ fn repeat(calls: usize, kind: &str) -> Result<()> {
         "plain boxed, layer" => each(&|x, layer| keep(ready(plain_boxed_layer(x, layer)))),
         "boxed, layer" => each(&|x, layer| keep(ready(annotated_boxed_layer(x, layer)))),
         "boxed, when" => each(&|x, layer| keep(ready(annotated_boxed_when(x, layer)))),
-        _ => return Err(Error::msg(format!("no kind {kind:?}"))),
+        _ => return Err(Error::msg(format!("unknown kind {kind:?}"))),
     }
     Ok(())
 }
 
-/// A function that the compiler does not know, so that it can adapt neither side to the other.
+/// Hides from the compiler which function it is, so that it can adapt neither the caller nor the function.
 fn opaque<F: Copy>(function: F) -> F {
     black_box(function)
 }
@@ -101,13 +104,13 @@ fn keep<T>(value: T) {
     let _ = black_box(value);
 }
 
-/// What stands inside a scope. It could look at the context, as far as the compiler knows.
+/// The work inside a scope. The compiler has to assume that it reads the context.
 #[inline(never)]
 fn work(layer: usize) {
     black_box(layer);
 }
 
-/// Polls once, as a runtime does: without knowing the future.
+/// Polls once, as a runtime does: without knowing the type of the future.
 fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let future: Pin<&mut dyn Future<Output = T>> = black_box(future.as_mut());
@@ -145,7 +148,7 @@ fn annotated_layer(x: &Tensor, layer: usize) -> Result<Tensor> {
     Ok(x.clone())
 }
 
-/// What the bodies of asynchronous functions call.
+/// The function that the bodies of asynchronous functions call.
 #[allow(clippy::unnecessary_wraps)]
 #[inline(never)]
 fn forward(x: &Tensor) -> Result<Tensor> {
@@ -219,7 +222,7 @@ fn annotated_boxed_when(x: &Tensor, layer: usize) -> Boxed<'_> {
     })
 }
 
-/// What a call of a kind costs more than one of the bare kind.
+/// How much more a call of a kind costs than one of the bare kind.
 fn net(tool: &[&str], label: &str, kind: &str, bare: &str) -> Result<f64> {
     let per_call = |kind| {
         let [few, many] = CALLS.map(|calls| counted(tool, label, calls, kind));
@@ -228,7 +231,7 @@ fn net(tool: &[&str], label: &str, kind: &str, bare: &str) -> Result<f64> {
     Ok(per_call(kind)? - per_call(bare)?)
 }
 
-/// The number behind the label in valgrind's report.
+/// The number after the label in valgrind's report.
 fn counted(tool: &[&str], label: &str, calls: usize, kind: &str) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(tool)
@@ -242,7 +245,7 @@ fn counted(tool: &[&str], label: &str, calls: usize, kind: &str) -> Result<f64> 
         let (_, after) = line.split_once(label)?;
         after.split_whitespace().next()?.replace(',', "").parse().ok()
     });
-    found.ok_or_else(|| Error::msg(format!("valgrind reports no {label:?}: {report}")))
+    found.ok_or_else(|| Error::msg(format!("expected a number after {label:?} in valgrind's report, found: {report}")))
 }
 
 #[allow(clippy::cast_precision_loss)] // small

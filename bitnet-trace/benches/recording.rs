@@ -1,8 +1,8 @@
-//! What whole recording calls cost: beyond the digest, against the earlier tracer, and for a
-//! decode step against BLAKE3 alone.
+//! Measures whole recording calls: beyond the digest, against the earlier tracer, and for a decode step
+//! against BLAKE3 alone.
 //!
-//! All sides of a table run in turns within one process, and the median of their thread CPU times
-//! is compared (on disk, of the wall clock, as there a call mostly waits).
+//! All sides of a table run in turns within one process, and the medians of their thread CPU times are
+//! compared (on disk, the medians of the wall clock, because a call mostly waits there).
 
 #[path = "../core/benches/clock/mod.rs"]
 mod clock;
@@ -21,20 +21,21 @@ use tempfile::TempDir;
 
 use crate::clock::{count, medians, thread_seconds};
 
-/// Turns a side gets.
+/// How many turns a side gets.
 const ROUNDS: usize = 41;
 
-/// Elements a side reads in one turn, at least: the clock takes its time too.
+/// How many elements a side reads in one turn at least, so that the time for reading the clock does not matter.
 const TURN: usize = 1 << 18;
 
-/// Turns and calls a turn on disk, where the earlier tracer's calls take milliseconds.
+/// Turns, and calls in a turn, on disk, where the earlier tracer's calls take milliseconds.
 const DISK_ROUNDS: usize = 15;
 const DISK_CALLS: usize = 8;
-/// Files that the earlier tracer left there. It is measured on one of them, overwritten by every
-/// call, and on all in turn, as a decode step has them.
+/// How many files the earlier tracer left on disk. It is measured while it overwrites one of them with every
+/// call, and while it overwrites all in turn, as decode steps do.
 const DISK_FILES: usize = 361;
 
-/// Begins the first of the two runs in a directory on disk: a run lasts as long as its process.
+/// Starts the first of the two runs in a directory on disk, in a process of its own: a run lasts as long as its
+/// process.
 const FIRST_RUN: &str = "--first-run";
 
 fn main() -> Result<()> {
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
     on_disk()
 }
 
-/// As a model has it.
+/// An annotated function as in a model.
 #[traced]
 fn attn_norm(x: &Tensor) -> Result<Tensor> {
     Ok(x.clone())
@@ -58,12 +59,9 @@ fn attn_norm(x: &Tensor) -> Result<Tensor> {
 
 fn beyond_the_digest(root: &Path) -> Result<()> {
     println!("beyond the digest of 1x2560 f32, us a record");
-    println!(
-        "{:<16} {:>8} {:>8} {:>10} {:>8} {:>8}",
-        "format, capture", "call", "digest", "difference", "reach", "stretch"
-    );
+    println!("{:<16} {:>8} {:>8} {:>10}", "format, capture", "call", "digest", "difference");
     let tensor = random(1, 2560)?;
-    for (format, reach, stretch) in [("jsonl", 2.5, 1.0), ("files", 15.0, 10.0)] {
+    for format in ["jsonl", "files"] {
         for capture in ["none", "sketch"] {
             let session = session(&root.join(format!("digest-{format}-{capture}")), format, capture)?;
             let wanted = Wanted { sketch: capture == "sketch", rows: false };
@@ -78,7 +76,7 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
             });
             let row = format!("{format}, {capture}");
             let [digest, call] = [digest, call].map(|seconds| seconds * 1e6);
-            println!("{row:<16} {call:>8.2} {digest:>8.2} {:>10.2} {reach:>8} {stretch:>8}", call - digest);
+            println!("{row:<16} {call:>8.2} {digest:>8.2} {:>10.2}", call - digest);
             end(session)?;
         }
     }
@@ -86,7 +84,7 @@ fn beyond_the_digest(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The digest alone of a contiguous tensor of f32.
+/// Digests a contiguous tensor of f32 without recording it.
 fn digested(tensor: &Tensor, wanted: Wanted) {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(CpuStorage::F32(data)) = &*storage else { panic!("f32 on the CPU") };
@@ -97,11 +95,8 @@ fn digested(tensor: &Tensor, wanted: Wanted) {
 
 fn earlier_tracer(root: &Path) -> Result<()> {
     println!("a `jsonl` call over the earlier tracer's, default capture");
-    println!(
-        "{:<16} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
-        "tensor", "blake3 us", "earlier us", "call us", "ratio", "reach", "stretch"
-    );
-    for (rows, reach, stretch) in [(1, 0.333, 0.25), (128, 0.333, 0.2)] {
+    println!("{:<16} {:>10} {:>10} {:>10} {:>8}", "tensor", "blake3 us", "earlier us", "call us", "ratio");
+    for rows in [1, 128] {
         let tensor = random(rows, 2560)?;
         let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
         let session = session(&root.join(format!("call-{rows}")), "jsonl", "sketch")?;
@@ -121,14 +116,14 @@ fn earlier_tracer(root: &Path) -> Result<()> {
         });
         let row = format!("{rows}x2560 f32");
         let (hash, earlier, call, ratio) = (hash * 1e6, earlier * 1e6, call * 1e6, call / earlier);
-        println!("{row:<16} {hash:>10.2} {earlier:>10.2} {call:>10.2} {ratio:>8.3} {reach:>8} {stretch:>8}");
+        println!("{row:<16} {hash:>10.2} {earlier:>10.2} {call:>10.2} {ratio:>8.3}");
         end(session)?;
     }
     println!();
     Ok(())
 }
 
-/// Stages of a block of BitNet b1.58 2B-4T and their widths: hidden size 2560 (20 heads of 128),
+/// The stages of a block of BitNet b1.58 2B-4T and their widths: hidden size 2560 (20 heads of 128),
 /// 640 for keys and values (5 heads), 6912 inside the feed-forward network.
 const STAGES: [(&str, usize); 12] = [
     ("attn_norm", 2560),
@@ -161,11 +156,8 @@ fn decode_step(root: &Path) -> Result<()> {
         .collect::<Result<_>>()?;
 
     println!("a decode step of {} records, `jsonl`, over BLAKE3 of the same bytes", values.len());
-    println!(
-        "{:<16} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
-        "capture", "blake3 us", "digest us", "step us", "ratio", "reach", "stretch"
-    );
-    for (capture, reach, stretch) in [("none", 1.5, 1.3), ("sketch", 1.7, 1.45)] {
+    println!("{:<16} {:>10} {:>10} {:>10} {:>8}", "capture", "blake3 us", "digest us", "step us", "ratio");
+    for capture in ["none", "sketch"] {
         let session = session(&root.join(format!("step-{capture}")), "jsonl", capture)?;
         let mut step = 0;
         let wanted = Wanted { sketch: capture == "sketch", rows: false };
@@ -200,7 +192,7 @@ fn decode_step(root: &Path) -> Result<()> {
             )
         });
         let (hash, digest, time, ratio) = (hash * 1e6, digest * 1e6, time * 1e6, time / hash);
-        println!("{capture:<16} {hash:>10.1} {digest:>10.1} {time:>10.1} {ratio:>8.3} {reach:>8} {stretch:>8}");
+        println!("{capture:<16} {hash:>10.1} {digest:>10.1} {time:>10.1} {ratio:>8.3}");
         end(session)?;
     }
     println!();
@@ -214,14 +206,11 @@ fn on_disk() -> Result<()> {
         return Err(Error::msg(format!("the first run on disk: {first}")));
     }
     println!("second run into the same directory, 1x2560 f32, wall clock, in {}", env!("CARGO_TARGET_TMPDIR"));
-    println!(
-        "{:<8} {:>12} {:>10} {:>10} {:>8} {:>8} {:>8}",
-        "format", "overwritten", "earlier us", "call us", "ratio", "reach", "stretch"
-    );
+    println!("{:<8} {:>12} {:>10} {:>10} {:>8}", "format", "overwritten", "earlier us", "call us", "ratio");
     let tensor = random(1, 2560)?;
     let directory = root.path().join("earlier");
     let begin = Instant::now();
-    for (format, reach, stretch) in [("jsonl", 0.02, 0.005), ("files", 0.1, 0.005)] {
+    for format in ["jsonl", "files"] {
         let session = session(&root.path().join(format), format, "sketch")?;
         let mut step = 0;
         for files in [1, DISK_FILES] {
@@ -242,14 +231,14 @@ fn on_disk() -> Result<()> {
             });
             let (earlier, call, ratio) = (earlier * 1e6, call * 1e6, call / earlier);
             let files = format!("{files} in turn");
-            println!("{format:<8} {files:>12} {earlier:>10.1} {call:>10.1} {ratio:>8.4} {reach:>8} {stretch:>8}");
+            println!("{format:<8} {files:>12} {earlier:>10.1} {call:>10.1} {ratio:>8.4}");
         }
         end(session)?;
     }
     Ok(())
 }
 
-/// Leaves in the directories what the second run finds there.
+/// Fills the directories with an older run.
 fn first_run(root: &Path) -> Result<()> {
     let tensor = random(1, 2560)?;
     (0..DISK_FILES).for_each(|step| earlier(&root.join("earlier"), step, &tensor));
@@ -269,8 +258,8 @@ fn call(tensor: &Tensor, step: &mut usize) {
     let _ = black_box(attn_norm(black_box(tensor)));
 }
 
-/// What the earlier tracer did at each call, in the same order. It had no state: each call looks up
-/// the variable, makes the directory, copies the tensor twice and overwrites the record's file.
+/// Does what the earlier tracer did at each call, in the same order. It had no state: each call looks up the
+/// variable, makes the directory, copies the tensor twice and overwrites the record's file.
 fn earlier(directory: &Path, step: usize, tensor: &Tensor) {
     fn dump(directory: &Path, step: usize, tensor: &Tensor) -> Result<()> {
         let name = format!("t{step}/blk3/attn_norm");
@@ -302,7 +291,7 @@ fn session(directory: &Path, format: &str, capture: &str) -> Result<TraceSession
     TraceSession::builder().dir(directory).format(format).capture(capture).start().map_err(Error::wrap)
 }
 
-/// A benchmark of calls that recorded nothing would be worth nothing.
+/// Fails if a call was not recorded: its time would say nothing.
 fn end(session: TraceSession) -> Result<()> {
     session.finish().map(drop).map_err(Error::wrap)
 }
@@ -318,7 +307,7 @@ fn memory() -> Result<TempDir> {
     let root = if shared.is_dir() {
         shared
     } else {
-        println!("no /dev/shm: what follows is measured in {}\n", std::env::temp_dir().display());
+        println!("there is no /dev/shm: the next tables are measured in {}\n", std::env::temp_dir().display());
         std::env::temp_dir()
     };
     Ok(TempDir::new_in(root)?)

@@ -1,10 +1,10 @@
-//! From captured values back to candle's tensors.
+//! Turns captured values back into candle's tensors.
 
 use bitnet_trace_core::digest::Dtype;
 use bitnet_trace_core::trace::Values;
 use candle_core::{DType, Device, Error, Result, Tensor};
 
-/// Makes a tensor of captured values.
+/// Makes a tensor from captured values.
 ///
 /// ```
 /// use bitnet_trace::{ToTensor, TraceSession, tap};

@@ -1,4 +1,4 @@
-"""What is done by hand: loads two traces with `json` and compares the hashes of equal keys."""
+"""What people write by hand: loads two traces with `json` and compares the hashes of equal keys."""
 
 import json
 import sys

@@ -28,7 +28,7 @@ async function changed(name, change, from = small) {
   return file;
 }
 const shot = async (page, name) => { if (shots) { await frame(page); await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true }); } };
-// Until what was asked for is drawn.
+// Waits until the page has drawn what was asked for.
 const frame = (page) => page.evaluate(() => new Promise((done) => { requestAnimationFrame(() => requestAnimationFrame(done)); }));
 const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
 const inked = (page) => page.evaluate(() => {
@@ -36,7 +36,7 @@ const inked = (page) => page.evaluate(() => {
   return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
 });
 
-// The place in the window of the first cell of the map whose pair is described so; the map is scrolled to it.
+// The position in the window of the first cell of the map whose description matches; the map is scrolled to it.
 async function cell(page, description) {
   return page.evaluate((text) => {
     const pattern = new RegExp(text), root = document.getElementById("map");
@@ -48,12 +48,12 @@ async function cell(page, description) {
     return { x: box.left + 1 + map.label + x * map.width - root.scrollLeft + map.width / 2, y: box.top + 1 + 22 + y * 21 - root.scrollTop + 10 };
   }, description.source);
 }
-// The colour at a place of the window, which a canvas drew.
+// The colour that a canvas drew at a position in the window.
 const pixel = (page, { x, y }) => page.evaluate(([left, top]) => {
   const canvas = document.querySelector("#map canvas"), box = canvas.getBoundingClientRect();
   return [...canvas.getContext("2d").getImageData(Math.round(left - box.left), Math.round(top - box.top), 1, 1).data].slice(0, 3);
 }, [x, y]);
-// What a screen reader says of the active cell of the map.
+// What a screen reader says about the active cell of the map.
 const active = (page) => page.evaluate(() => {
   const root = document.getElementById("map"), found = document.getElementById(root.getAttribute("aria-activedescendant"));
   return found === null ? null : { role: found.getAttribute("role"), row: found.parentElement.getAttribute("aria-rowindex"), column: found.getAttribute("aria-colindex"), text: found.textContent };
@@ -127,7 +127,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   await page.waitForFunction(() => document.querySelectorAll("#list tbody tr").length === 3);
   // A wrong filter is explained, and changes nothing.
   await filter(page, "stag=logits");
-  assert.match(await page.textContent("#filter-error"), /^unknown key `stag`, expected one of: stage, name, io, layer, seq, request\./);
+  assert.match(await page.textContent("#filter-error"), /^unknown key `stag`, did you mean `stage`\? Expected one of: stage, name, io, layer, seq, request\./);
   assert.ok(await page.locator("#filter-error").isVisible());
   assert.match(await page.textContent("#filter-syntax"), /stage=attn_\*,layer=0-3;stage=logits/);
   assert.deepEqual([await page.getAttribute("#filter", "aria-invalid"), await listed()], ["true", 3]);
@@ -135,11 +135,11 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.deepEqual([await page.locator("#filter-error").isVisible(), await page.textContent("#shown"), await listed()], [false, "no pair passes the filter", 0]);
   await filter(page, "");
   assert.equal(await listed(), all);
-  // A pair of the list is shown, its step is chosen.
+  // Choosing a pair of the list shows it and chooses its step.
   await shown(page).last().click();
   assert.notEqual(await page.inputValue("#step"), "");
   assert.equal(await page.locator("#list tr[aria-current]").textContent(), await shown(page).last().textContent());
-  // What a trace holds is shown as text, and is no part of the page.
+  // The texts of a trace are shown as text and are not markup of the page.
   await filter(page, "stage=*script*");
   await shown(page).first().click();
   assert.match(await page.textContent("#pair"), /<img src=x/);
@@ -148,7 +148,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.doesNotMatch(await page.title(), /taken over/);
   await filter(page, "");
   await page.click("#next");
-  // The runs side by side, what differs first.
+  // The runs are shown side by side, with the differences first.
   assert.match(await page.locator("#runs tr").nth(1).textContent(), /≠/);
   await shot(page, "light");
   assert.equal(await page.textContent("#theme"), "Dark theme");
@@ -178,7 +178,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.ok((await phone.evaluate(() => document.documentElement.scrollWidth)) <= 400, "nothing stands out of a narrow window");
 }
 {
-  // Records without a partner are no divergence: the headline, n and the counts pass over them.
+  // Records without a partner are not divergences: the headline, the key n and the counts skip them.
   const [VERDICT, ERROR, DETAILS] = [3, 4, 6];
   const lose = (data, index, side) => { Object.assign(data.pairs[index], { [VERDICT]: data.verdicts.indexOf(side), [ERROR]: null, [DETAILS]: null }); };
   const coverage = [
@@ -223,12 +223,12 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.equal(await common.locator("#list td.bad").count(), 0);
   assert.equal(await common.locator("#step option", { hasText: "✕" }).count(), 0);
   assert.ok(await common.locator("#coverage").isVisible());
-  // A pair that could not be compared is no divergence, and no match.
+  // A pair that could not be compared is neither a divergence nor a match.
   const uncompared = (data) => { data.pairs.forEach((pair) => { pair[VERDICT] = 0; }); data.first = null; data.pairs[1][VERDICT] = data.verdicts.indexOf("not compared"); };
   const apart = await open(await changed("apart", (data) => { uncompared(data); Object.assign(data, { coverage: [], matches: false, conclusion: "not-all-compared" }); }), {});
   assert.match(await title(apart), /No match: no divergence in \d+ pairs, but 1 pair could not be compared/);
   assert.ok(await apart.locator("#next").isDisabled());
-  // How records were brought together, and what is probably the same.
+  // The page shows how records were aligned and which stages are probably the same.
   const adapted = await open(await changed("adapted", (data) => Object.assign(data, {
     adaptations: [{ text: "token by token", pairs: 3, stages: { "<i>q</i>": 3 } }], coverage,
     suggestions: [{ reference: "<i>a</i>", trace: "b", records: 30, identical: 0, rule: "[[map]]" }], hints: ["capture values"],
@@ -236,14 +236,14 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.match(await adapted.textContent("#adapted"), /3token by token<i>q<\/i>/);
   assert.match(await adapted.textContent("#suggested"), /Hint: capture values[\s\S]*<i>a<\/i> of the reference and b of the trace[\s\S]*\[\[map\]\]/);
   await shot(adapted, "adapted");
-  // Without the two fields, as reports had been.
+  // A report without the two fields, as older reports were.
   const plain = await open(small, {});
   assert.ok(!(await plain.locator("#coverage").isVisible()));
   // A pair of the list is chosen by the keyboard too.
   await plain.locator("#list button").nth(2).focus();
   await plain.keyboard.press("Enter");
   assert.equal((await plain.textContent("#pair")).split("  ")[0], await plain.locator("#list button").nth(2).textContent());
-  // Words of a filter: alternatives, one character, no layer.
+  // The syntax of a filter: alternatives, one character, records without a layer.
   const rows = async (text) => {
     await filter(plain, text);
     const names = await plain.locator("#list button").allTextContents();
@@ -258,7 +258,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.deepEqual(await rows("name=t1/blk0/q_*;name=t2/logits"), ["t1/blk0/q_proj", "t1/blk0/q_rope", "t2/logits"]);
 }
 {
-  // The filter of the page answers as that of the command does: a test in Rust reads the same cases.
+  // The filter of the page matches like that of the command: a test in Rust reads the same cases.
   const page = await open(small, {});
   const failed = await page.evaluate(({ records, answers, errors }) => {
     const big = (value) => value === null ? null : BigInt(value), all = records.map((record) => ({ ...record, seq: big(record.seq), request: big(record.request) }));
@@ -268,7 +268,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   assert.deepEqual(failed, []);
 }
 {
-  // All of it by the keyboard alone.
+  // Everything can be done with the keyboard alone.
   const page = await open(small, {}), order = [];
   for (let stops = 0; stops < 20 && order.at(-1) !== "scroll"; stops += 1) {
     await page.keyboard.press("Tab");
@@ -299,12 +299,12 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   const [before, after] = [await go("Control+Home"), await go("n")];
   assert.notEqual(before.text, after.text);
   assert.match(after.text, /diverged/);
-  // Keys of the browser stay the browser's.
+  // The page does not take over keys of the browser.
   const held = await active(page);
   assert.deepEqual(await go("Control+p", "Alt+n"), held);
-  // The focus is seen: the map has an outline, and the frame of the active cell is thicker.
+  // The focus is visible: the map has an outline, and the frame of the active cell is thicker.
   assert.notEqual(await page.evaluate(() => getComputedStyle(document.getElementById("map")).outlineStyle), "none");
-  // Tables say what they are and what their heads are heads of.
+  // Tables have captions, and their headers have scopes.
   for (const id of ["list", "runs"]) {
     assert.equal(await page.locator(`#${id} caption`).count(), 1);
     assert.equal(await page.locator(`#${id} th:not([scope])`).count(), 0);
@@ -314,7 +314,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
 {
   const page = await open(large, {});
   assert.match(await page.textContent("#listed"), /of 100000/);
-  // A thousand steps are no thousand options; the ends are among them, and a filter leads to each.
+  // A thousand steps do not make a thousand options; the ends are among them, and a filter reaches each step.
   assert.ok((await page.locator("#step option").count()) < 110);
   assert.match(await page.locator("#step option").last().textContent(), /^t999/);
   await filter(page, "seq=500,stage=stage_1?");
@@ -334,7 +334,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
   await page.click("#earlier");
   assert.deepEqual([await page.isDisabled("#earlier"), await name()], [true, "t0/blk0/stage_0"]);
   assert.ok((await elements(page)) < 5000);
-  // A sentence in place of the runs stands on one line.
+  // A sentence in place of the runs is on one line.
   const sentence = page.locator("#runs td", { hasText: "neither side has a run.json" });
   assert.ok((await sentence.boundingBox()).height < 40);
   await shot(page, "large");
@@ -357,7 +357,7 @@ const elements = (page) => page.evaluate(() => document.querySelectorAll("*").le
     assert.equal(await page.evaluate(() => map.cells.size), PAIRS);
     assert.ok((await elements(page)) < 5000, `${name}: ${await elements(page)} elements`);
     assert.match(await page.textContent("#pair"), /diverged/);
-    // From the key to the frame that shows its effect.
+    // The time from the key to the frame that shows its effect.
     const pressed = async (key) => {
       await page.evaluate(() => {
         addEventListener("keydown", () => {

@@ -7,12 +7,12 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-/// The prompt of all of them.
+/// The prompt of all fixtures.
 pub const TOKENS: [u32; 12] = [1, 17, 200, 3, 99, 255, 42, 7, 128, 64, 5, 5];
 /// Blocks of the model.
 pub const LAYERS: usize = 2;
 
-/// Our stages in a block and the reference's names for them.
+/// The stages in a block, by our names and by the reference's.
 pub const BLOCK_STAGES: [(&str, &str); 18] = [
     ("attn_norm", "attn_norm"),
     ("q_proj", "q_proj"),
@@ -46,13 +46,13 @@ pub fn stages() -> Vec<(Option<usize>, &'static str, String)> {
     stages
 }
 
-/// A file of Hugging Face's.
+/// The path of a file of Hugging Face's activations.
 #[must_use]
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hf-bitnet-tiny").join(name)
 }
 
-/// candle has no int8, so the file is read here: F32 as it is, I8 as f32.
+/// Reads a file of activations. candle has no int8, so F32 is read as it is and I8 is converted to f32.
 ///
 /// # Panics
 ///

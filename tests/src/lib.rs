@@ -1,4 +1,4 @@
-//! Tests that need more than one crate: see the files in `tests/`. Here: what they share.
+//! The code that the tests in `tests/` share.
 
 pub mod golden;
 pub mod package;
@@ -42,7 +42,7 @@ pub fn names(directory: &Path) -> Vec<String> {
 ///
 /// # Panics
 ///
-/// If it is missing or no JSON.
+/// If it is missing or not JSON.
 #[must_use]
 pub fn manifest(directory: &Path) -> serde_json::Value {
     let json = std::fs::read(directory.join("run.json")).expect("run.json");
@@ -59,11 +59,11 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
 }
 
-/// The compiler whose messages and expansions are pinned by tests; another one words them otherwise.
+/// The compiler whose messages and expansions are pinned by tests; other versions word them differently.
 /// `.ci/run` reads it here.
 pub const PINNED_COMPILER: &str = "rustc 1.95.0";
 
-/// Whether the compiler in use is the pinned one; if not, says that `what` is skipped.
+/// Whether the compiler in use is the pinned one; if not, prints that `what` is skipped.
 ///
 /// # Panics
 ///
@@ -79,21 +79,21 @@ pub fn is_pinned_compiler(what: &str) -> bool {
     pinned
 }
 
-/// Says why a test does not run, on the standard error itself: the test harness shows what a passing test
-/// prints to nobody.
+/// Prints why a test does not run, directly on standard error: the test harness hides what a passing test
+/// prints.
 ///
 /// # Panics
 ///
-/// If the variable `required` is set to `1`: there nothing may pass by not running.
+/// If the variable `required` is set to `1`: then no test may pass by not running.
 pub fn skip(required: &str, reason: &str) {
     assert_ne!(std::env::var(required).as_deref(), Ok("1"), "{required}=1 is set, but: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason} ({required}=1 makes this a failure)");
 }
 
-/// Copies a program that is to be run.
+/// Copies a program that will be run.
 ///
-/// By a process of its own: a child that another thread starts meanwhile would hold the copy open for
-/// writing, and the system runs no such program (`ETXTBSY`).
+/// A process of its own makes the copy: otherwise a child that another thread starts meanwhile could hold the
+/// copy open for writing, and the system refuses to run such a program (`ETXTBSY`).
 ///
 /// # Panics
 ///
@@ -120,7 +120,7 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Polls a future to its end on this thread, with nothing to wait for.
+/// Polls a future to its end on this thread, without waiting in between.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut task = Context::from_waker(Waker::noop());

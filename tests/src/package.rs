@@ -1,5 +1,5 @@
-//! A fixture as a package of its own, built by a nested cargo: alone, as features unify inside one
-//! build, and with the macros or without.
+//! Builds a fixture as a package of its own with a nested cargo, with or without the macros. It is built alone
+//! because features unify inside one build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use std::process::Command;
 
 use crate::repository;
 
-/// Not used: with these the features of what candle depends on are the workspace's, and candle is
-/// not built again.
+/// Dependencies that the code does not use: with them, candle's dependencies have the same features as in the
+/// workspace, and candle is not built again.
 const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\nrustix = { version = \"1\", features = [\"time\"] }\nserde_core = \"1\"\n\
     serde_json = { version = \"1\", features = [\"float_roundtrip\"] }\n";
 
 /// The feature of a package that turns capture on.
 pub const ON: [&str; 2] = ["--features", "trace"];
 
-/// A package with one library, in a directory that stays the same: its path is part of every symbol.
+/// A package in a directory that is the same in every run: its path is part of every symbol.
 #[derive(Debug)]
 pub struct Package(PathBuf);
 
 impl Package {
-    /// `temporary` is `CARGO_TARGET_TMPDIR`, two levels below the target directory whose
-    /// dependencies are used again.
+    /// Makes a package that depends on the library. `temporary` is `CARGO_TARGET_TMPDIR`, two levels below the
+    /// target directory, whose built dependencies are reused.
     ///
     /// # Panics
     ///
@@ -34,7 +34,7 @@ impl Package {
         Self::make(temporary, name, edition, &dependency, feature)
     }
 
-    /// The same without the library.
+    /// Makes the same package without the library.
     ///
     /// # Panics
     ///
@@ -44,12 +44,29 @@ impl Package {
         Self::make(temporary, name, edition, "", "")
     }
 
+    /// Makes a package that depends on the core alone, without candle.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[must_use]
+    pub fn on_core(temporary: &str, name: &str, edition: &str) -> Self {
+        let core = repository().join("bitnet-trace/core");
+        let dependency = format!("bitnet-trace-core = {{ path = '{}' }}\n", core.display());
+        Self::with_dependencies(temporary, name, edition, &dependency, "")
+    }
+
     fn make(temporary: &str, name: &str, edition: &str, dependency: &str, feature: &str) -> Self {
+        let dependencies = format!("{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}");
+        Self::with_dependencies(temporary, name, edition, &dependencies, feature)
+    }
+
+    fn with_dependencies(temporary: &str, name: &str, edition: &str, dependencies: &str, feature: &str) -> Self {
         let directory = Path::new(temporary).join(format!("{name}_{edition}"));
         fs::create_dir_all(directory.join("src")).expect("a directory");
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"{edition}\"\n\n[workspace]\n\n{feature}\
-             [dependencies]\n{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}\n{}",
+             [dependencies]\n{dependencies}\n{}",
             profiles()
         );
         fs::write(directory.join("Cargo.toml"), manifest).expect("written");
@@ -57,7 +74,7 @@ impl Package {
         Self(directory)
     }
 
-    /// Replaces a source file.
+    /// Writes or replaces a source file.
     ///
     /// # Panics
     ///
@@ -66,11 +83,11 @@ impl Package {
         fs::write(self.0.join("src").join(file), source).expect("written");
     }
 
-    /// A cargo command in the package.
+    /// Makes a cargo command that builds in the package's directory.
     ///
     /// # Panics
     ///
-    /// Never, in a target directory of cargo's own making.
+    /// Never, if cargo made the target directory.
     #[must_use]
     pub fn cargo(&self, command: &str) -> Command {
         let target = self.0.ancestors().nth(2).expect("the target directory");
@@ -79,7 +96,7 @@ impl Package {
         cargo
     }
 
-    /// Where the package lies.
+    /// The package's directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.0
@@ -96,13 +113,13 @@ impl Package {
     }
 }
 
-/// The profiles of the workspace, so that dependencies built for it serve here too.
+/// The profiles of the workspace, so that dependencies built for it can be reused.
 fn profiles() -> String {
     let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the workspace's manifest");
     manifest[manifest.find("[profile.dev]").expect("profiles")..].to_owned()
 }
 
-/// A fixture's source file.
+/// Reads a fixture's source file.
 ///
 /// # Panics
 ///
@@ -112,8 +129,8 @@ pub fn fixture(name: &str) -> String {
     fs::read_to_string(repository().join("tests/fixtures").join(name)).expect("the fixture")
 }
 
-/// The source with every attribute, derive and import of the macros replaced by as many blanks:
-/// lines and columns stay, as panics and lints name them.
+/// Replaces every attribute, derive and import of the macros by as many blanks. Lines and columns stay the same,
+/// because panics and lints name them.
 ///
 /// # Panics
 ///

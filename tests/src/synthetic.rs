@@ -1,4 +1,4 @@
-//! Traces of any size, made of records as this library writes them.
+//! Makes traces of any size, with records as this library writes them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,12 +7,12 @@ use std::path::Path;
 use bitnet_trace::TraceRecord;
 use serde_json::json;
 
-/// Layers and stages of every step.
+/// The layers and the stages of every step.
 const LAYERS: usize = 5;
 const STAGES: usize = 20;
 
-/// Writes `count` records, a line each, with statistics and a sketch, as `trace.jsonl` of a
-/// directory. From the record `fault` on every tenth is another tensor.
+/// Writes `count` records with statistics and a sketch into a directory, one a line of `trace.jsonl`. From the
+/// record `fault` on, every tenth record is of another tensor.
 ///
 /// # Panics
 ///
@@ -28,12 +28,12 @@ pub fn write(directory: &Path, count: usize, fault: usize) {
     file.flush().expect("written");
 }
 
-/// The record with this place in the order; `other`: of another tensor.
+/// The record with this place in the order; with `other`, of another tensor.
 fn record(order: usize, other: bool) -> TraceRecord {
     let (seq, layer, stage) = (order / (LAYERS * STAGES), order / STAGES % LAYERS, order % STAGES);
-    // Not random, only unlike each other.
+    // The numbers are not random, only different from each other.
     let mixed = |salt: u64| ((order as u64) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    // With as many digits as what is measured has.
+    // The numbers have as many digits as measured ones.
     let number = |salt| f64::from(u32::try_from(mixed(salt) >> 32).unwrap_or(0)) / 3.0e9;
     let hash =
         |salt| format!("{:016x}{:016x}{:016x}{:016x}", mixed(salt), mixed(salt + 2), mixed(salt + 4), mixed(salt + 6));

@@ -1,5 +1,5 @@
-//! An annotated `async fn` is written anew by the attribute. It still does what the compiler's own
-//! does: with its arguments, in traits, in recursion; and it records in its context.
+//! The attribute rewrites an annotated `async fn`. It still behaves like a plain one, with its arguments, in
+//! traits and in recursion, and it records in its context.
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
@@ -22,7 +22,7 @@ fn names(f: impl FnOnce()) -> Vec<String> {
     trace.records().iter().map(|record| record.name.clone()).collect()
 }
 
-/// Pending once, so that what follows runs in a later poll.
+/// A future that is pending once, so that the code after it runs in a later poll.
 async fn later() {
     let mut polled = false;
     std::future::poll_fn(|task| {
@@ -41,7 +41,7 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 
 type Log = Rc<RefCell<Vec<&'static str>>>;
 
-/// Says when it is dropped.
+/// Notes when it is dropped.
 struct Noted(&'static str, Log);
 
 impl Drop for Noted {

@@ -1,5 +1,5 @@
-//! The attribute on functions of every kind: the right record, once, in the right context; the
-//! returned value is the very one.
+//! The attribute on functions of every kind: each makes the right record once, in the right context, and
+//! returns the same value.
 #![allow(clippy::multiple_bound_locations, clippy::needless_return, clippy::unnecessary_box_returns)] // forms to be taken
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn x() -> Tensor {
     Tensor::new(&[1f32, -2.0], &Device::Cpu).expect("a tensor")
 }
 
-/// What `f` records.
+/// The records of `f`.
 fn trace(f: impl FnOnce()) -> Trace {
     let session = TraceSession::builder().in_memory().capture("values").start().expect("a session");
     session.in_scope(f);
@@ -26,7 +26,7 @@ fn names(f: impl FnOnce()) -> Vec<String> {
     trace(f).records().iter().map(|record| record.name.clone()).collect()
 }
 
-/// Pending once, so that what follows runs in a later poll.
+/// A future that is pending once, so that the code after it runs in a later poll.
 struct Yield(bool);
 
 impl Future for Yield {
@@ -136,7 +136,7 @@ async fn async_proj(x: &Tensor, layer: usize) -> Result<Tensor> {
     Ok(x.clone())
 }
 
-/// What `#[async_trait]` makes of an `async fn`.
+/// The form into which `#[async_trait]` turns an `async fn`.
 #[traced(stage = "boxed")]
 fn boxed<'a>(x: &'a Tensor) -> Pin<Box<dyn Future<Output = Result<Tensor>> + Send + 'a>> {
     Box::pin(async move {
@@ -156,7 +156,7 @@ fn functions_of_every_kind_record_once_under_their_name() {
     assert_eq!(names(|| drop(Holder { tensor: x() }.forward(&x()))), ["trait_forward"]);
     assert_eq!(names(|| drop(map(&x()))), ["map.k", "map.v"]);
     assert_eq!(names(|| drop(generic::<_, 2>("name", &x()))), ["generic.0", "generic.1"]);
-    // SAFETY of the call: there is none to keep, the function only clones.
+    // SAFETY of the call: the function only clones, which needs no precondition.
     #[allow(unsafe_code)]
     let raw = names(|| drop(unsafe { raw(&x()) }));
     assert_eq!(raw, ["raw"]);
@@ -192,7 +192,7 @@ fn inputs_are_recorded_before_the_body_runs() {
             ("proj".to_owned(), None, None),
         ]
     );
-    // They are there even if the body fails.
+    // The inputs are recorded even if the body fails.
     assert_eq!(names(|| drop(with_inputs(x(), (x(), 0)))), ["proj.in.x", "proj.in.pair.0"]);
 }
 
@@ -204,7 +204,7 @@ fn a_condition_decides_call_by_call() {
 #[test]
 fn a_scope_holds_inputs_body_and_result() {
     assert_eq!(names(|| drop(scoped(&x(), Some(4), 2))), ["t2/blk4/scoped.in.x", "t2/blk4/inside", "t2/blk4/scoped"]);
-    // None and negative numbers leave the outer scope as it is.
+    // `None` and negative numbers leave the outer scope unchanged.
     let inherited = names(|| {
         let _outer = TraceContext::seq(7).with_layer(1).enter();
         drop(scoped(&x(), None, -1));
@@ -216,12 +216,12 @@ fn a_scope_holds_inputs_body_and_result() {
 fn an_async_function_takes_its_context_at_the_first_poll_and_keeps_it() {
     let names = names(|| {
         let x = x();
-        // Made outside the scope, polled first inside.
+        // The future is made outside the scope and first polled inside it.
         let (first, second) = (async_proj(&x, 0), async_proj(&x, 1));
         let both = async {
             let (mut first, mut second) = (std::pin::pin!(first), std::pin::pin!(second));
             let mut done = (false, false);
-            // Polled in turn, as a runtime would.
+            // The two are polled in turn, as by a runtime.
             std::future::poll_fn(|task| {
                 done.0 = done.0 || first.as_mut().poll(task).is_ready();
                 done.1 = done.1 || second.as_mut().poll(task).is_ready();

@@ -1,7 +1,7 @@
 //! The report in a real browser: headless Chromium, driven by `browser/report.mjs`.
 //!
-//! Needs node, `npm ci` in `tests/browser`, and Chromium (`CHROMIUM` names another than
-//! `/usr/bin/chromium`); skipped where they are not, unless `REQUIRE_BROWSER=1`.
+//! Needs node, `npm ci` in `tests/browser`, and Chromium (`/usr/bin/chromium`, or the program that `CHROMIUM`
+//! names). The test is skipped if one is missing, unless `REQUIRE_BROWSER=1`.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,11 +23,11 @@ fn report(reference: &Path, trace: &Path, page: &Path) {
     std::fs::write(page, html.to_string()).expect("written");
 }
 
-/// What would run in a page that does not escape it.
+/// A name that would run as a script in a page that does not escape it.
 const MARKUP: &str = "</script><img src=x onerror=\"document.title='taken over'\">";
 
-/// Three steps of the embedded model, each with two stages of the program's own: one that a fault
-/// makes too large in the second step, one whose name is markup.
+/// Three steps of the embedded model, each with two more stages: one that a fault makes too large in the second
+/// step, one whose name is markup.
 fn run(directory: &Path, fault: Option<f64>) {
     let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
     let session = TraceSession::builder().dir(directory).capture("sketch,values").start().expect("a session");
@@ -54,7 +54,7 @@ fn the_report_holds_in_a_browser() {
     let there = folder.join("node_modules/playwright-core").exists()
         && Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists();
     if !there {
-        return skip("REQUIRE_BROWSER", "no Chromium, or no `npm ci` in tests/browser");
+        return skip("REQUIRE_BROWSER", "Chromium is missing, or `npm ci` was not run in tests/browser");
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| dir.path().join(name);

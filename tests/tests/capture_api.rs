@@ -1,5 +1,4 @@
-//! What the library offers beside the attribute: modules that are not the user's, weights, the list
-//! of annotated functions.
+//! What the library offers beside the attribute: wrapped modules, weights, the list of annotated functions.
 
 use bitnet_trace::{TraceContext, TraceSession, TracedModule, record_weights, sites, traced};
 use bitnet_trace_tests::manifest;
@@ -26,7 +25,7 @@ fn never_instantiated<T: Clone>(x: &Tensor, _: T) -> Tensor {
 }
 
 mod inner {
-    /// Never called.
+    /// This function is never called.
     #[bitnet_trace::traced(stage = "never", outputs("a", "b"))]
     pub(super) fn unreached(x: &super::Tensor) -> (super::Tensor, super::Tensor) {
         (x.clone(), x.clone())
@@ -82,7 +81,7 @@ fn weights_are_recorded_under_their_own_names_outside_the_context() {
     );
     assert_eq!(record("io=weight").records().len(), 3);
     assert_eq!(record("io!=weight").records().len(), 1);
-    // Without a session the weights are not even asked for.
+    // Without a session the iterator is not even touched.
     record_weights(std::iter::from_fn(|| -> Option<(&str, Tensor)> { panic!("asked for") }));
 }
 
@@ -105,11 +104,11 @@ fn every_annotated_function_is_listed_reached_or_not() {
     let line =
         include_str!("capture_api.rs").lines().position(|line| line.starts_with("fn reached")).expect("it is there");
     assert_eq!(here[0].line as usize, line + 1);
-    // Those of other crates in the binary are there too, as they are linked.
+    // The functions of other linked crates are in the list too.
     let of_the_model: Vec<_> = sites().into_iter().filter(|site| site.module == "bitnet_models::attention").collect();
     let q_proj = of_the_model.iter().find(|site| site.stage == "q_proj").expect("listed");
     assert!(q_proj.file.ends_with("attention.rs") && q_proj.line > 0, "{q_proj:?}");
-    // What links them.
+    // This call links them.
     assert!(bitnet_models::tiny::checkpoint().is_ok());
 }
 
@@ -127,7 +126,7 @@ fn a_run_says_which_were_never_reached() {
         let stages = unreached.iter().filter(|site| site["file"] == file!()).map(|site| site["stage"].clone());
         (stages.collect::<Vec<_>>(), unreached)
     };
-    // The filter keeps no record; a call is a call, also one that fails.
+    // The filter keeps no record. Calls count all the same, also one that fails.
     let (stages, unreached) = run(&|| drop((reached(&x()), fails(&x()))));
     assert_eq!(stages, ["generic", "never"]);
     let never = unreached.iter().find(|site| site["stage"] == "never").expect("listed");
@@ -135,7 +134,7 @@ fn a_run_says_which_were_never_reached() {
     assert!(
         never["line"].as_u64() > Some(10) && never["module"].as_str().is_some_and(|module| module.ends_with("inner"))
     );
-    // What a run of the process reached stays reached.
+    // A function that was reached in this run of the process stays reached.
     assert_eq!(run(&|| drop(inner::unreached(&x()))).0, ["generic"]);
     assert_eq!(run(&|| ()).0, ["generic"]);
 }
@@ -182,7 +181,7 @@ fn finish_reads_the_session_s_own_records_alone() {
         for number in 0..3 {
             let session = TraceSession::builder().dir(dir.path()).format(format).start().expect("a session");
             session.in_scope(|| (0..=number).for_each(|_| drop(reached(&x()))));
-            // What others leave there: damaged, and slow to read.
+            // Files of others, damaged and slow to read.
             std::fs::write(dir.path().join(format!("other{number}.trace")), "{").expect("written");
             let trace = session.finish().expect("its own are whole");
             assert_eq!(trace.records().len(), number + 1, "{format}");
@@ -203,7 +202,7 @@ fn a_context_carried_out_of_a_finished_session_records_nothing() {
     let finished = TraceSession::builder().dir(dir.path()).start().expect("a session");
     let of_directory = finished.in_scope(TraceContext::current);
     finished.finish().expect("nothing lost");
-    // Whether or not another one lives.
+    // The same holds while another session lives.
     let other = TraceSession::builder().in_memory().start().expect("a session");
     for context in [context, of_directory] {
         context.in_scope(|| drop(reached(&x())));

@@ -19,7 +19,7 @@ fn trace<R>(f: impl FnOnce() -> R) -> Trace {
     session.finish().expect("nothing lost")
 }
 
-/// Every record says of itself, in its value, where it should have been made.
+/// The value of every record says in which context it should have been made.
 fn assert_in_place(trace: &Trace, place: impl Fn(u32, u32) -> u32) {
     for record in trace.records() {
         let value = trace.values(record).expect("readable").expect("captured");
@@ -46,7 +46,7 @@ fn stages(trace: &Trace) -> BTreeMap<&str, u32> {
 async fn block(request: u32, layer: u32) -> Result<Tensor> {
     let x = x(place(request, layer));
     tap("before", &x);
-    // Another thread, as a rule, goes on from here.
+    // As a rule another thread continues from here.
     tokio::time::sleep(Duration::from_micros(u64::from(100 * ((request * 7 + layer * 3) % 5)))).await;
     tap("between", &x);
     tokio::task::yield_now().await;
@@ -86,13 +86,13 @@ fn spawned_tasks_mix_no_layers() {
         BTreeMap::from([("before", each), ("between", each), ("block_out", each), ("proj", each)])
     );
     assert_in_place(&trace, place);
-    // The tasks did run between each other, or this would show nothing.
+    // The tasks did interleave; otherwise the test would show nothing.
     let requests: Vec<_> = trace.records().iter().map(|record| record.request).collect();
     let changes = requests.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes > 160, "{changes}");
 }
 
-/// A guard over an `.await` would give its layer to whatever else the thread runs meanwhile.
+/// A guard across an `.await` would give its layer to everything else that the thread runs meanwhile.
 #[test]
 fn tasks_of_one_thread_mix_no_layers() {
     async fn layer(request: u32, layer: u32) {
@@ -130,7 +130,7 @@ fn tasks_of_one_thread_mix_no_layers() {
     let each = TASKS * LAYERS;
     assert_eq!(stages(&trace), BTreeMap::from([("inside", each), ("outside", each), ("proj", each)]));
     assert_in_place(&trace, place);
-    // The tasks did take turns, or this would show nothing.
+    // The tasks did take turns; otherwise the test would show nothing.
     let requests: Vec<_> = trace.records().iter().map(|record| record.request).collect();
     let changes = requests.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes > 20, "{changes}");
@@ -164,7 +164,7 @@ fn threads_carry_the_context_and_leave_it() {
                 };
                 scope.spawn(move || {
                     here.in_scope(|| drop(projected(&x(place(1, layer)))));
-                    // Outside it again, there is no session and nothing is recorded.
+                    // Outside of it there is no session, and nothing is recorded.
                     assert_eq!(TraceContext::current().layer, None);
                     drop(projected(&x(0)));
                 });

@@ -32,7 +32,7 @@ fn records_whose_call_came_back_survive_a_kill_and_none_is_torn() {
             let mut command = scenario(dir.path(), format, "stream");
             let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
             let stdout = BufReader::new(child.stdout.take().expect("piped"));
-            // Different numbers of calls, so that the kill falls into different moments.
+            // The number of calls differs, so that the kill comes at different moments.
             let returned = stdout.lines().nth(30 + 7 * kill).expect("a line").expect("UTF-8");
             child.kill().expect("killed");
             child.wait().expect("dead");
@@ -58,8 +58,8 @@ fn eight_threads_and_two_processes_lose_and_mix_nothing() {
         for mut child in children {
             assert!(child.wait().expect("it ends").success());
         }
-        // Whoever came second has a directory of its own; or it came after the first had ended, and
-        // moved it aside.
+        // The second process has a directory of its own; or it came after the first had ended, and moved
+        // the first run aside.
         let mut places = vec![dir.path().to_owned()];
         places.extend(ids.map(|id| dir.path().join(format!("p{id}"))));
         places.push(dir.path().join(".previous"));
@@ -68,7 +68,7 @@ fn eight_threads_and_two_processes_lose_and_mix_nothing() {
         for place in places {
             let run = manifest(&place);
             assert_eq!((run["records"].as_u64(), run["lost"].as_u64()), (Some(8 * EACH as u64), Some(0)), "{run}");
-            // The directory alone, not the processes in it.
+            // This reads the directory alone, not the processes in it.
             let trace = if format == "jsonl" { Trace::open(place.join("trace.jsonl")) } else { Trace::open(&place) };
             let trace = trace.expect("a trace");
             let id = run["process"].as_u64().expect("a process");
@@ -110,7 +110,7 @@ fn processes_that_start_at_once_all_find_a_place_that_is_read() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let start = || {
             let mut command = scenario(dir.path(), FORMATS[round % 2], "traced 3");
-            // Kept alive until all have begun.
+            // The process is kept alive until all have begun.
             command.arg("wait").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().expect("it starts")
         };
@@ -127,8 +127,8 @@ fn processes_that_start_at_once_all_find_a_place_that_is_read() {
     }
 }
 
-/// Starts four processes that come to their first record at the same moment, and waits until all have
-/// made theirs. Each makes `EACH` records before and after.
+/// Starts four processes that make their first record at the same moment, and waits until all have made it.
+/// Each makes `EACH` records before and after.
 fn start_at_once(directory: &Path, format: &str) {
     const EACH: usize = 10;
     let start = |rank: usize| {
@@ -140,7 +140,7 @@ fn start_at_once(directory: &Path, format: &str) {
     let mut children: Vec<_> = (0..4).map(start).collect();
     for _ in 0..2 {
         for child in &mut children {
-            // Byte by byte: what comes after the line is for the next turn.
+            // Read byte by byte: the bytes after the line belong to the next turn.
             let mut said = [0; 6];
             child.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
             assert_eq!(&said, b"ready\n");
@@ -157,7 +157,7 @@ fn start_at_once(directory: &Path, format: &str) {
     let found: Vec<_> = trace.records().iter().map(|record| record.name.clone()).collect();
     let expected =
         (0..4).flat_map(|rank| (0..2 * EACH).map(move |number| format!("r{rank}-{}/{}", number / EACH, number % EACH)));
-    // By rank, as every process has one.
+    // The processes are in the order of their ranks, because every one has a rank.
     assert_eq!(found, expected.collect::<Vec<_>>(), "{format}");
 }
 
@@ -170,7 +170,7 @@ fn processes_that_start_at_once_into_an_older_run_lose_nothing() {
         let begun = Instant::now();
         for round in 0..rounds {
             let dir = tempfile::tempdir().expect("a temporary directory");
-            // Every other one was written as lines.
+            // Every second process wrote lines.
             let mut older = scenario(dir.path(), FORMATS[round % 2], &format!("dump-many {records} older"));
             assert!(older.status().expect("it starts").success());
             start_at_once(dir.path(), FORMATS[round / 2 % 2]);
@@ -215,14 +215,14 @@ fn a_file_system_without_locks() {
         command(&["dump a", "wait"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut said = [0; 6];
     first.stdout.as_mut().expect("piped").read_exact(&mut said).expect("a line");
-    // The process id in `run.json` says that it lives.
+    // The process with the id in `run.json` is alive.
     let output = succeed(&mut command(&["dump b"]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"), "{output:?}");
     first.kill().expect("killed");
     first.wait().expect("dead");
     let trace = Trace::open(dir.path()).expect("both processes");
     assert_eq!(trace.records().iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    // And that it does not.
+    // The process with the id in `run.json` is not alive.
     let output = succeed(&mut command(&["dump c"]));
     assert!(output.stderr.is_empty(), "{output:?}");
     assert_eq!(bitnet_trace_tests::names(dir.path()), ["c"]);
@@ -233,7 +233,7 @@ fn a_file_system_without_locks() {
 
 #[test]
 fn ranks_are_paired_whichever_came_first() {
-    // Of the second trace rank 1 comes first, and has the directory itself.
+    // In the second trace rank 1 comes first and has the directory itself.
     let traces = [[0, 1, 2], [1, 2, 0]].map(|ranks| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let children: Vec<_> = ranks
@@ -261,13 +261,13 @@ fn ranks_are_paired_whichever_came_first() {
     bitnet_trace::diff(&left, &right, &bitnet_trace::Tolerance::default()).assert_match();
 }
 
-/// Two processes with one number: in two containers, on two machines.
+/// Two processes with the same id, as in two containers or on two machines.
 #[cfg(target_os = "linux")]
 #[test]
 fn processes_of_one_number_get_a_directory_each() {
     let possible = Command::new("unshare").args(["-rpf", "true"]).output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        skip("REQUIRE_MOUNTS", "no process namespaces for this user here");
+        skip("REQUIRE_MOUNTS", "this user may not create process namespaces here");
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -292,7 +292,7 @@ fn processes_of_one_number_get_a_directory_each() {
     }
 }
 
-/// Pipes, directories, links to nowhere and to somebody's file under the names of our locks.
+/// Pipes, directories, dangling links and links to somebody's file under the names of our locks.
 #[cfg(unix)]
 #[test]
 fn what_is_no_lock_is_neither_waited_for_nor_touched() {
@@ -317,7 +317,7 @@ fn what_is_no_lock_is_neither_waited_for_nor_touched() {
     }
 }
 
-/// A directory that two users share; for a user's own files the same, but not for root.
+/// A directory that two users share. Root starts the second process as another user: no mode keeps root from a file.
 #[cfg(target_os = "linux")]
 #[test]
 fn locks_that_may_only_be_read_or_not_even_that() {
@@ -357,7 +357,7 @@ fn locks_that_may_only_be_read_or_not_even_that() {
             let own = format!("p{}", id.id());
             let said = String::from_utf8(id.wait_with_output().expect("it ends").stderr).expect("UTF-8");
             let when = format!("{name} {allowed:o}, first {}: {said}", if ends { "ended" } else { "lives" });
-            // Only a lock that can be asked says that the directory is free.
+            // Only a lock that can be tested shows that the directory is free.
             let moves = ends && allowed == 0o444;
             let place = if moves { traces.clone() } else { traces.join(own) };
             assert_eq!(manifest(&place)["records"], 2, "{when}");

@@ -10,7 +10,7 @@ use bitnet_trace_tests::golden::{TOKENS, activations, fixture, stages};
 use bitnet_trace_tests::repository;
 use candle_core::npy::NpzTensors;
 
-/// What is recorded inside `f`, with values, in a directory.
+/// Records `f` with values into a directory.
 fn record(directory: &Path, f: impl FnOnce()) {
     let session = TraceSession::builder().dir(directory).capture("sketch,values").start().expect("a session");
     session.in_scope(f);
@@ -67,7 +67,7 @@ fn llama_cpp_aligns_through_its_preset() {
     let (reference, mine) = (dir.path().join("llama.cpp"), dir.path().join("mine"));
     let fixtures = repository().join("tests/fixtures/gguf-bitnet-tiny256");
     ours(&mine, &fixtures.join("hf-relu2-offline"));
-    // Their nodes in graph order, which the archive keeps; nodes of one name come one after another.
+    // The nodes of llama.cpp in graph order, which the archive keeps; nodes of one name follow each other.
     let archive = NpzTensors::new(fixtures.join("relu2-TQ2_0-prefill.npz")).expect("the fixture");
     let mut names: Vec<&String> = archive.names();
     names.sort();
@@ -83,7 +83,7 @@ fn llama_cpp_aligns_through_its_preset() {
     let comparison = diff_paths(&reference, &mine, &options, &mut |_, _| ()).expect("readable");
     assert!(comparison.matches(), "{comparison}");
     assert_eq!((comparison.pairs.len(), comparison.compared()), (39, 39), "{comparison}");
-    // The padded attention rows were cut, as what is cut is 0; and the comparison can fail.
+    // The padding of attention rows was cut, because it is 0; and the comparison can fail.
     assert!(comparison.pairs.iter().any(|pair| &*pair.key.stage == "attn_scores_softmax"));
     let options = options.with_tolerance(Tolerance::rel_l2(1e-9));
     let comparison = diff_paths(&reference, &mine, &options, &mut |_, _| ()).expect("readable");

@@ -1,5 +1,5 @@
-//! Which directory a run writes into, and what it finds there: nothing of anybody else's is
-//! touched, nothing of a run is overwritten.
+//! Which directory a run writes into, and what happens to what is there: nobody else's files are touched, and
+//! nothing of a run is overwritten.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ fn command(directory: &Path, steps: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end; what it said on standard error.
+/// Runs to the end and returns what it printed on standard error.
 fn run(directory: &Path, steps: &[&str]) -> String {
     String::from_utf8(succeed(&mut command(directory, steps)).stderr).expect("UTF-8")
 }
@@ -35,7 +35,7 @@ fn start(directory: &Path, steps: &[&str]) -> Child {
     child
 }
 
-/// Lets a waiting process go on to its end.
+/// Lets a waiting process continue to its end.
 fn finish(mut child: Child) {
     child.stdin.as_mut().expect("piped").write_all(b"\n").expect("it reads");
     assert!(child.wait().expect("it ends").success());
@@ -111,7 +111,7 @@ fn an_older_run_is_moved_aside_and_one_is_kept() {
 fn a_move_that_was_cut_short_is_finished() {
     let dir = directory();
     run(dir.path(), &["dump a", "dump b"]);
-    // As if killed after the first of the files.
+    // The state of a process that was killed after the first of the files.
     let moving = dir.path().join(".previous.moving");
     fs::create_dir(&moving).expect("created");
     fs::rename(dir.path().join("a.trace"), moving.join("a.trace")).expect("moved");
@@ -144,13 +144,13 @@ fn a_second_live_process_gets_a_directory_of_its_own() {
     let trace = Trace::open(dir.path()).expect("both processes");
     let found: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
     assert_eq!(found, ["a", "b"]);
-    // The first is gone, the second still records: a third must not take its run for an old one.
+    // The first process is gone, the second still records: a third must not take that run for an old one.
     finish(first);
     let said = run(dir.path(), &["dump c"]);
     assert!(said.contains("in use"), "{said}");
     assert_eq!(names(dir.path()), ["a"]);
     finish(second);
-    // All gone: the whole run is moved, with all its processes.
+    // All processes are gone: the whole run is moved, with all its processes.
     run(dir.path(), &["dump d"]);
     assert_eq!(names(dir.path()), ["d"]);
     assert_eq!(names(&dir.path().join(".previous").join(&own)), ["b"]);
@@ -211,7 +211,7 @@ fn a_directory_that_cannot_be_made_turns_tracing_off_with_one_warning() {
     fs::write(&file, "").expect("a file");
     let said = run(&file.join("traces"), &["traced 3"]);
     assert_eq!(said.matches("warning").count(), 1, "{said}");
-    // dump_trace says it to its caller instead.
+    // dump_trace returns the error to its caller instead.
     let output = command(&file.join("traces"), &["dump x"]).output().expect("it starts");
     assert!(
         !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("cannot create"),
@@ -269,7 +269,7 @@ fn a_move_that_was_cut_short_after_its_last_file_is_finished() {
     let dir = directory();
     run(dir.path(), &["dump a"]);
     run(dir.path(), &["dump b"]);
-    // As if killed before the last rename, when the older one was removed already.
+    // The state of a process that was killed before the last rename, when the older run was removed already.
     let moving = dir.path().join(".previous.moving");
     fs::remove_dir_all(dir.path().join(".previous")).expect("removed");
     fs::create_dir(&moving).expect("created");
@@ -353,8 +353,8 @@ fn any_number_of_names_may_be_alike() {
 fn a_reader_is_not_held_up_by_what_it_finds() {
     let dir = directory();
     run(dir.path(), &["traced 2"]);
-    // A pipe that nobody writes, a directory where lines should be, a process's that cannot be read,
-    // a file of lines that are none.
+    // A pipe that nobody writes, a directory in place of the lines, a process directory that cannot be read, and
+    // a file whose lines are not records.
     let _ = succeed(Command::new("mkfifo").arg(dir.path().join("pipe.trace")));
     fs::create_dir(dir.path().join("trace.jsonl")).expect("a directory");
     fs::create_dir(dir.path().join("p7")).expect("a directory");
@@ -407,19 +407,19 @@ fn a_process_that_comes_back_goes_on_with_its_run() {
         let dir = directory();
         let session = format!("session {}", dir.path().display());
         let mut command = command(dir.path(), &[&session, &session, "wait", &session]);
-        // `session` says a line of its own, before `wait` does.
+        // `session` prints a line of its own before `wait` prints one.
         command.env_remove("BITNET_TRACE_DIR").env("BITNET_TRACE_FORMAT", format);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
-        // No session, no lock; but the process lives, and its run is not over.
+        // There is no session and no lock, but the process lives, and its run is not over.
         let said = run(dir.path(), &["dump other"]);
         assert!(said.contains("in use"), "{format}: {said}");
         finish(child);
         let trace = Trace::open(dir.path()).expect("both processes");
         let found: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
         assert_eq!(found, ["double", "double#1", "double#2", "other"], "{format}");
-        // It is over now.
+        // The run is over now.
         run(dir.path(), &["dump later"]);
         assert_eq!(names(dir.path()), ["later"]);
     }

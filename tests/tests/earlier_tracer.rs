@@ -1,5 +1,5 @@
-//! What the earlier tracer's own tests held, by behaviour, and what its readers and ours make of
-//! each other's records.
+//! The behaviour that the earlier tracer's own tests checked, and how its readers and ours read each other's
+//! records.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -85,7 +85,7 @@ fn single_and_double_precision_in_one_to_four_dimensions() {
         let (dtype, rank) = name.split_once('-').expect("as named by the scenario");
         assert_eq!(record.dtype, dtype);
         assert_eq!(record.shape.len().to_string(), rank);
-        // Converted to f32 before hashing, so all eight are alike.
+        // They are converted to f32 before hashing, so all eight hashes are equal.
         assert_eq!(record.blake3, found[0].1.blake3);
         assert_eq!(record.raw_blake3.is_some(), dtype == "F64");
     }

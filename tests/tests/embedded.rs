@@ -1,5 +1,5 @@
-//! The embedded model adds, by the project's own integer path. The sums are those of the program that trained
-//! it, and which of them it has not seen is tested with them.
+//! The embedded model adds numbers on the project's own integer path. The sums, and which of them the model has
+//! not seen, are those of the program that trained it.
 
 #[path = "../../bitnet-models/examples/train_tiny/sums.rs"]
 mod sums;
@@ -21,7 +21,7 @@ impl Adder {
         }
     }
 
-    /// The sums of which greedy decoding gives another answer.
+    /// The sums to which greedy decoding gives a wrong answer.
     fn wrong(&self, pairs: &[(u32, u32)]) -> Vec<(u32, u32)> {
         let wrong = |&(a, b): &(u32, u32)| {
             let prompt = self.tokenizer.encode(&sums::prompt(a, b)).expect("digits and signs");
@@ -32,7 +32,7 @@ impl Adder {
     }
 }
 
-/// At least 99.5 % is asked of it; the one in the repository knows all.
+/// The trainer requires at least 99.5 %; the model in the repository knows all.
 #[test]
 fn sums_it_has_not_seen() {
     let held_out = sums::held_out();
@@ -47,7 +47,7 @@ fn every_sum_of_single_digits() {
     assert_eq!(Adder::new().wrong(&pairs), []);
 }
 
-/// It stands in the repository and in every binary.
+/// It is part of the repository and of every binary.
 #[test]
 fn the_checkpoint_is_small() {
     let directory = bitnet_trace_tests::repository().join("bitnet-models/src/tiny");
@@ -70,7 +70,7 @@ fn a_cache_of_another_model_is_refused_and_a_failed_call_leaves_it_as_it_was() {
     let before = (cache.positions(), cache.steps());
     model.forward_full(&[1, 99], &mut cache).expect_err("an id outside the vocabulary");
     assert_eq!((cache.positions(), cache.steps()), before);
-    // Past the context of a model with fewer positions: an error, not an overflow.
+    // Beyond the context of a model with fewer positions there is an error, not an overflow.
     let mut long = KvCache::new(&config);
     model.forward_full(&[1; 64], &mut long).expect("as many as fit");
     let error = model.forward_incremental(1, &mut long).expect_err("full").to_string();

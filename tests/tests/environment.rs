@@ -1,4 +1,4 @@
-//! What the variables do.
+//! The environment's variables and what they do.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -37,7 +37,7 @@ fn lines_hold_what_files_hold() {
     assert_eq!(records(files.path()).len(), 3 * 5 + 10 + 1);
     assert_eq!(records(files.path()), records(lines.path()));
     assert_eq!(manifest(lines.path())["format"], "jsonl");
-    // One file of it, too.
+    // One file of the trace can be read, too.
     let trace = Trace::open(lines.path().join("trace.jsonl")).expect("the file alone");
     assert_eq!(trace.records(), records(lines.path()));
 }
@@ -98,8 +98,8 @@ fn values_are_read_back_in_their_own_type() {
             let values = trace.values(record).expect("readable").expect("values");
             assert_eq!((&values.shape[..], values.dtype.name()), (&[10, 10][..], &*record.dtype));
             let values = values.to_tensor(&Device::Cpu).expect("candle has the type");
-            // Column by column of the ramp, as the strided tensor had it. The eight-bit float keeps
-            // three bits of it, and rounds.
+            // The ramp column by column, as in the strided tensor. The eight-bit float keeps three bits
+            // of the mantissa and rounds.
             let column = Tensor::arange_step(1f32, 121.0, 12.0, values.device()).expect("a column");
             let first = values.get(0).and_then(|row| row.to_dtype(DType::F32)).expect("the first row");
             let expected =
@@ -193,7 +193,7 @@ fn a_wrong_value_is_told_once_and_turns_tracing_off() {
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains(variable) && said.contains(value) && said.contains(allowed), "{said}");
         assert!(!traces.exists());
-        // dump_trace gives the same to its caller.
+        // dump_trace returns the same error to its caller.
         let output =
             scenario(&[(variable, value)], &["dump x"]).env("BITNET_TRACE_DIR", &traces).output().expect("it starts");
         assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains(allowed), "{output:?}");
@@ -208,7 +208,7 @@ fn strict_aborts_with_the_cause() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
     assert!(said.contains("F4") && said.contains("BITNET_TRACE_STRICT"), "{said}");
-    // What was recorded before is there, the run is not complete.
+    // The earlier records are there, and the run is not complete.
     assert_eq!((names(dir.path()).len(), manifest(dir.path())["complete"].as_bool()), (1, Some(false)));
     let mut command = scenario(&[("BITNET_TRACE_STRICT", "1"), ("BITNET_TRACE_FORMAT", "xml")], &["traced 1"]);
     assert!(!command.env("BITNET_TRACE_DIR", dir.path()).output().expect("it starts").status.success());
@@ -243,7 +243,7 @@ fn a_variable_that_means_nothing_is_told_once_with_the_nearest_name() {
         assert!(said.lines().count() == 1 && said.contains(variable) && said.contains(part), "{said}");
         assert_eq!(records(dir.path()).len(), 4, "everything else goes on");
     }
-    // Most of all where it is the directory, so that nothing at all is recorded.
+    // This matters most if it is the directory's variable: then nothing is recorded at all.
     let output = succeed(&mut scenario(&[("BITNET_TRACE_DIRECTORY", "x")], &["traced 2", "sum"]));
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(said.lines().count() == 1 && said.contains("did you mean BITNET_TRACE_DIR?"), "{said}");
@@ -254,7 +254,7 @@ fn run_json_says_what_decides_about_the_numbers() {
     let dir = directory();
     run(dir.path(), &[("RAYON_NUM_THREADS", "3"), ("OMPI_COMM_WORLD_RANK", "2")], &["traced 1"]);
     let run = manifest(dir.path());
-    // candle's own count, not the number of processors.
+    // The manifest holds candle's own count, not the number of processors.
     assert_eq!((run["threads"].as_u64(), run["rank"].as_u64()), (Some(3), Some(2)), "{run}");
     let features = run["features"].as_array().expect("a list");
     assert!(features.contains(&"trace".into()) && features.contains(&"read".into()), "{run}");

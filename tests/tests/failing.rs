@@ -1,5 +1,5 @@
-//! File systems that fail in the middle of a run: the model's numbers stay, one warning a cause,
-//! losses counted, what was written before stays readable.
+//! File systems that fail in the middle of a run: the model's numbers stay the same, each cause has one warning,
+//! losses are counted, and what was written before stays readable.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -32,7 +32,7 @@ fn a_directory_that_vanishes() {
         let remove = format!("remove {}", traces.display());
         let said = warnings(&run(&traces, format, &["traced 2", &remove, "traced 5", "sum"]));
         assert!(!traces.exists());
-        // One warning when it happened, and the losses at the end, as there is no run.json for them.
+        // There is one warning when it happens, and the losses are printed at the end, because there is no run.json.
         assert_eq!(said.matches("the model goes on").count(), 1, "{format}: {said}");
         assert!(said.contains("lost in ") && said.contains("6 x cannot"), "{format}: {said}");
     }
@@ -51,12 +51,12 @@ fn no_file_descriptors_left() {
     assert_eq!(Trace::open(dir.path()).expect("the rest").records().len(), 3);
 }
 
-/// Runs in a mount namespace of its own, on a small file system in memory; none where the system
-/// does not let its users have that.
+/// Runs in a mount namespace of its own, on a small file system in memory; `None` if the system does not let this
+/// user create one.
 fn on_small_disk(format: &str, steps: &[&str], then: &str) -> Option<Output> {
     let possible = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        skip("REQUIRE_MOUNTS", "no mount namespaces for this user here");
+        skip("REQUIRE_MOUNTS", "this user may not create mount namespaces here");
         return None;
     }
     let script = format!("mount -t tmpfs -o size=64k none /mnt && \"$0\" \"$@\" && {then}");
@@ -70,7 +70,7 @@ fn on_small_disk(format: &str, steps: &[&str], then: &str) -> Option<Output> {
 fn a_full_disk() {
     for format in FORMATS {
         let dir = directory();
-        // The disk fills with records; afterwards what is there is copied out and read.
+        // Records fill the disk; afterwards its files are copied out and read.
         let copy = format!("cp -r /mnt/traces/. {}", dir.path().display());
         let Some(output) = on_small_disk(format, &["traced 200", "sum"], &copy) else { return };
         let said = warnings(&output);
@@ -78,7 +78,7 @@ fn a_full_disk() {
         let trace = Trace::open(dir.path()).expect("what fitted");
         let kept = trace.records().len();
         assert!(kept > 10 && kept < 200 && trace.problems().is_empty(), "{format}: {kept} {:?}", trace.problems());
-        // run.json could not be brought up to date either: the losses are said instead.
+        // run.json could not be brought up to date either: the losses are printed instead.
         assert!(said.contains(&format!("{} x cannot", 201 - kept)), "{format}: {kept} kept, {said}");
     }
 }
@@ -103,7 +103,7 @@ fn a_disk_that_is_full_for_a_while() {
 #[test]
 fn a_file_system_that_turns_read_only() {
     let dir = directory();
-    // The same directory again, through a mount that is read-only.
+    // The same directory is used again, through a read-only mount.
     let copy = format!("umount /mnt/traces && cp -r /mnt/traces/. {}", dir.path().display());
     let turn = "sh mount --bind /mnt/traces /mnt/traces && mount -o remount,ro,bind /mnt/traces";
     let steps = ["traced 2", turn, "traced 3", "sum"];

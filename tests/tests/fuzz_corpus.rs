@@ -1,4 +1,4 @@
-//! What fuzzing begins with, read once: the readers' corpus, and every beginning of each file.
+//! Reads the corpus from which fuzzing starts once: each file, and every beginning of it.
 
 #[path = "../fuzz/src/readers.rs"]
 mod readers;

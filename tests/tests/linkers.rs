@@ -1,5 +1,5 @@
-//! The list of annotated functions with linkers other than the compiler's own choice, and with their
-//! collection of sections that nothing refers to: a list in sections is what that could drop.
+//! The list of annotated functions with linkers other than the compiler's own choice. They also collect sections
+//! that nothing refers to, and the list is in such a section.
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
@@ -51,7 +51,7 @@ fn every_linker_keeps_the_list_of_annotated_functions() {
             skip("REQUIRE_LINKERS", &format!("{program} is not installed"));
             continue;
         }
-        // As in a user's `.cargo/config.toml`; rustc knows of neither and adds no flags for them.
+        // The flags are as in a user's `.cargo/config.toml`: rustc does not know these linkers and adds no flags.
         let arguments = [format!("link-arg=-fuse-ld={linker}"), "link-arg=-Wl,-z,start-stop-gc".to_owned()];
         let mut build = package.cargo("rustc");
         build.args(["--bin", package.name()]).args(ON).arg("--");
@@ -60,7 +60,7 @@ fn every_linker_keeps_the_list_of_annotated_functions() {
         let output = succeed(&mut Command::new(&binary));
         let found = String::from_utf8(output.stdout).expect("UTF-8");
         assert_eq!(found.trim(), "called not_called not_instantiated", "{linker}");
-        // It was this linker.
+        // The binary was made by this linker.
         let comment = succeed(Command::new("readelf").args(["-p", ".comment"]).arg(&binary));
         let comment = String::from_utf8_lossy(&comment.stdout).to_lowercase();
         assert!(linker == "bfd" || comment.contains(linker), "{linker}: {comment}");

@@ -1,5 +1,5 @@
-//! The compiler and clippy (`all` and `pedantic`) say the same of an annotated crate as of the plain
-//! one: nothing more, and with the feature on nothing less but three lints of clippy's.
+//! The compiler and clippy (`all` and `pedantic`) report the same for an annotated crate as for the plain one.
+//! They report nothing more; with the feature on they lack only three lints of clippy's.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use bitnet_trace_tests::package::{ON, Package, fixture, without_macros};
 use bitnet_trace_tests::succeed;
 use serde_json::Value;
 
-/// Lost with the feature on, and how often: they look at what a whole function consists of, whether
-/// it awaits, what future it returns and whether all it returns is wrapped; and there it returns what
-/// the library hands back. The last one is lost for an `async fn` alone.
+/// The lints that are lost with the feature on, and how often. They look at a whole function: whether it awaits,
+/// which future it returns, and whether everything that it returns is wrapped. The expanded function returns what
+/// the library hands back. The last one is lost only for an `async fn`.
 const KNOWN: [(&str, usize); 3] =
     [(" clippy::unused_async:", 1), (" clippy::unnecessary_wraps:", 1), (" clippy::missing_errors_doc:", 3)];
 
-/// Lint, message, and where: first line and column, last line and column.
+/// A lint, its message, and its place: first line and column, last line and column.
 type Diagnostic = (String, String, [u64; 4]);
 
-/// Sorted; what is said twice stands there twice.
+/// The reports, sorted; a report that comes twice is listed twice.
 fn diagnostics(package: &Package, source: &str, features: &[&str]) -> Vec<Diagnostic> {
     package.write("lib.rs", source);
     let mut command = package.cargo("clippy");
     command.args(features).arg("--message-format=json");
-    // Unknown to a compiler of another version: asked about together, answered or not.
+    // Both crates are linted with the same groups: a lint that this compiler lacks is missing for both.
     command.args(["--", "--cap-lints=warn", "-Wclippy::all", "-Wclippy::pedantic", "-Wmissing_docs"]);
     let output = succeed(&mut command);
     let lines = String::from_utf8(output.stdout).expect("UTF-8");
@@ -69,7 +69,7 @@ fn nothing_is_added_and_nothing_is_lost() {
     }
 }
 
-/// What is added and lost, a line each.
+/// The reports that are added and lost, one a line.
 fn differences(expected: &[Diagnostic], found: &[Diagnostic]) -> Vec<String> {
     let beyond = |what: &'static str, these: &[Diagnostic], those: &[Diagnostic]| {
         let mut rest = those.to_vec();

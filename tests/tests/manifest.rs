@@ -4,7 +4,7 @@ use std::process::Command;
 
 use bitnet_trace_tests::{repository, succeed};
 
-/// `1.89` and `1.89.0` alike.
+/// Parses a version; `1.89` and `1.89.0` are equal.
 fn version(text: &str) -> Vec<u32> {
     let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().expect("a number")).collect();
     parts.resize(3, 0);

@@ -1,5 +1,5 @@
-//! What futures do that begin while nothing records. A process of its own with one test: sessions of
-//! other tests would record.
+//! Futures that begin while nothing records. This is a process of its own with one test: the sessions of other
+//! tests would record.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use bitnet_trace::{TraceContext, TraceSession, tap, traced};
 use bitnet_trace_tests::block_on;
 use candle_core::{Device, Tensor};
 
-/// Pending once.
+/// A future that is pending once.
 struct Yield(bool);
 
 impl Future for Yield {
@@ -47,7 +47,7 @@ fn boxed(x: &Tensor) -> Pin<Box<dyn Future<Output = Tensor> + Send + '_>> {
 #[test]
 fn a_future_that_began_while_nothing_recorded_is_not_followed_later() {
     let x = Tensor::new(&[1f32, -2.0], &Device::Cpu).expect("a tensor");
-    // The first call of all finds out that no variable asks for a trace.
+    // The very first call finds out that no variable asks for a trace.
     drop(plain(&x));
     let boxed = boxed(&x);
     let mut started = Box::pin(projected(&x, 3));
@@ -63,6 +63,6 @@ fn a_future_that_began_while_nothing_recorded_is_not_followed_later() {
     });
     let trace = session.finish().expect("nothing lost");
     let names: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
-    // What the first two call is recorded where it runs. The third begins only now.
+    // The functions that the first two call are recorded in the scope in which they run. The third begins only now.
     assert_eq!(names, ["t1/in_box", "t1/after", "t1/blk4/before", "t1/blk4/after", "t1/blk4/projected"]);
 }

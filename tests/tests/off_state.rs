@@ -1,7 +1,7 @@
-//! Without the feature the attribute is nothing: nothing built for it, nothing left of it in the
-//! code, nothing changed in the numbers.
+//! Without the feature the attribute costs nothing: nothing is built for it, nothing of it is left in the code,
+//! and the numbers do not change.
 //!
-//! Each test builds packages alone, as features unify inside one build.
+//! Each test builds packages alone, because features unify inside one build.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// What `package` brings as the first parts of a dependency tree, by depth.
+/// The dependency tree of `bitnet-models`: the depth and the package of each line.
 fn tree(features: &[&str]) -> Vec<(usize, String)> {
     let arguments =
         ["tree", "-e", "normal,build", "-p", "bitnet-models", "--prefix", "depth", "--format", " {lib} {p}"];
@@ -32,7 +32,7 @@ fn tree(features: &[&str]) -> Vec<(usize, String)> {
     lines.collect()
 }
 
-/// Direct dependencies of a package, where the tree shows it first.
+/// The direct dependencies of a package. The tree lists them where the package first appears.
 fn children(tree: &[(usize, String)], package: &str) -> BTreeSet<String> {
     let at = tree.iter().position(|(_, name)| name == package).expect("the package is in the tree");
     let depth = tree[at].0;
@@ -49,7 +49,7 @@ fn nothing_is_built_for_it() {
     );
     assert_eq!(children(&off, "bitnet-trace-macros"), BTreeSet::new());
     assert!(off.iter().all(|(_, name)| name != "blake3"));
-    // The same look at the other state finds what it looks for.
+    // In the other state the same check finds them.
     let on = tree(&["--features", "trace"]);
     assert!(children(&on, "bitnet-trace").contains("bitnet-trace-core"));
     for package in ["blake3", "serde", "serde_json"] {
@@ -60,7 +60,7 @@ fn nothing_is_built_for_it() {
     }
 }
 
-/// What the compiler makes of a package's library: MIR, LLVM IR, assembly.
+/// The compiler's output for a package's library: MIR, LLVM IR, assembly.
 fn emitted(package: &Package, source: &str, features: &[&str]) -> [(&'static str, Vec<u8>); 3] {
     package.write("lib.rs", source);
     let mut command = package.cargo("rustc");

@@ -1,5 +1,5 @@
-//! What is somebody else's in a trace directory stays where it is, byte for byte, however many runs
-//! come; and what an older run wrote is moved and removed whole.
+//! Somebody else's files in a trace directory stay where they are, byte for byte, however many runs come. The
+//! files of an older run are moved and removed as a whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ fn assert_kept(foreign: &BTreeMap<PathBuf, Vec<u8>>, directory: &Path, when: &st
     }
 }
 
-/// A record as another program of ours would write it, order and all.
+/// A record as another program with this library would write it, with its order.
 fn record(name: &str) -> String {
     format!(
         r#"{{"name":"{name}","shape":[1],"dtype":"F32","blake3":"{}","rms":1.0,"num_elements":1,"order":0}}"#,
@@ -116,14 +116,14 @@ fn each_foreign_file_alone_makes_room_for_none_of_ours() {
 fn foreign_files_beside_a_run_of_ours() {
     for format in FORMATS {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // A user's values, from before the first run: nothing stands in its way.
+        // A user's values from before the first run, which are not in the way of a run.
         write(dir.path(), "values/double.safetensors", "weights");
         write(dir.path(), "p124/notes.txt", "mine");
         let mut foreign = files(dir.path());
         assert_eq!(run(dir.path(), format, &["traced 2"]), "");
         write(dir.path(), "notes.trace", r#"{"name": "notes"}"#);
         write(dir.path(), "golden.trace", record("double"));
-        // A name that the run gives, and a record of the earlier tracer in it.
+        // A file name that the run uses too, with a record of the earlier tracer.
         write(dir.path(), "logits.trace", record("logits").replace(r#","order":0"#, ""));
         write(dir.path(), "values/mine.safetensors", "weights");
         write(dir.path(), "p123/run.json", "{}");
@@ -150,7 +150,7 @@ fn foreign_files_beside_a_run_of_ours() {
             assert_kept(&foreign, dir.path(), &when);
             let previous = dir.path().join(".previous");
             if number == 2 {
-                // In the previous run, too: these stay when it is removed.
+                // The previous run has such files too: they stay when it is removed.
                 for file in ["keep.txt", "keep.trace", "values/keep.safetensors", "p9/keep.txt"] {
                     write(&previous, file, "{}");
                     foreign.insert(previous.join(file), b"{}".to_vec());
@@ -161,7 +161,7 @@ fn foreign_files_beside_a_run_of_ours() {
                 assert_eq!(of_process.exists(), number == 2, "{when}");
             }
         }
-        // A foreign `trace.jsonl` takes the name that ours would have: then a directory inside is used.
+        // A foreign `trace.jsonl` has the name that ours would have: then a subdirectory is used.
         if format == "jsonl" {
             let previous = dir.path().join(".previous");
             assert_eq!(manifest(&previous)["records"], 2);
@@ -184,7 +184,7 @@ fn a_file_that_a_killed_run_began_goes_with_it() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let format = if file == "trace.jsonl" { "jsonl" } else { "files" };
         let mut command = Command::new(env!("CARGO_BIN_EXE_scenario"));
-        // Killed after its `run.json`, before its first record was whole.
+        // The process was killed after its `run.json`, before its first record was whole.
         let kill = format!("sh printf '%s' '{torn}' > {}; kill -9 $PPID", dir.path().join(file).display());
         command.args(["annotate a b", &kill]).env("BITNET_TRACE_DIR", dir.path()).env("BITNET_TRACE_FORMAT", format);
         assert!(!command.stderr(Stdio::null()).status().expect("it starts").success());
@@ -212,7 +212,7 @@ fn lines_are_not_added_to_somebody_else_s_file() {
     let path = dir.path().join("trace.jsonl");
     let foreign = format!("sh echo mine > {}", path.display());
     let session = format!("session {}", dir.path().display());
-    // The run writes lines for the first time when somebody else's are there already.
+    // Somebody else's lines are there already when the run first writes lines.
     let said = run(dir.path(), "jsonl", &["annotate a b", &foreign, "traced 2"]);
     assert_eq!(fs::read_to_string(&path).expect("there"), "mine\n");
     assert!(said.contains("cannot create") && said.contains("exists"), "{said}");
@@ -221,7 +221,7 @@ fn lines_are_not_added_to_somebody_else_s_file() {
     assert!(said.contains("run-"), "{said}");
 }
 
-/// A run somewhere else, which is not to be touched.
+/// A run in another directory, which must not be touched.
 #[cfg(unix)]
 fn elsewhere(format: &str) -> (tempfile::TempDir, BTreeMap<PathBuf, Vec<u8>>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -319,7 +319,7 @@ fn values_that_lead_elsewhere_are_neither_written_nor_removed() {
         let here = manifest(&traces);
         assert_eq!((here["records"].as_u64(), here["lost"].as_u64()), (Some(2), Some(2)), "{format}: {here}");
         assert_eq!(files(&other), others, "{format}");
-        // A run whose `values` was replaced later, with files of the names in its records.
+        // A run whose `values` was replaced later by files with the names in its records.
         fs::remove_file(traces.join("values")).expect("removed");
         assert_eq!(run(&traces, format, &["traced 1"]), "", "{format}");
         fs::rename(traces.join("values"), dir.path().join("away")).expect("moved");
@@ -332,7 +332,7 @@ fn values_that_lead_elsewhere_are_neither_written_nor_removed() {
 #[cfg(unix)]
 #[test]
 fn lines_are_added_to_the_file_that_the_run_wrote_alone() {
-    // Another file, a link, a pipe in its place.
+    // Another file, a link or a pipe is in its place.
     for put in ["echo mine >", "ln -s \"$PWD/target\"", "ln -s /nowhere", "mkfifo"] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         write(dir.path(), "target", "mine\n");
@@ -352,7 +352,7 @@ fn lines_are_added_to_the_file_that_the_run_wrote_alone() {
     }
 }
 
-/// Somebody else's file that may not be read, beside an older run.
+/// Somebody else's file that cannot be read, beside an older run.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_may_not_be_read_stops_nothing() {

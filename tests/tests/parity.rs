@@ -1,4 +1,4 @@
-//! The model against Hugging Face transformers: every stage, prefill and decode, both flavours.
+//! Compares the model with Hugging Face transformers: every stage, prefill and decode, both flavours.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,13 +8,13 @@ use bitnet_trace::{ToTensor, Trace, TraceSession};
 use bitnet_trace_tests::golden::{LAYERS, TOKENS, activations, fixture, stages};
 use candle_core::{DType, Device, Tensor};
 
-/// Largest error of a stage, relative to the reference, in the L2 norm.
+/// The largest error of a stage, relative to the reference, in the L2 norm.
 const TOLERANCE: f64 = 1e-5;
 
-/// How far from a tie a value may be that was rounded to the other side.
+/// How far from a tie a value may be that we and the reference round to different sides.
 const NEAR_A_TIE: f32 = 1e-4;
 
-/// Stages whose result goes into a ternary layer, and the reference's names for its int8 form.
+/// The stages whose result goes into a ternary layer, and the reference's names for its int8 form.
 const QUANTIZED: [(&str, &str); 4] =
     [("attn_norm", "qkv_in"), ("attn_sub_norm", "o_in"), ("ffn_norm", "gate_up_in"), ("ffn_sub_norm", "down_in")];
 
@@ -91,8 +91,8 @@ fn by_stage(trace: &Trace) -> BTreeMap<(Option<usize>, String), Vec<Tensor>> {
     stages
 }
 
-/// Steps along the token dimension: the third of four, the second of three. Attention rows are as
-/// long as the step's positions and are filled with zeros to the longest.
+/// Joins steps along the token dimension: the third of four dimensions, the second of three. Attention rows are
+/// as long as the step's positions; zeros fill them to the longest.
 fn together(steps: &[Tensor]) -> Tensor {
     let dimension = if steps[0].rank() == 4 { 2 } else { 1 };
     let width = steps.iter().map(|step| step.dims()[step.rank() - 1]).max().expect("a step");
@@ -116,7 +116,7 @@ fn relative_l2(ours: &Tensor, theirs: &Tensor) -> f64 {
     (error / norm).sqrt()
 }
 
-/// The activations as our integer path rounds them, against the reference's int8.
+/// Compares the activations as our integer path rounds them with the reference's int8.
 fn check_int8(activation: &Tensor, q8: &Tensor, what: &str) {
     let width = activation.dims()[activation.rank() - 1];
     let values = floats(activation);
@@ -155,7 +155,7 @@ fn online_decode() {
     Flavour::open("online_float32").check(true);
 }
 
-/// A parity test that cannot fail shows nothing: one scale changed by one part in a thousand is seen.
+/// A parity test that cannot fail shows nothing: this one finds a scale that is changed by one part in a thousand.
 #[test]
 fn a_small_fault_is_seen() {
     let flavour = Flavour::open("offline_float32");

@@ -1,5 +1,5 @@
-//! The README shows what `#[traced]` expands to; this holds it to what comes out of the pinned compiler.
-//! With another one it is skipped, unless `REQUIRE_RUSTC_TEXTS=1`.
+//! The README shows what `#[traced]` expands to; this test compares it with the pinned compiler's output. With
+//! another compiler it is skipped, unless `REQUIRE_RUSTC_TEXTS=1`.
 
 #![cfg(unix)]
 
@@ -12,8 +12,8 @@ use bitnet_trace_tests::{PINNED_COMPILER, is_pinned_compiler, repository, succee
 /// What `cargo expand block::attn_residual` prints of `bitnet-models`, with these features: the
 /// compiler's expansion, parsed and formatted in the same way.
 fn expanded(features: &[&str]) -> String {
-    // `-Zunpretty` asks for RUSTC_BOOTSTRAP, as `cargo expand` sets it too. Only for our crates:
-    // build scripts of dependencies look at the variable, and would have all of them built again.
+    // `-Zunpretty` needs RUSTC_BOOTSTRAP, which `cargo expand` sets too. It is set only for our crates: build
+    // scripts of dependencies read the variable, and all dependencies would be built again.
     let directory = tempfile::tempdir().expect("a temporary directory");
     let wrapper = directory.path().join("rustc");
     fs::write(&wrapper, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec \"$@\"\n").expect("written");

@@ -1,4 +1,4 @@
-//! A decoder that was not written for this: of the Llama family, on candle-nn, annotated by adding
+//! A decoder of the Llama family on candle-nn that was not written for this library. It is annotated by adding
 //! attributes alone.
 
 #[path = "../fixtures/llama/plain.rs"]
@@ -118,7 +118,7 @@ fn prefill_and_decode_are_traced_end_to_end_and_nothing_else_changes() {
     }
     assert_eq!(names, expected);
 
-    // What was recorded is what was computed: the last logits choose the last token.
+    // The records hold what was computed: the last logits choose the last token.
     let logits = values(&trace, &format!("t{}/logits", STEPS - 1));
     assert_eq!(logits.dims(), [1, 64]);
     let chosen = logits.argmax(1).and_then(|chosen| chosen.squeeze(0)?.to_scalar::<u32>()).expect("a token");

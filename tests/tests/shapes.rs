@@ -1,5 +1,5 @@
-//! Every function of the fixture `every_shape` called: the right records, once, in the right
-//! context, and the returned value is the very one.
+//! Calls every function of the fixture `every_shape`: each makes the right records once, in the right context,
+//! and returns the same value.
 #![allow(clippy::all, clippy::pedantic)] // the fixture shows forms, not taste
 
 #[path = "../fixtures/every_shape/lib.rs"]
@@ -128,7 +128,7 @@ fn the_value_is_the_very_one() {
     assert_eq!(traced(|| every_shape::heads(&given, &given).q.id()).1, given.id());
     let mut layer = Layer { weight: given.clone(), ..layer() };
     assert_eq!(traced(|| layer.weight().id()).1, given.id());
-    // A reference returned is the very reference, not one to a copy.
+    // A returned reference is the same reference, not one to a copy.
     let place = std::ptr::from_ref(&layer.weight);
     assert!(traced(|| std::ptr::eq(layer.weight_if(true).expect("it was wanted"), place)).1);
     assert!(traced(|| std::ptr::eq(layer.both(&given).1, &given)).1);

@@ -1,7 +1,7 @@
-//! What compiles (`ui/ok`), and what the compiler says of what does not (`ui/err`, messages pinned).
+//! Code that compiles (`ui/ok`), and code that does not, with the compiler's messages (`ui/err`).
 //!
-//! The messages are those of one compiler, the pinned one; with another, which words them otherwise, they
-//! are skipped, unless `REQUIRE_RUSTC_TEXTS=1`. `TRYBUILD=overwrite` writes the messages anew.
+//! The messages are those of the pinned compiler. With another compiler, which words them differently, they
+//! are skipped, unless `REQUIRE_RUSTC_TEXTS=1`. `TRYBUILD=overwrite` writes the messages again.
 
 use bitnet_trace_tests::is_pinned_compiler;
 

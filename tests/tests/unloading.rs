@@ -9,7 +9,7 @@ use std::process::Command;
 
 use bitnet_trace_tests::{repository, succeed};
 
-/// What registers the hook, alone: it needs nothing else of the library.
+/// Only the code that registers the hook: it needs nothing else of the library.
 const PLUGIN: &str = r#"
 #[path = "EXIT"]
 mod exit;

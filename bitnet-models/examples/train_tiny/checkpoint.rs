@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::quantize::{PackedWeight, WEIGHTS_PER_BYTE};
 
-/// A tensor as it stands in the file.
+/// A tensor as it is stored in the file.
 struct Entry {
     name: String,
     dtype: Dtype,
@@ -20,7 +20,7 @@ struct Entry {
     bytes: Vec<u8>,
 }
 
-/// The bytes of the checkpoint file of these parameters.
+/// Returns the bytes of the checkpoint file of these parameters.
 ///
 /// # Errors
 ///

@@ -80,7 +80,7 @@ impl Batch {
             let start = tokens.len();
             let prompt = vocabulary::encode(&sums::prompt(a, b))?;
             let answer = vocabulary::encode(&sums::answer(a, b))?;
-            // The prompt's last token predicts the answer's first, its last predicts the end.
+            // The last token of the prompt predicts the answer's first token; the answer's last predicts the end.
             let first = start + prompt.len() - 1;
             for position in first..=first + answer.len() {
                 positions.push(u32::try_from(position)?);

@@ -17,7 +17,7 @@ pub(crate) enum Error {
     /// The finished model could not be read back or run.
     #[error(transparent)]
     Model(#[from] bitnet_models::Error),
-    /// There is no place to try the finished model.
+    /// No temporary directory could be made to try the finished model in.
     #[error("cannot make a temporary directory: {0}")]
     Temporary(std::io::Error),
     /// A file could not be written.
@@ -31,13 +31,13 @@ pub(crate) enum Error {
     /// A number does not fit where it has to go.
     #[error("a count does not fit its type: {0}")]
     Count(#[from] std::num::TryFromIntError),
-    /// A weight the model needs is not there.
-    #[error("no weight is named {0:?}")]
+    /// A weight that the model needs does not exist.
+    #[error("there is no weight named {0:?}")]
     MissingWeight(String),
-    /// A character the model has no token for.
-    #[error("no token stands for {0:?}: the tiny model knows digits, '+' and '='")]
+    /// The model has no token for a character.
+    #[error("the vocabulary has no token for {0:?}; expected digits, '+' and '='")]
     UnknownCharacter(char),
-    /// A thread of the trainer died.
+    /// A thread of the trainer panicked.
     #[error("a training thread stopped before it returned its gradients")]
     Thread,
     /// The trained model does not add well enough to be shipped.

@@ -9,7 +9,7 @@ use bitnet_models::{Checkpoint, Tokenizer, Transformer};
 use crate::error::{Error, Result};
 use crate::sums;
 
-/// The least a model must get right of the held-out sums, in thousandths.
+/// The smallest share of the held-out sums that a model must get right, in thousandths.
 const REQUIRED_PER_MILLE: usize = 995;
 
 /// Right answers out of all asked.
@@ -62,11 +62,11 @@ impl Report {
     /// If it gets a single-digit sum or too many of the held-out sums wrong.
     pub(crate) fn require(&self) -> Result<()> {
         if self.held_out.right * 1000 < self.held_out.asked * REQUIRED_PER_MILLE {
-            let reason = format!("held-out sums: {}, required are {REQUIRED_PER_MILLE} of 1000", self.held_out);
+            let reason = format!("held-out sums: {}; expected at least {REQUIRED_PER_MILLE} of 1000", self.held_out);
             return Err(Error::Refused(reason));
         }
         if self.single_digit.right < self.single_digit.asked {
-            let reason = format!("single-digit sums: {}, required are all", self.single_digit);
+            let reason = format!("single-digit sums: {}; expected all", self.single_digit);
             return Err(Error::Refused(reason));
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Trains the tiny model that is embedded in `bitnet-models` and writes its checkpoint.
 //!
 //! A BitNet b1.58 of width 128 learns to add two numbers of up to two digits as plain text:
-//! `12+34=` continues `46` and an end token. Run without arguments this writes the files that the
-//! crate embeds, in some minutes on two cores: the same bytes on the same kind of processor, on
-//! another one a model that scores alike.
+//! `12+34=` is continued with `46` and an end token. Without arguments it writes the files that the
+//! crate embeds, in some minutes on two cores. The bytes are the same on the same kind of processor;
+//! on another kind the model scores about the same.
 //!
 //! ```text
 //! cargo run --release --example train_tiny -- --output /tmp/tiny

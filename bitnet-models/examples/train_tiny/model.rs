@@ -40,7 +40,7 @@ impl Config {
 struct Projection(Tensor);
 
 impl Projection {
-    /// `[rows, in]`, already rounded to int8 and back, to `[rows, out]`.
+    /// Maps `[rows, in]`, already rounded to int8 and back, to `[rows, out]`.
     fn forward(&self, rounded: &Tensor) -> Result<Tensor> {
         Ok(rounded.matmul(&quantize::fake_quantize_weight(&self.0)?.t()?)?)
     }
@@ -58,13 +58,13 @@ impl RmsNorm {
     }
 }
 
-/// What every layer needs to know of positions.
+/// What every layer needs to know about positions.
 struct Positions {
     /// `[max_position_embeddings, head_dim / 2]`.
     cos: Tensor,
     /// `[max_position_embeddings, head_dim / 2]`.
     sin: Tensor,
-    /// `[max_position_embeddings, max_position_embeddings]`: 0 where a row may look, else -inf.
+    /// `[max_position_embeddings, max_position_embeddings]`: 0 where a row may attend, else -inf.
     mask: Tensor,
 }
 
@@ -160,7 +160,7 @@ impl FeedForward {
     }
 }
 
-/// One layer: attention, then feed-forward, each normed before and added after.
+/// One layer: attention, then feed-forward, each with a norm before it and a residual connection around it.
 struct Block {
     input_layernorm: RmsNorm,
     attention: Attention,
@@ -211,7 +211,7 @@ impl Block {
     }
 }
 
-/// The whole model; its output layer is its embedding, not quantised.
+/// The whole model. Its output layer is its embedding, which is not quantised.
 pub(crate) struct Transformer {
     embed_tokens: Tensor,
     layers: Vec<Block>,

@@ -25,7 +25,7 @@ const BETA2: f64 = 0.98;
 /// The largest L2 norm of all gradients together.
 const LARGEST_GRADIENT: f64 = 1.0;
 
-/// Changes the parameters by their gradients.
+/// Updates the parameters with their gradients.
 pub(crate) struct Optimizer {
     variables: Vec<Var>,
     groups: [AdamW; 2],
@@ -63,7 +63,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Scales all gradients down together if they are too long.
+    /// Scales all gradients down together if their norm is too large.
     fn clip(&self, gradients: &mut GradStore) -> Result<()> {
         let mut squares = 0.0;
         for variable in &self.variables {

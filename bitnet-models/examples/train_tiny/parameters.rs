@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use crate::error::{Error, Result};
 use crate::model::Config;
 
-/// Keeps the weights' random numbers apart from those of the batches.
+/// Makes the weights' random numbers differ from those of the batches.
 const INITIALISATION_STREAM: u64 = 0x494E_4954;
 
 /// All master weights by the names they will have in the checkpoint.
@@ -57,7 +57,7 @@ impl Parameters {
         self.variables.iter().map(|(name, variable)| (name.as_str(), variable))
     }
 
-    /// Whether the weight of this name is a quantised projection's.
+    /// Whether the weight of this name belongs to a quantised projection.
     pub(crate) fn is_projection(name: &str) -> bool {
         name.ends_with("_proj.weight")
     }
@@ -86,7 +86,7 @@ impl Initialiser {
         let deviation = gain / f64::from(u16::try_from(columns)?).sqrt();
         // A uniform distribution on [-b, b] has standard deviation b / sqrt(3).
         let bound = deviation * 3.0_f64.sqrt();
-        #[expect(clippy::cast_possible_truncation, reason = "a random number loses nothing by fewer digits")]
+        #[expect(clippy::cast_possible_truncation, reason = "a random number may have fewer digits")]
         let values: Vec<f32> =
             (0..rows * columns).map(|_| (bound * (2.0 * self.random.random::<f64>() - 1.0)) as f32).collect();
         self.insert(name, &Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)

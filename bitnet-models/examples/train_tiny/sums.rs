@@ -2,7 +2,7 @@
 //!
 //! The tiny model continues `12+34=` with `46`. There are 10,000 such sums of two numbers from 0 to
 //! [`LARGEST`]. The program that trains the model and the tests that score it both take their sums
-//! from here, so that a held-out sum is one the model has really never seen, in either order.
+//! from here, so that the model has really never seen a held-out sum, in either order.
 
 /// The largest number that is added.
 pub(crate) const LARGEST: u32 = 99;
@@ -10,7 +10,7 @@ pub(crate) const LARGEST: u32 = 99;
 /// How many sums are held out.
 pub(crate) const HELD_OUT: usize = 500;
 
-/// Where the shuffle that chooses the held-out sums begins: "SUMS" in ASCII.
+/// The seed of the shuffle that chooses the held-out sums: "SUMS" in ASCII.
 const SPLIT_SEED: u64 = 0x5355_4D53;
 
 /// Numbers below this have a single digit.
@@ -51,12 +51,12 @@ pub(crate) fn is_single_digit(a: u32, b: u32) -> bool {
     a < SINGLE_DIGIT_END && b < SINGLE_DIGIT_END
 }
 
-/// What the model is given: `a+b=`, plain decimal, nothing padded.
+/// The prompt: `a+b=`, plain decimal without padding.
 pub(crate) fn prompt(a: u32, b: u32) -> String {
     format!("{a}+{b}=")
 }
 
-/// What the model should say before its end token: the sum, plain decimal.
+/// The expected answer before the end token: the sum, plain decimal.
 pub(crate) fn answer(a: u32, b: u32) -> String {
     (a + b).to_string()
 }
@@ -126,7 +126,7 @@ mod tests {
         assert!(held_out().iter().all(|&(a, b)| !is_single_digit(a, b)));
     }
 
-    /// The shipped checkpoint was trained on this very split.
+    /// The shipped checkpoint was trained on exactly this split.
     #[test]
     fn the_split_never_changes() {
         let held_out = held_out();

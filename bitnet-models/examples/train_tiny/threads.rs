@@ -8,11 +8,11 @@
 use std::env;
 use std::process::{Command, ExitCode};
 
-/// What candle, and rayon below it, read their number of threads from.
+/// The variable from which candle, and rayon below it, read their number of threads.
 const VARIABLE: &str = "RAYON_NUM_THREADS";
 
 /// Runs this program again with the same arguments and candle's threads off, and returns how it
-/// ended; nothing if the number of threads is already set, or if that process cannot be started.
+/// ended; `None` if the number of threads is already set, or if that process cannot be started.
 ///
 /// The number of threads changes how long training takes, never its result.
 pub(crate) fn run_with_candle_threads_off() -> Option<ExitCode> {

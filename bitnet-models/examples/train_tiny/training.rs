@@ -11,21 +11,21 @@ use crate::error::{Error, Result};
 use crate::model::Transformer;
 use crate::optimizer::Optimizer;
 
-/// Examples a thread works on. Always two threads, so that the sums, and with them the checkpoint,
-/// do not depend on the number of processors.
+/// The number of examples that a thread works on. There are always two threads, so that the sums, and with
+/// them the checkpoint, do not depend on the number of processors.
 const HALF_BATCH: usize = 64;
 
-/// Steps between two losses shown where there is no terminal.
+/// The steps between two losses that are printed if there is no terminal.
 const REPORT_EVERY: u32 = 500;
 
-/// How much a new loss counts in the shown average.
+/// The weight of a new loss in the average that is shown.
 const SMOOTHING: f64 = 0.02;
 
 /// Trains `model`, whose variables `optimizer` holds, for `steps`.
 ///
 /// # Errors
 ///
-/// If an operation fails or a thread dies.
+/// If an operation fails or a thread panics.
 pub(crate) fn train(model: &Transformer, optimizer: &mut Optimizer, sampler: &mut Sampler, steps: u32) -> Result<()> {
     let bar = ProgressBar::new(u64::from(steps)).with_style(style());
     let mut shown = None;
@@ -70,7 +70,7 @@ fn half(model: &Transformer, batch: &Batch, total: u32) -> Result<(f64, GradStor
     Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
 }
 
-/// The bar's looks; the plain bar should the template ever be wrong.
+/// The style of the progress bar; the default style if the template is wrong.
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {msg}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 
-/// The characters with a token; the token's id is the character's place.
+/// The characters that have a token; the token's id is the character's index.
 pub(crate) const CHARACTERS: [char; 12] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '='];
 
-/// Says that the answer is complete.
+/// The token that ends an answer.
 pub(crate) const END: u32 = 12;
 
-/// Fills up the shorter rows of a batch.
+/// The token that pads the shorter rows of a batch.
 pub(crate) const PAD: u32 = 13;
 
 /// The text of [`END`].

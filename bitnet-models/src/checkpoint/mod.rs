@@ -25,9 +25,9 @@ pub struct Checkpoint {
     /// Sizes and constants.
     pub config: Config,
     tensors: TensorFile,
-    /// File name and contents; none where the checkpoint has no tokenizer.
+    /// File name and contents; `None` if the checkpoint has no tokenizer.
     tokenizer: Option<Cow<'static, [u8]>>,
-    /// For messages: where `tokenizer.json` is or would be.
+    /// Where `tokenizer.json` is or would be, for messages.
     tokenizer_file: String,
 }
 
@@ -56,7 +56,7 @@ impl Checkpoint {
         })
     }
 
-    /// A checkpoint that is part of the program; `name` stands for the directory in messages.
+    /// Reads a checkpoint that is part of the program; messages show `name` in place of the directory.
     pub(crate) fn embedded(
         name: &str,
         config: &'static [u8],
@@ -89,7 +89,7 @@ impl Checkpoint {
             Some(json) => Tokenizer::from_json(json, file),
             None => Err(Error::Tokenizer {
                 file,
-                reason: "not there; a prompt needs it, token ids (`--tokens`) do not".to_owned(),
+                reason: "the file does not exist; a prompt needs it, token ids (`--tokens`) do not".to_owned(),
             }),
         }
     }

@@ -1,4 +1,4 @@
-//! A safetensors file whose header was checked against its length.
+//! A safetensors file in memory; its header is checked against its length.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Named tensors in memory.
 #[derive(Debug)]
 pub(super) struct TensorFile {
-    /// For messages.
+    /// The file's name, for messages.
     name: String,
     bytes: Cow<'static, [u8]>,
     metadata: Metadata,
@@ -18,7 +18,7 @@ pub(super) struct TensorFile {
     data: usize,
 }
 
-/// Bytes before the header: its length as u64.
+/// The number of bytes before the header: they hold its length as a u64.
 const PREFIX: usize = 8;
 
 impl TensorFile {
@@ -38,7 +38,7 @@ impl TensorFile {
         &self.bytes
     }
 
-    /// The little-endian bytes of a tensor that must have this type and shape.
+    /// Returns the little-endian bytes of a tensor that must have this type and shape.
     pub(super) fn tensor(&self, tensor: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         let expected = describe(dtype, shape);
         let Some(info) = self.metadata.info(tensor) else {

@@ -9,7 +9,7 @@ pub(super) const PACKED: usize = 4;
 ///
 /// # Errors
 ///
-/// The index of a byte that holds the code 3, which stands for no value.
+/// The index of a byte that holds the code 3, which is not the code of any value.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<i8>, usize> {
     let mut values = Vec::with_capacity(packed.len() * PACKED);
     for quarter in 0..PACKED {

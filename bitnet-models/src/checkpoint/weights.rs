@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint as layers, by the names that transformers gives them.
+//! Makes layers from the tensors of a checkpoint, by the names that transformers gives them.
 
 use ::safetensors::Dtype;
 use candle_core::{Device, Tensor};
@@ -10,7 +10,7 @@ use crate::config::{Config, Flavour};
 use crate::error::Result;
 use crate::rms_norm::RmsNorm;
 
-/// The tensors below a prefix.
+/// The tensors whose names begin with a prefix.
 #[derive(Debug, Clone)]
 pub struct Weights<'a> {
     file: &'a TensorFile,
@@ -23,7 +23,7 @@ impl<'a> Weights<'a> {
         Self { file, flavour, prefix: String::new() }
     }
 
-    /// The tensors below `name`.
+    /// The tensors whose names begin with this prefix and `name`.
     #[must_use]
     pub fn at(&self, name: &str) -> Self {
         Self { prefix: self.name(name), ..self.clone() }
@@ -42,7 +42,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     ///
-    /// If weight or scale is missing or has another shape or type, or a packed value stands for none.
+    /// If the weight or its scale is missing or has another shape or type, or a packed code is not one of a value.
     pub fn bit_linear(&self, name: &str, rows: usize, columns: usize) -> Result<BitLinear> {
         let weight = format!("{name}.weight");
         if self.flavour == Flavour::Online {
@@ -54,7 +54,7 @@ impl<'a> Weights<'a> {
             let (matrix, scale) = quantize_weights(&weights, rows, columns);
             return Ok(BitLinear::new(matrix, scale));
         }
-        // Fewer rows than codes fit: no shape of this file can be right, the message says so.
+        // With a number of rows that does not fill the bytes no shape can be right, and the message says so.
         let packed = self.file.tensor(&self.name(&weight), Dtype::U8, &[rows / PACKED, columns])?;
         let refuse = |expected: String, found: String| self.file.error(&self.name(&weight), expected, found);
         if !rows.is_multiple_of(PACKED) {

@@ -1,4 +1,4 @@
-//! What a digest costs, as a multiple of `blake3::hash` of the same f32 bytes.
+//! Measures a digest as a multiple of `blake3::hash` of the same f32 bytes.
 //!
 //! `cargo bench -p bitnet-trace-core --bench digest`. Both sides run in turns within one process, and the
 //! median of their thread CPU times is compared: other programs and the processor's clock move the times,
@@ -14,10 +14,10 @@ use half::{bf16, f16};
 
 use crate::clock::thread_seconds;
 
-/// Turns a side gets.
+/// How many turns a side gets.
 const ROUNDS: usize = 41;
 
-/// Elements a side reads in one turn, at least: the clock takes its time too.
+/// How many elements a side reads in one turn at least, so that the time for reading the clock does not matter.
 const TURN: usize = 1 << 19;
 
 const PLAIN: Wanted = Wanted { sketch: false, rows: false };
@@ -26,7 +26,7 @@ const ROWS: Wanted = Wanted { sketch: false, rows: true };
 
 fn main() {
     let best = Kernel::best();
-    println!("kernel {best:?}; times are the thread's, a call; ratios to blake3::hash\n");
+    println!("kernel {best:?}; thread CPU time of a call; ratios to blake3::hash\n");
     println!("{:<28} {:>10} {:>8} {:>8} {:>8} {:>8}", "tensor", "blake3 us", "hash", "+stats", "+sketch", "+rows");
     for shape in [[1, 2560], [1, 6912], [1, 128_256], [128, 2560], [2048, 2560]] {
         let values = random(shape.iter().product());

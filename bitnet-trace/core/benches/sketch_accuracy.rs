@@ -1,15 +1,16 @@
-//! How well sketches estimate relative L2 errors: the share of cases within 20 % of the truth.
+//! Measures how well sketches estimate relative L2 errors: the share of cases within 20 % of the truth.
+//! Exits with 1 if it is below what the format promises.
 //!
 //! Tensors with heavy tails and outlier channels, as transformers make them, are perturbed in the
 //! ways in which implementations differ, by 1e-5 to 1e-1 of their norm.
 
 use bitnet_trace_core::digest::{Elements, TensorView, Wanted, digest};
 
-/// The share of cases that the format promises, and what it promises of them.
+/// The format promises that this share of the estimates is within [`WITHIN`] of the truth.
 const PROMISED: f64 = 0.95;
 const WITHIN: f64 = 0.2;
 
-/// Tensors a kind of perturbation is tried on, for every shape and size.
+/// How many tensors each kind of perturbation is tried on, for every shape and size.
 const TENSORS: usize = 40;
 
 const SHAPES: [(usize, usize); 8] =
@@ -63,7 +64,7 @@ fn main() {
         }
         worst = worst.min(report(kind, &mut ratios));
     }
-    println!("\nsmallest share {:.1} %, promised {:.1} %", worst * 100.0, PROMISED * 100.0);
+    println!("\nsmallest share {:.1} %, the format promises {:.1} %", worst * 100.0, PROMISED * 100.0);
     if worst < PROMISED {
         std::process::exit(1);
     }
@@ -83,8 +84,8 @@ fn sketch(values: &[f32]) -> [f32; 64] {
     digest(&view, Wanted { sketch: true, rows: false }).sketch.expect("wanted")
 }
 
-/// t-distributed with four degrees of freedom; one channel in a hundred, and at least one, is 50
-/// times as large.
+/// Elements from a t-distribution with four degrees of freedom; one channel in a hundred, and at least one, is
+/// 50 times as large.
 fn activations(rows: usize, width: usize, random: &mut Random) -> Vec<f32> {
     let mut channels = vec![1.0; width];
     for _ in 0..(width / 100).max(1) {
@@ -118,7 +119,7 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    /// Above 0, up to 1.
+    /// A number above 0, up to 1.
     #[allow(clippy::cast_precision_loss)] // 53 bits
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
@@ -129,7 +130,7 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 
-    /// Box and Muller.
+    /// A normally distributed number, by the method of Box and Muller.
     fn normal(&mut self) -> f64 {
         (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }

@@ -1,5 +1,5 @@
-//! What comparing two captured tensors of 512 MiB takes: time, and the most memory the process had.
-//! At most three times the tensor, whatever the cause of their difference is.
+//! Measures the time and the peak memory of comparing two captured tensors of 512 MiB. Fails if the memory is
+//! more than three times one tensor, whatever the cause of their difference is.
 //!
 //! `cargo bench -p bitnet-trace-core --bench values`, with 1 GiB free in the temporary
 //! directory. `/usr/bin/time -v` of the line it prints measures one comparison alone.
@@ -19,10 +19,10 @@ const ROWS: u64 = 8192;
 const COLUMNS: u64 = 16384;
 const BYTES: u64 = ROWS * COLUMNS * 4;
 
-/// Of one tensor's size.
+/// The most memory that a comparison may take, in sizes of one tensor.
 const MOST: f64 = 3.0;
 
-/// Noise from -1 to 1: splitmix64 of the place.
+/// Noise from -1 to 1: splitmix64 of the element's index.
 fn noise(seed: u64, place: u64) -> f32 {
     let mut x = (place ^ seed << 40).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -30,7 +30,7 @@ fn noise(seed: u64, place: u64) -> f32 {
     ((x ^ (x >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// What a tensor has at a place.
+/// The element of a tensor at an index.
 type Element = Box<dyn Fn(u64) -> f32>;
 
 /// A trace of one record, written element by element.
@@ -60,7 +60,7 @@ fn peak() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
-/// In a process of its own: what the comparison takes.
+/// Compares two traces and prints what it took. Runs in a process of its own, whose peak memory is its own too.
 fn compare(reference: &str, trace: &str) {
     let before = Instant::now();
     let comparison =
@@ -90,7 +90,7 @@ fn main() {
         ("transposed", Box::new(move |place| noise(0, turned(place)))),
         ("factor", Box::new(|place| noise(0, place) * 1.5)),
     ];
-    println!("two tensors of {} MiB, files and all", BYTES >> 20);
+    println!("two tensors of {} MiB, reading the files included", BYTES >> 20);
     for (what, element) in cases {
         write(&path("trace"), "bb", element);
         print!("{what:<14}");

@@ -1,4 +1,4 @@
-//! What an annotated model is written with, whether or not it is traced: always compiled.
+//! What an annotated model uses, traced or not. Always compiled.
 
 mod site;
 mod traced;

@@ -1,4 +1,4 @@
-//! What is known of an annotated function at compile time.
+//! The facts about an annotated function that are known at compile time.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub struct Site {
     pub stage: &'static str,
     /// The function's name.
     pub function: &'static str,
-    /// The module it stands in, `crate::module`.
+    /// The module that contains it, `crate::module`.
     pub module: &'static str,
     /// Source file, as the compiler was given it (relative to the workspace in a cargo build).
     pub file: &'static str,

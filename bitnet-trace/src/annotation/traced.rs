@@ -1,4 +1,4 @@
-//! Finding the tensors in what a function returns: by its type, not by how the type is written.
+//! Finds the tensors in what a function returns, by its type and not by how the type is written.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use candle_core::Tensor;
 /// `Box`, `Rc`, `Arc`. Beside a tensor, tuples may hold plain numbers, strings and bools, which are
 /// passed over.
 ///
-/// For a type of your own, `#[derive(Traced)]`; or name its parts by hand:
+/// For a type of your own, use `#[derive(Traced)]`, or list its parts by hand:
 ///
 /// ```
 /// use bitnet_trace::{TensorVisitor, Traced};
@@ -43,7 +43,7 @@ pub trait Traced {
     #[cfg(feature = "trace")]
     fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>);
 
-    /// Never called without the feature `trace`; what is derived then has no body.
+    /// Never called without the feature `trace`: derived implementations then do not override it.
     #[cfg(not(feature = "trace"))]
     fn visit_tensors(&self, visitor: &mut TensorVisitor<'_>) {
         let _ = visitor;
@@ -52,7 +52,7 @@ pub trait Traced {
 
 /// A part of a value, a field or a tuple's element: it holds tensors, or is plain and passed over.
 #[diagnostic::on_unimplemented(
-    message = "`#[traced]` cannot record a part of type `{Self}`: it neither holds tensors nor is it a plain number, string or bool",
+    message = "`#[traced]` cannot record a part of type `{Self}`: it holds no tensor and is not a plain number, string or bool",
     label = "expected tensors, or a plain value to pass over",
     note = "a type of your own can derive or implement `bitnet_trace::Traced`; a field of a derived type can be left out with `#[traced(skip)]`"
 )]
@@ -68,7 +68,7 @@ pub trait Part {
 pub struct TensorVisitor<'a> {
     /// Labels from the outermost value inwards, joined by dots. Empty for a value that is a tensor.
     path: String,
-    /// What the positions of a tuple are called; those beyond are numbers.
+    /// The names of the positions of a tuple. A position beyond them is labelled with its number.
     names: &'a [&'a str],
     visit: &'a mut dyn FnMut(&str, &Tensor),
 }
@@ -96,7 +96,7 @@ impl TensorVisitor<'_> {
         self.labelled(label, |visitor| part.visit_part(visitor));
     }
 
-    /// An element of a tuple; the names are for the outermost one.
+    /// Shows an element of a tuple. The names apply to the outermost tuple.
     fn element<T: Part>(&mut self, position: usize, element: &T) {
         match self.names.get(position).filter(|_| self.path.is_empty()).copied() {
             Some(name) => self.part(name, element),

@@ -2,20 +2,20 @@
 
 /// A fact about a run: text, number, truth value, or a list of these.
 ///
-/// Made by `From`, so that `annotate_run("tokens", &token_ids[..])` is all there is to write.
+/// `From` converts plain values: write `annotate_run("tokens", &token_ids[..])`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Annotation {
     /// A truth value.
     Bool(bool),
     /// A whole number.
     Integer(i64),
-    /// A whole number too large for the former.
+    /// An unsigned whole number, which may be too large for `Integer`.
     Unsigned(u64),
     /// A number; one that is not finite is written as `null`.
     Float(f64),
     /// Text.
     Text(String),
-    /// Several.
+    /// A list.
     List(Vec<Annotation>),
 }
 

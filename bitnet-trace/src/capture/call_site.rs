@@ -1,4 +1,4 @@
-//! An annotated function, with what is known of it while it records.
+//! An annotated function, with its state while it records.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -12,9 +12,9 @@ use crate::annotation::Site;
 #[derive(Debug)]
 pub struct CallSite {
     site: Site,
-    /// What the last session's filter says of the stage alone: the session's number, then two bits.
+    /// The last session's number, then two bits: what its filter says about the stage alone.
     decided: AtomicU64,
-    /// The run that the function was last called in, by its number.
+    /// The number of the run in which the function was last called.
     reached: AtomicU64,
     /// `file:line function`, made by the first record.
     text: OnceLock<String>,
@@ -55,17 +55,17 @@ impl CallSite {
         self.text.get_or_init(|| self.site.to_string())
     }
 
-    /// Tells the function from all others of this binary.
+    /// A number that no other annotated function of this binary has.
     pub(crate) fn number(&'static self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Notes that the function was called in a run. False if the call before was in the same run.
+    /// Notes that the function was called in a run. Returns false if the previous call was in the same run.
     pub(crate) fn reach(&self, run: u64) -> bool {
         self.reached.load(Ordering::Relaxed) != run && self.reached.swap(run, Ordering::Relaxed) != run
     }
 
-    /// Whether the session wants the stage, asked once as long as the session stays the same.
+    /// Whether the session wants the stage. The answer is kept as long as the session stays the same.
     pub(crate) fn wanted_by(&self, session: &Session, io: &str) -> Option<bool> {
         let decided = self.decided.load(Ordering::Relaxed);
         let verdict = if decided >> 2 == session.number() {

@@ -1,6 +1,7 @@
-//! candle's tensors as views, and what `run.json` tells of candle.
+//! candle's tensors as views, and the facts about candle in `run.json`.
 //!
-//! `unsafe` here: candle's type of 8-bit floats promises its layout, but not to the crates that cast.
+//! `unsafe` is needed here because candle's type of 8-bit floats has a fixed layout, but does not implement the
+//! traits by which other crates cast safely.
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
@@ -16,13 +17,13 @@ use half::slice::HalfFloatSliceExt;
 
 use super::sites::call_sites;
 
-/// candle, as `run.json` tells of it.
+/// The facts about candle for `run.json`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Candle;
 
 impl TensorLibrary for Candle {
     fn threads() -> Option<usize> {
-        /// Asked once: candle looks at the environment and at the processors.
+        /// Computed once: candle reads the environment and counts the processors.
         static THREADS: OnceLock<usize> = OnceLock::new();
         Some(*THREADS.get_or_init(utils::get_num_threads))
     }
@@ -47,7 +48,7 @@ impl TensorLibrary for Candle {
     }
 }
 
-/// A tensor that is read once it is known to be recorded.
+/// A tensor that is read only after it is known that it will be recorded.
 pub(crate) struct Source<'a>(pub(crate) &'a Tensor);
 
 impl TensorSource for Source<'_> {
@@ -70,7 +71,7 @@ impl TensorSource for Source<'_> {
     }
 }
 
-/// The elements of a storage, where they are.
+/// Borrows the elements of a storage.
 fn elements(storage: &CpuStorage) -> Result<Elements<'_>, Error> {
     Ok(match storage {
         CpuStorage::U8(data) => Elements::U8(data),
@@ -92,12 +93,11 @@ fn elements(storage: &CpuStorage) -> Result<Elements<'_>, Error> {
 /// it here would tie this crate to one version of that crate.
 fn bytes<T: Copy>(data: &[T]) -> &[u8] {
     const { assert!(size_of::<T>() == 1 && align_of::<T>() == 1, "a byte") };
-    // SAFETY: a slice of elements of one initialised byte each, at the same address, as long, borrowed as
-    // long.
+    // SAFETY: each element is one initialised byte; the result has the same address, length and lifetime.
     unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
 }
 
-/// The tensor in the CPU's memory: itself, or a copy of its own elements.
+/// Returns the tensor in the CPU's memory: itself, or a copy of its own elements.
 fn on_host(tensor: &Tensor) -> candle_core::Result<Cow<'_, Tensor>> {
     if tensor.device().is_cpu() {
         return Ok(Cow::Borrowed(tensor));
@@ -105,13 +105,13 @@ fn on_host(tensor: &Tensor) -> candle_core::Result<Cow<'_, Tensor>> {
     Ok(Cow::Owned(alone(tensor).to_device(&Device::Cpu)?))
 }
 
-/// The tensor in a storage that holds nothing else, on the device where it is.
+/// Returns the tensor in a storage that holds nothing else, on the same device.
 ///
-/// candle copies a whole storage from device to device, a key-value cache for the sake of one step's
-/// view of it, and does not tell how large the storage of an accelerator is: a contiguous view that
-/// begins at the first element may be the beginning of something larger. So every tensor is copied
-/// within the accelerator first, which takes a small part of the time of the copy to the host. Where
-/// there is no memory for that, the whole storage is copied after all.
+/// candle always copies a whole storage between devices, even a whole key-value cache for one step's
+/// view of it. It does not say how large an accelerator's storage is, so a contiguous view that begins
+/// at the first element may be part of something larger. Therefore every tensor is first copied within
+/// the accelerator, which takes a small part of the time of the copy to the host. If the accelerator has
+/// no memory for that copy, the whole storage is copied to the host.
 fn alone(tensor: &Tensor) -> Tensor {
     tensor.force_contiguous().unwrap_or_else(|_| tensor.clone())
 }

@@ -1,4 +1,4 @@
-//! candle's tensors, read as views, against what candle itself makes of them.
+//! Compares candle's tensors, read as views, with the elements that candle itself returns.
 
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
@@ -44,7 +44,7 @@ fn ramp(count: usize) -> Tensor {
         .expect("a ramp")
 }
 
-/// What a copy to the host would take along.
+/// The number of elements that a copy to the host would copy.
 fn elements_in_storage(tensor: &Tensor) -> usize {
     match &*tensor.storage_and_layout().0 {
         Storage::Cpu(CpuStorage::F32(data)) => data.len(),

@@ -13,8 +13,8 @@ use crate::annotation::{Annotation, Traced};
 
 /// Records one tensor under a name, if `BITNET_TRACE_DIR` is set now (or inside a session's scope).
 ///
-/// The variable is looked at on every call. For code that runs often, `#[traced]` and [`tap`] are
-/// cheaper: they look once.
+/// The variable is read on every call. For code that runs often, `#[traced]` and [`tap`] are cheaper:
+/// they read it once.
 ///
 /// # Errors
 ///
@@ -23,8 +23,8 @@ pub fn dump_trace(name: &str, tensor: &Tensor) -> candle_core::Result<()> {
     dump_trace_with_context(name, tensor, None, None, None)
 }
 
-/// [`dump_trace`] with what is known of the place. What is `None` stays out of the record: an open
-/// [`TraceContext`] is not asked.
+/// [`dump_trace`] with the step, layer and stage of the tensor. What is `None` stays out of the record:
+/// it is not filled in from an open [`TraceContext`].
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub fn tap<T: Traced>(stage: &str, value: &T) {
     }
 }
 
-/// Records a model's weights, each under its own name: `io` is `weight`, the context is not asked.
+/// Records a model's weights, each under its own name and with `io` set to `weight`. The context plays no part.
 ///
 /// Call it once, where the checkpoint is loaded: then a comparison tells a wrong weight from a wrong
 /// computation. Each weight is read once, at the speed of its hash. Without an active session the
@@ -95,7 +95,7 @@ pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(weights: impl IntoIterat
 /// Puts a fact about the run into `run.json`, at once: the checkpoint's digest, the prompt, the token
 /// ids.
 ///
-/// A key given again replaces the value. Without an active session nothing happens.
+/// A key that is given again gets the new value. Without an active session nothing happens.
 pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
     if session::may_record()
         && let Some(session) = active()
@@ -104,7 +104,7 @@ pub fn annotate_run(key: &str, value: impl Into<Annotation>) {
     }
 }
 
-/// As it stands in `run.json`; a number that is not finite is `null`.
+/// Converts to the form in `run.json`; a number that is not finite becomes `null`.
 fn json(value: Annotation) -> Value {
     match value {
         Annotation::Bool(value) => value.into(),

@@ -1,6 +1,6 @@
-//! Futures that carry their context: entered at every poll, left when the poll returns, so that a
-//! runtime of many threads cannot mix the layers of the tasks it runs.
-#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
+//! Futures that carry their context: they enter it at every poll and leave it when the poll returns, so
+//! that a runtime of many threads cannot mix the layers of the tasks it runs.
+#![allow(clippy::inline_always)] // otherwise the compiler does not inline these, and each costs a call
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -15,15 +15,15 @@ use super::record::{reach, record_value};
 use crate::annotation::Traced;
 
 pin_project! {
-    /// The body of an annotated `async fn`, or a boxed future that an annotated function returned.
-    /// Followed, it is always polled in one context and recorded when it is ready; one that is
-    /// dropped before records nothing.
+    /// The body of an annotated `async fn`, or a boxed future that an annotated function returned. If it
+    /// is followed, every poll runs in the same context, and its output is recorded when it is ready. A
+    /// future that is dropped earlier records nothing.
     #[must_use = "a future does nothing unless it is polled"]
     #[derive(Debug)]
     pub struct TracedFuture<F> {
         #[pin]
         future: F,
-        // `None` where nothing recorded when the future began: then it is polled as it is.
+        // `None` if nothing was recording when the future began: then it is only polled.
         followed: Option<Box<Followed>>,
     }
 }
@@ -38,7 +38,7 @@ impl<F> TracedFuture<F> {
 impl<F: Future<Output: Traced>> Future for TracedFuture<F> {
     type Output = F::Output;
 
-    // The two ways stay apart, so that without recording the value goes straight to the caller.
+    // Two separate branches, so that without recording the value goes straight to the caller.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
@@ -52,8 +52,8 @@ impl<F: Future<Output: Traced>> Future for TracedFuture<F> {
 pin_project! {
     /// The future of an annotated `async fn`, without an `async fn` around it.
     ///
-    /// Owns nothing that has to be dropped: for that, whoever awaits it would move its result to and
-    /// fro. What is known of a call that is followed stands in a table, see `parked`.
+    /// It owns nothing that has to be dropped: otherwise the code that awaits it would move its result an
+    /// extra time. The calls that are followed are kept in a table, see `parked`.
     #[must_use = "a future does nothing unless it is polled"]
     pub struct AsyncCall<F, S> {
         #[pin]
@@ -64,15 +64,15 @@ pin_project! {
     }
 }
 
-/// How far an `AsyncCall` has come: a byte that equals `session::state()` only where the future was not
-/// polled yet and nothing records, so that one comparison tells the way that has to be short.
+/// The progress of an `AsyncCall`: a byte that equals `session::state()` only if the future was not polled
+/// yet and nothing records. One comparison then decides for the branch that has to be short.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct State(u8);
 
 impl State {
     /// It was not polled yet.
     const NEW: Self = Self(session::OFF);
-    /// Nothing recorded when it was polled first: it is polled as it is.
+    /// Nothing was recording at its first poll: it is only polled.
     const UNFOLLOWED: Self = Self(u8::MAX);
     /// It is polled in its context, which is parked.
     const FOLLOWED: Self = Self(u8::MAX - 1);
@@ -95,7 +95,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        // The only use of the state here: it is compared where it lies.
+        // The state is used only once here, so that it is compared in memory without being loaded.
         if this.state.0 != session::state() {
             return follow(this.future, task, this.state, (this.site)());
         }
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// Every poll but a first one while nothing records.
+/// Handles every poll except a first one while nothing records.
 #[inline(never)]
 fn follow<F: Future<Output: Traced>>(
     future: Pin<&mut F>,
@@ -138,7 +138,7 @@ fn follow<F: Future<Output: Traced>>(
     poll
 }
 
-/// The first poll of a body that begins with `Call::begin`.
+/// Polls a body that begins with `Call::begin` for the first time.
 fn begin<F: Future<Output: Traced>>(
     future: Pin<&mut F>,
     task: &mut Context<'_>,
@@ -155,8 +155,8 @@ fn begin<F: Future<Output: Traced>>(
 
 /// The calls of futures that wait.
 ///
-/// By the place of the future, which is pinned: a future that is dropped while it waits leaves its
-/// entry until another one waits in the same place. Such an entry keeps no session alive.
+/// The key is the address of the future, which is pinned. A future that is dropped while it waits leaves
+/// its entry behind until another one waits at the same address. Such an entry keeps no session alive.
 mod parked {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -189,7 +189,7 @@ mod parked {
 }
 
 thread_local! {
-    /// Whether a future is about to poll a body for the first time, which asks it: see `Call::begin`.
+    /// Whether a future is about to poll a body for the first time. The body reads it in `Call::begin`.
     static AWAITED: Cell<bool> = const { Cell::new(false) };
     /// The call that the body then hands over.
     static BEGUN: Cell<Option<Box<Followed>>> = const { Cell::new(None) };
@@ -207,17 +207,17 @@ fn accepted() -> bool {
     AWAITED.replace(false)
 }
 
-/// Hands the call over.
+/// Hands the call over to the future that polls the body.
 pub(crate) fn begun(followed: Box<Followed>) {
     replaced(Some(followed));
 }
 
 fn replaced(followed: Option<Box<Followed>>) -> Option<Box<Followed>> {
-    // Unreachable while the thread is torn down: then nothing records.
+    // The cell cannot be accessed while the thread is torn down. Nothing records then.
     BEGUN.try_with(|begun| begun.replace(followed)).ok().flatten()
 }
 
-/// Puts back, also in a panic, what was handed to another future further up.
+/// Restores the call that was handed to an outer future, also in a panic.
 struct Awaiting {
     above: Option<Box<Followed>>,
 }
@@ -235,7 +235,7 @@ impl Awaiting {
     }
 
     fn put_back(&mut self) -> Option<Box<Followed>> {
-        // Nobody asked where the body panicked earlier.
+        // The body did not read it if it panicked before `Call::begin`.
         AWAITED.set(false);
         replaced(self.above.take())
     }
@@ -247,7 +247,7 @@ impl Drop for Awaiting {
     }
 }
 
-/// A future's call: where it was made.
+/// The call that made a future: its site and its context.
 #[derive(Debug)]
 pub(crate) struct Followed {
     /// `None`: only what the future calls is recorded.
@@ -257,7 +257,7 @@ pub(crate) struct Followed {
 
 impl Followed {
     /// Takes this thread's context as it is now.
-    #[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
+    #[allow(clippy::unnecessary_box_returns)] // a box fits a register, the call itself would need memory
     pub(crate) fn here(site: Option<&'static CallSite>) -> Box<Self> {
         Box::new(Self { site, context: TraceContext::current() })
     }

@@ -1,4 +1,4 @@
-//! A module that is not the user's to annotate.
+//! A wrapper for modules that the user cannot annotate.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -7,9 +7,9 @@ use candle_core::{Module, Result, Tensor};
 
 use super::functions::tap;
 
-/// Wraps a module, is one itself, and records what its `forward` returns.
+/// Wraps a module and records what its `forward` returns. The wrapper is a module itself.
 ///
-/// For layers of candle-nn and other crates, whose functions take no attribute:
+/// Use it for layers of candle-nn and other crates, whose functions cannot be annotated:
 ///
 /// ```
 /// use bitnet_trace::TracedModule;
@@ -33,12 +33,12 @@ pub struct TracedModule<M> {
 }
 
 impl<M> TracedModule<M> {
-    /// `stage` is the name of its records.
+    /// Wraps a module; `stage` is the stage of its records.
     pub fn new(stage: impl Into<Cow<'static, str>>, module: M) -> Self {
         Self { stage: stage.into(), module }
     }
 
-    /// The module without its wrapper.
+    /// Returns the module without its wrapper.
     pub fn into_inner(self) -> M {
         self.module
     }
@@ -52,7 +52,7 @@ impl<M: Module> Module for TracedModule<M> {
     }
 }
 
-/// What else the module can do: its weights, its configuration.
+/// Gives access to the module's other methods and fields, such as its weights.
 impl<M> Deref for TracedModule<M> {
     type Target = M;
 

@@ -1,4 +1,4 @@
-//! What happens to the value that an annotated function returned.
+//! Records the value that an annotated function returned, now or when it is ready.
 
 use std::pin::Pin;
 
@@ -7,8 +7,8 @@ use super::future::{Followed, TracedFuture};
 use super::record::record_value;
 use crate::annotation::Traced;
 
-/// A value that can be recorded now, or a boxed future of one, which is recorded when it is ready:
-/// what `#[async_trait]` makes of an `async fn`.
+/// A value that can be recorded now, or a boxed future of one, which is recorded when it is ready.
+/// `#[async_trait]` turns an `async fn` into a function that returns such a future.
 #[diagnostic::on_unimplemented(
     message = "`#[traced]` cannot record a return value of type `{Self}`: it holds no tensor",
     label = "expected a `Tensor`, or an `Option`, `Result`, tuple, `Vec`, array, map or boxed future of tensors",
@@ -18,8 +18,8 @@ pub trait Observe {
     /// Whether the value is a future, whose body runs later.
     const IS_FUTURE: bool;
 
-    /// Gives the value back: recorded, or about to be. Without a site it is not recorded itself; a
-    /// future then still keeps the context for what it calls.
+    /// Records the value, or wraps it to be recorded later, and returns it. Without a site the value itself
+    /// is not recorded, but a future still keeps the context for the functions that it calls.
     #[must_use]
     fn observe(self, site: Option<&'static CallSite>) -> Self;
 }

@@ -1,5 +1,5 @@
 //! What the expansion of `#[traced]` calls. Not part of the API.
-#![allow(clippy::inline_always)] // left to itself the compiler keeps in place what costs a call here
+#![allow(clippy::inline_always)] // otherwise the compiler does not inline these, and each costs a call
 
 use bitnet_trace_core::session::may_record;
 use bitnet_trace_core::{ContextGuard, TraceContext};
@@ -13,8 +13,8 @@ use crate::annotation::Traced;
 
 /// Runs an annotated function's body and records what it returns.
 ///
-/// Asks before the body runs: where recording is off, the body's value goes straight to the caller
-/// instead of through a place that a record could be made from.
+/// The check comes before the body: if recording is off, the body's value goes straight to the caller and
+/// need not be stored where a record could be made from it.
 #[inline]
 pub fn traced<R: Observe>(site: &'static CallSite, body: impl FnOnce() -> R) -> R {
     if may_record() { recorded(site, body) } else { body() }
@@ -36,7 +36,7 @@ where
     AsyncCall::new(body, move || Some(site()))
 }
 
-/// The same where the attribute has arguments beside the stage: the body begins with [`Call::begin`].
+/// The same for an attribute with arguments beside the stage: the body begins with [`Call::begin`].
 #[inline(always)]
 pub fn future_with_settings<F: Future>(body: F) -> AsyncCall<F, impl Fn() -> Option<&'static CallSite>> {
     AsyncCall::new(body, || None)
@@ -49,12 +49,12 @@ pub struct Call {
     seq: Option<usize>,
     layer: Option<usize>,
     when: bool,
-    /// Whether anything may record: asked once a call.
+    /// Whether anything may record: checked once a call.
     recording: bool,
 }
 
 impl Call {
-    /// A call that is recorded in the scope it finds.
+    /// A call in the scope that is open now.
     #[inline(always)]
     #[must_use]
     pub fn new(site: &'static CallSite) -> Self {
@@ -102,8 +102,8 @@ impl Call {
 
     /// Runs the body in the scope and records what it returns.
     ///
-    /// While nothing records, a function that returns a boxed future has no scope: its body runs
-    /// later, and to keep a scope until then takes an allocation.
+    /// While nothing records, a function that returns a boxed future has no scope: its body runs later,
+    /// and keeping a scope until then would take an allocation.
     #[inline(always)]
     pub fn run<R: Observe>(self, body: impl FnOnce() -> R) -> R {
         let Self { site, seq, layer, when, recording } = self;
@@ -117,8 +117,8 @@ impl Call {
         }
     }
 
-    /// Opens the scope inside the future that is polled for the first time, which keeps it for the
-    /// polls to come. While nothing records there is no scope.
+    /// Opens the scope inside a future that is polled for the first time. The future keeps the scope for
+    /// later polls. While nothing records there is no scope.
     #[inline(always)]
     pub fn begin(self) {
         let Self { site, seq, layer, when, recording } = self;
@@ -127,9 +127,10 @@ impl Call {
         }
     }
 
-    /// The body of an `async fn`: followed, if anything may record now, which is its first poll.
+    /// The body of an `async fn`. It is followed if anything may record now, at its first poll.
     ///
-    /// What it returns is asked to hold tensors where the future is awaited: once.
+    /// There is no bound on its output here: the compiler checks that it holds tensors where the future is
+    /// awaited, and reports an error once.
     #[inline(always)]
     pub fn run_async<F: Future>(self, body: F) -> TracedFuture<F> {
         let Self { site, seq, layer, when, recording } = self;
@@ -137,8 +138,8 @@ impl Call {
     }
 }
 
-// A call's parts, not the call: they travel in registers, the call would need memory on the way that
-// records nothing too.
+// These functions take the parts of a call, not the call: the parts are passed in registers, while the call
+// would need memory even if nothing records.
 
 #[inline(always)]
 fn enter(seq: Option<usize>, layer: Option<usize>) -> ContextGuard {
@@ -169,7 +170,7 @@ fn recorded_in<R: Observe>(
 
 #[cold]
 #[inline(never)]
-#[allow(clippy::unnecessary_box_returns)] // a register, where the call itself would take memory
+#[allow(clippy::unnecessary_box_returns)] // a box fits a register, the call itself would need memory
 fn followed(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, when: bool) -> Box<Followed> {
     reach(site);
     let _scope = enter(seq, layer);
@@ -180,13 +181,13 @@ fn followed(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, w
 #[inline(never)]
 fn begin(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, when: bool) {
     reach(site);
-    // Whoever polls puts back the context that it found.
+    // The future that polls the body restores the context that it found.
     std::mem::forget(enter(seq, layer));
     begun(Followed::here(when.then_some(site)));
 }
 
-/// What may stand for a layer or a sequence index: an integer, where a negative one means none, a
-/// reference to one, or an `Option` of these.
+/// A layer or a sequence index as the attribute accepts it: an integer (a negative one means that there is no
+/// index), a reference to one, or an `Option` of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a layer or a sequence index",
     label = "expected an integer or an `Option` of one"

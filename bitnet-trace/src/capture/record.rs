@@ -1,4 +1,4 @@
-//! From a value in a context to the drafts of its records.
+//! Makes the drafts of records from a value and its context.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) fn active() -> Option<Arc<Session>> {
     session::active::<Candle>()
 }
 
-/// Notes that an annotated function was called, whether or not that makes a record.
+/// Notes that an annotated function was called, even if no record follows.
 #[cold]
 #[inline(never)]
 pub(crate) fn reach(site: &'static CallSite) {

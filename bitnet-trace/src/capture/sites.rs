@@ -1,8 +1,8 @@
 //! All annotated functions of the binary, called or not.
 //!
 //! Every expansion of `#[traced]` puts a reference to its [`CallSite`] into one section of the object
-//! file; the linker lays them side by side. Reading them there costs no code before `main`. A crate
-//! for this (`linkme`, `inventory`) would do the same with a dozen more lines in every expansion,
+//! file; the linker puts them side by side. Reading them there needs no code that runs before `main`. A
+//! crate for this (`linkme`, `inventory`) would do the same with a dozen more lines in every expansion,
 //! which people read.
 //!
 //! `#[used]` marks the references as retained, so that linkers which collect unreferenced sections
@@ -38,7 +38,7 @@ pub fn sites() -> Vec<&'static Site> {
     call_sites().into_iter().map(|site| &**site).collect()
 }
 
-/// The same with what is known of each.
+/// The same functions with their state.
 pub(crate) fn call_sites() -> Vec<&'static CallSite> {
     let mut sites: Vec<&'static CallSite> = section::elements().iter().flatten().copied().collect();
     sites.retain(|site| !std::ptr::eq(*site, &raw const ANCHOR));
@@ -46,7 +46,7 @@ pub(crate) fn call_sites() -> Vec<&'static CallSite> {
     sites
 }
 
-/// Makes a static [`CallSite`] and enters it in the list: what the expansion of `#[traced]` calls.
+/// Makes a static [`CallSite`] and adds it to the list. The expansion of `#[traced]` calls it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __site {
@@ -63,7 +63,7 @@ macro_rules! __site {
     }};
 }
 
-/// Without any annotated function the section would not exist, nor its bounds.
+/// Without any annotated function neither the section nor its bounds would exist.
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__bitnet_trace"))]
 #[cfg_attr(windows, unsafe(link_section = ".btrace$m"))]
@@ -71,7 +71,7 @@ macro_rules! __site {
 static LISTED: &CallSite = &ANCHOR;
 static ANCHOR: CallSite = CallSite::new("", "", "", "", 0);
 
-/// Between two bounds lie pointers; a linker may fill gaps between object files with zeros.
+/// An entry of the section: a pointer, or zeros, with which a linker may fill gaps between object files.
 type Slot = Option<&'static CallSite>;
 
 #[cfg(unix)]
@@ -101,7 +101,7 @@ mod section {
 mod section {
     use super::Slot;
 
-    // The linker sorts parts of a section by what stands behind the dollar.
+    // The linker sorts the parts of a section by the text after the dollar sign.
     #[used]
     #[unsafe(link_section = ".btrace$a")]
     static START: [Slot; 0] = [];
@@ -112,7 +112,7 @@ mod section {
     pub(super) fn elements() -> &'static [Slot] {
         let (start, stop) = (&raw const START, &raw const STOP);
         let bytes = stop.addr().saturating_sub(start.addr());
-        // SAFETY: between the two lie references of this type and zeros, initialised by the loader
+        // SAFETY: between the two are only references of this type and zeros, initialised by the loader
         // and never written.
         unsafe { std::slice::from_raw_parts(start.cast(), bytes / size_of::<Slot>()) }
     }

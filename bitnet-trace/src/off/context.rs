@@ -1,4 +1,4 @@
-//! The context, which is never kept.
+//! The context without the feature `trace`: it is never kept.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -79,7 +79,7 @@ impl TraceContext {
         ContextGuard(PhantomData)
     }
 
-    /// The future itself.
+    /// Returns the future unchanged.
     #[inline]
     pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
         future
@@ -100,7 +100,7 @@ pub type Instrumented<F> = F;
 #[derive(Debug)]
 pub struct ContextGuard(PhantomData<*const ()>);
 
-// Code that drops a guard by hand compiles in both states without a lint.
+// With this, code that drops a guard by hand compiles without a lint in both states.
 impl Drop for ContextGuard {
     #[inline]
     fn drop(&mut self) {}
@@ -110,7 +110,7 @@ impl Drop for ContextGuard {
 mod tests {
     use super::{Instrumented, TraceContext};
 
-    /// As a task type of a program that is built in both states.
+    /// Stands for a task type of a program that is built in both states.
     struct Task<F> {
         future: Instrumented<F>,
     }

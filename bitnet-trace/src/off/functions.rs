@@ -1,4 +1,4 @@
-//! The functions, which do nothing.
+//! The functions without the feature `trace`: they do nothing.
 
 use std::borrow::{Borrow, Cow};
 use std::ops::Deref;
@@ -45,22 +45,22 @@ pub fn annotate_run(_key: &str, _value: impl Into<Annotation>) {}
 #[inline]
 pub fn flush() {}
 
-/// Does nothing: the weights are not asked for.
+/// Does nothing; the iterator is not touched.
 #[inline]
 pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(_weights: impl IntoIterator<Item = (N, T)>) {}
 
-/// The module alone.
+/// Wraps a module and records nothing.
 #[derive(Debug, Clone)]
 pub struct TracedModule<M>(M);
 
 impl<M> TracedModule<M> {
-    /// The stage is not kept.
+    /// Wraps a module; the stage is not kept.
     #[inline]
     pub fn new(_stage: impl Into<Cow<'static, str>>, module: M) -> Self {
         Self(module)
     }
 
-    /// The module without its wrapper.
+    /// Returns the module without its wrapper.
     #[inline]
     pub fn into_inner(self) -> M {
         self.0
@@ -74,7 +74,7 @@ impl<M: Module> Module for TracedModule<M> {
     }
 }
 
-/// What else the module can do: its weights, its configuration.
+/// Gives access to the module's other methods and fields, such as its weights.
 impl<M> Deref for TracedModule<M> {
     type Target = M;
 
@@ -84,7 +84,7 @@ impl<M> Deref for TracedModule<M> {
     }
 }
 
-/// Empty: nothing is annotated.
+/// Returns an empty list: nothing is annotated.
 #[inline]
 #[must_use]
 pub fn sites() -> Vec<&'static Site> {

@@ -3,9 +3,9 @@
 mod context;
 mod functions;
 
-/// Makes a type `Traced` that shows nothing, as tracing is not built in.
+/// Implements `Traced` for a type with a body that shows nothing, because tracing is not built in.
 pub use bitnet_trace_macros::TracedOff as Traced;
-/// The function as it is, as tracing is not built in.
+/// Leaves the function as it is, because tracing is not built in.
 pub use bitnet_trace_macros::traced_off as traced;
 pub use context::{ContextGuard, Instrumented, TraceContext};
 pub use functions::{

@@ -1,6 +1,6 @@
-//! Feeds every reader of files with whatever libFuzzer makes of the corpus: the first byte chooses
-//! the reader, the rest is the file. What is read may be refused; it may not panic, overflow, hang
-//! or take memory without bound.
+//! Feeds every reader of files with inputs that libFuzzer derives from the corpus: the first byte chooses
+//! the reader, the rest is the file. A reader may refuse its input; it must not panic, overflow, hang or
+//! take memory without bound.
 //!
 //! `tests/fuzz/run 1800` builds it and runs it for half an hour.
 

@@ -1,4 +1,4 @@
-//! Every reader of files, and what is done with what was read.
+//! Calls every reader of files and uses what it read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use bitnet_trace_core::{Tolerance, Trace, TraceRecord, diff};
 /// A record that every comparison finds on its other side.
 const RECORD: &str = r#"{"name":"t0/blk0/q","shape":[2,2],"dtype":"F32","blake3":"00","rms":1.0,"num_elements":4,"seq_index":0,"layer_idx":0,"stage":"q","order":0,"tokens":[0,2],"values":"x.safetensors","min":0.0,"max":1.0,"mean":0.5}"#;
 
-/// Problems of reading that a comparison keeps.
+/// The number of reading problems that a comparison keeps.
 const MOST_PROBLEMS: usize = 1000;
 
-/// Where the files are, in memory; whoever is done removes it.
+/// The directory of the files, in memory; it is removed at the end.
 pub(crate) fn base() -> PathBuf {
     let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
     base.join(format!("bitnet-trace-fuzz-{}", std::process::id()))
 }
 
-/// One folder whose files are the input, one that stays.
+/// One folder whose files are the input, and one that stays the same.
 fn folders() -> &'static (PathBuf, PathBuf) {
     static FOLDERS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     FOLDERS.get_or_init(|| {
@@ -42,7 +42,7 @@ fn write(file: &str, data: &[u8]) -> PathBuf {
     path
 }
 
-/// Compares the input's folder with the other one, both ways, and shows what is found.
+/// Compares the input's folder with the other one in both directions and shows the result.
 fn compare(options: &DiffOptions) {
     let (input, fixed) = folders();
     for (reference, trace) in [(input, fixed), (fixed, input)] {
@@ -81,9 +81,9 @@ fn compare_records(lines: &[u8]) {
         write("trace.jsonl", &lines.split(|byte| *byte == b'\n').filter(is_record).collect::<Vec<_>>().join(&b'\n'));
     }
     let mut files = diff_paths(input, fixed, &DiffOptions::default(), &mut |_, _| ()).expect("readable");
-    // Only so many are kept.
+    // Only a limited number is kept.
     files.problems.truncate(MOST_PROBLEMS - problems.len());
-    // What the comparison comes to depends on the problems too.
+    // The conclusion depends on the problems too.
     let json = |comparison| {
         let mut json = serde_json::to_value(comparison).expect("JSON");
         json["conclusion"].take();
@@ -93,7 +93,7 @@ fn compare_records(lines: &[u8]) {
     write("trace.jsonl", lines);
 }
 
-/// Has a file read; the first byte chooses the reader.
+/// Reads a file with the reader that the first byte chooses.
 pub(crate) fn read(data: &[u8]) {
     let Some((reader, data)) = data.split_first() else { return };
     let text = || std::str::from_utf8(data);
@@ -105,7 +105,7 @@ pub(crate) fn read(data: &[u8]) {
                 let _: TraceRecord = serde_json::from_slice(&again).expect("what was written is read");
             }
         }
-        // Lines, compared with a record that is always there; and looked at in every other way.
+        // Lines are compared with a record that is always there, and read in every other way.
         1 | 2 => {
             write("trace.jsonl", data);
             let _ = fs::remove_file(folders().0.join("run.json"));

@@ -75,14 +75,14 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 logits(&x)?;
             }
         }
-        // stream: records without end, and says after each call how many came back
+        // stream: records without end, and prints after each call how many calls returned
         "stream" => {
             for count in 1.. {
                 double(&x)?;
                 say(&count.to_string());
             }
         }
-        // threads N: eight threads, N records each in a layer of its own
+        // threads N: eight threads; each makes N records in a layer of its own
         "threads" => {
             let count = rest.parse().unwrap_or(1);
             std::thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 }
             });
         }
-        // together N: eight threads, N records each, all in one place
+        // together N: eight threads; each makes N records, all with the same name
         "together" => {
             let count: usize = rest.parse().unwrap_or(1);
             std::thread::scope(|scope| {
@@ -130,7 +130,7 @@ fn run(verb: &str, rest: &str) -> Result<()> {
                 tap(&format!("{dtype:?}"), &ramp.t()?.narrow(0, 1, 10)?);
             }
         }
-        // sum: what the model computes, whatever becomes of its trace
+        // sum: prints what the model computes, even if its trace fails
         "sum" => say(&format!("sum {}", double(&x)?.sum_all()?.to_scalar::<f32>()?)),
         "unrecordable" => {
             let storage = candle_core::CpuStorage::F4(vec![0; 4]);
@@ -149,7 +149,7 @@ fn dumps(verb: &str, rest: &str) -> Result<()> {
     match verb {
         // dump NAME
         "dump" => dump_trace(rest, &x)?,
-        // dump-in-context NAME: an open scope must not fill what is None
+        // dump-in-context NAME: an open scope must not fill in what is `None`
         "dump-in-context" => {
             let _scope = TraceContext::seq(7).with_layer(8).with_request(9).enter();
             dump_trace_with_context(rest, &x, Some(1), None, Some("stage"))?;
@@ -180,7 +180,7 @@ fn dumps(verb: &str, rest: &str) -> Result<()> {
     Ok(())
 }
 
-/// Steps that record nothing by themselves: sessions, files, the end of the process.
+/// Runs a step that records nothing by itself: sessions, files, the end of the process.
 fn surroundings(verb: &str, rest: &str) -> Result<()> {
     let x = Tensor::new(&[1f32, -2.0, 3.0], &Device::Cpu)?;
     match verb {
@@ -191,14 +191,14 @@ fn surroundings(verb: &str, rest: &str) -> Result<()> {
             let trace = session.finish().map_err(candle_core::Error::wrap)?;
             say(&format!("{} records", trace.records().len()));
         }
-        // sessions DIR: two at once on one directory
+        // sessions DIR: two sessions at once on one directory
         "sessions" => {
             let first = TraceSession::builder().dir(rest).start().map_err(candle_core::Error::wrap)?;
             let second = TraceSession::builder().dir(rest).start();
             say(&second.err().map_or_else(|| "two live sessions".to_owned(), |error| error.to_string()));
             first.finish().map_err(candle_core::Error::wrap)?;
         }
-        // sessions-many N DIR: N sessions, one after another, in directories of their own; then says how
+        // sessions-many N DIR: N sessions, one after another, each in its own directory; then prints how
         // many files were open before and after
         "sessions-many" => {
             let (count, directory) = rest.split_once(' ').unwrap_or((rest, "."));
@@ -226,7 +226,7 @@ fn surroundings(verb: &str, rest: &str) -> Result<()> {
         }
         "panic" => panic!("as told"),
         "exit" => std::process::exit(rest.parse().unwrap_or(0)),
-        // hog: takes every file descriptor there is; release gives them back
+        // hog: opens files until no file descriptor is left; release closes them
         "hog" => {
             let mut taken = HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?;
             while let Ok(file) = std::fs::File::open(".") {
@@ -234,7 +234,7 @@ fn surroundings(verb: &str, rest: &str) -> Result<()> {
             }
         }
         "release" => HOG.lock().map_err(|_| candle_core::Error::msg("poisoned"))?.clear(),
-        // sh COMMAND: what happens to the file system meanwhile
+        // sh COMMAND: runs a command that changes the file system meanwhile
         "sh" => {
             let status = std::process::Command::new("sh").args(["-c", rest]).status()?;
             if !status.success() {

@@ -1,5 +1,5 @@
-//! Faults of every kind, one stage each, injected into a run of the embedded model: the first
-//! divergence is the stage at fault, and a cause that is named is the right one.
+//! Injects faults of every kind, one stage each, into a run of the embedded model. The first divergence is the
+//! stage with the fault, and a cause that is named is the right one.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod model;
@@ -18,7 +18,7 @@ fn trace(capture: &str, fault: Option<Fault>) -> Trace {
     session.finish().expect("nothing lost")
 }
 
-/// A fault, and the cause that is named for it: from values, and from sketches alone.
+/// A fault and the cause that the comparison names for it, from values and from sketches alone.
 struct Case {
     fault: Fault,
     by_values: Option<Cause>,
@@ -40,7 +40,7 @@ fn by_sketches(fault: Fault, cause: Cause) -> Case {
     Case { fault, by_values: Some(cause.clone()), by_sketches: Some(cause) }
 }
 
-/// Every fault, with what is to be named of it.
+/// Every fault, with the cause that is expected.
 fn cases() -> Vec<Case> {
     let at = |what, stage, layer, step| Fault { what, stage, layer, step };
     let equals = |name: &str| Cause::Equals(name.to_owned());
@@ -126,7 +126,7 @@ fn check(reference: &Trace, trace: &Trace, fault: Fault, expected: Option<&Cause
     }
 }
 
-/// A record that is not there is no divergence: it is named among what has no partner.
+/// A record that is missing is not a divergence: it is listed among the records without a partner.
 fn missing(comparison: &Comparison, fault: Fault) {
     let Fault { what, stage, layer, .. } = fault;
     assert_eq!(comparison.conclusion(), Conclusion::Missing, "{what} in {stage}\n{comparison}");
@@ -144,7 +144,7 @@ fn the_first_divergence_is_the_fault_and_values_show_its_cause() {
     }
 }
 
-/// Without values fewer causes can be named: exactly those that the table says.
+/// Without values fewer causes can be named, exactly those in the table.
 #[test]
 fn sketches_alone_find_the_same_stages_and_show_some_causes() {
     let reference = trace("sketch", None);
@@ -153,7 +153,7 @@ fn sketches_alone_find_the_same_stages_and_show_some_causes() {
     }
 }
 
-/// The harness computes what the model computes, or the faults were injected into something else.
+/// The harness computes what the model computes; otherwise the faults would be injected into something else.
 #[test]
 fn the_harness_is_the_model() {
     let model = Transformer::load(&tiny::checkpoint().expect("embedded")).expect("it loads");
@@ -173,7 +173,7 @@ fn the_harness_is_the_model() {
 /// Rounding halves away from zero instead of to even, on an input that is full of exact halves.
 #[test]
 fn halves_rounded_away_from_zero() {
-    // The largest magnitude is 127, so that the scale is 1 and every half stays one.
+    // The largest magnitude is 127, so that the scale is 1 and every half stays a half.
     let x: Vec<f32> = (0..64).map(|i| if i == 0 { 127.0 } else { i as f32 - 31.5 }).collect();
     let matrix = TernaryMatrix { rows: 16, columns: 64, values: (0..16 * 64).map(|i| (i * 7 % 3) as i8 - 1).collect() };
     let linear = |x: &[f32]| {

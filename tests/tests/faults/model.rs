@@ -1,5 +1,4 @@
-//! The embedded model computed once more, from the same weights, so that every stage has a place where
-//! it can be done wrongly.
+//! Computes the embedded model a second time from the same weights, with a place in every stage for a fault.
 #![allow(clippy::many_single_char_names)] // q, k, v, x, h: the paper's
 
 use bitnet_models::bit_linear::BitLinear;
@@ -10,7 +9,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 /// Steps: the prompt, then this many tokens.
 pub(crate) const DECODED: u32 = 4;
 
-/// What is done wrongly, and where: stage, layer, step.
+/// A fault, and its place: stage, layer, step.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) what: &'static str,
@@ -328,7 +327,7 @@ fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight)
 }
 
-/// Each key-value head for its group of heads; in turn is the other order.
+/// Repeats each key-value head for its group of query heads; "in turn" is the wrong order.
 fn repeat(x: &Tensor, groups: usize, in_turn: bool) -> Result<Tensor> {
     let (batch, heads, positions, head_dim) = x.dims4()?;
     let (dim, shape) = if in_turn {
@@ -339,7 +338,7 @@ fn repeat(x: &Tensor, groups: usize, in_turn: bool) -> Result<Tensor> {
     x.unsqueeze(dim)?.expand(shape)?.reshape((batch, heads * groups, positions, head_dim))
 }
 
-/// The last row but one in place of the last.
+/// Replaces the last row with the last but one.
 fn stale(x: &Tensor) -> Result<Tensor> {
     let positions = x.dim(2)?;
     Tensor::cat(&[x.narrow(2, 0, positions - 1)?, x.narrow(2, positions - 2, 1)?], 2)
@@ -355,7 +354,8 @@ fn largest(x: &Tensor) -> Result<usize> {
     Ok(x.abs()?.flatten_all()?.argmax(0)?.to_scalar::<u32>()? as usize)
 }
 
-/// What is quantised by the scale of the loudest token: here by making every row as loud.
+/// Imitates one scale for all tokens: rounds every row to the coarse steps of that scale, and adds a row three times as
+/// large.
 fn with_loud_row(x: &Tensor) -> Result<Tensor> {
     let loud = (x.abs()?.max_keepdim(1)? * 3.0)?;
     let coarse = ((x / 0.05)?.round()? * 0.05)?;
@@ -363,7 +363,7 @@ fn with_loud_row(x: &Tensor) -> Result<Tensor> {
 }
 
 fn transposed_weight(x: &Tensor, weight: &BitLinear) -> Result<Tensor> {
-    // A square weight's columns are what it makes of unit vectors.
+    // The columns of a square weight are its products with the unit vectors.
     let width = x.dim(2)?;
     let unit = Tensor::eye(width, DType::F32, &Device::Cpu)?.unsqueeze(0)?;
     let dense = weight.forward(&unit).map_err(candle_core::Error::wrap)?.squeeze(0)?;

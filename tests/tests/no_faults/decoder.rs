@@ -1,4 +1,4 @@
-//! A small decoder of which the order of summation, the types and the chunks can be chosen.
+//! A small decoder with a choice of the order of summation, the types and the chunks.
 #![allow(clippy::many_single_char_names)] // q, k, v, x, h: the paper's
 
 use bitnet_trace::{TraceContext, tap};
@@ -18,11 +18,11 @@ const LAYERS: usize = 2;
 pub(crate) enum Order {
     Natural,
     Reversed,
-    /// So many parts of the inner dimension, summed apart and then together.
+    /// The inner dimension in this many parts, each summed alone and then all together.
     Split(usize),
-    /// Every n-th element, then the next ones.
+    /// First every n-th element, then their neighbours, and so on.
     Interleaved(usize),
-    /// In f64, rounded at the end.
+    /// All in f64, rounded at the end.
     Double,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Order {
 pub(crate) struct Variant {
     pub(crate) order: Order,
     pub(crate) dtype: DType,
-    /// Recorded as f32, whatever it was computed in.
+    /// Tensors are recorded as f32, whatever type they were computed in.
     pub(crate) upcast: bool,
     /// Inputs of projections are rounded to 8 bits a token, as in BitNet.
     pub(crate) quantised: bool,
@@ -73,7 +73,7 @@ impl Decoder {
         Ok(x)
     }
 
-    /// `x` `[.., m, k]` times `y` `[.., k, n]`.
+    /// Multiplies `x` `[.., m, k]` by `y` `[.., k, n]`.
     fn product(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let inner = x.dim(D::Minus1)?;
         let parts = |places: Vec<Vec<u32>>| {
@@ -108,7 +108,7 @@ impl Decoder {
         }
     }
 
-    /// A projection with a weight `[out, in]`.
+    /// Computes a projection with a weight `[out, in]`.
     fn project(&self, stage: &'static str, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let x = if self.variant.quantised { quantise(x)? } else { x.clone() };
         let weight = weight.t()?.unsqueeze(0)?;
@@ -122,7 +122,7 @@ impl Decoder {
         self.record(stage, wide.broadcast_div(&(mean + 1e-5)?.sqrt()?)?.to_dtype(x.dtype())?)
     }
 
-    /// Every position, in the chunks of the variant.
+    /// Computes every position, in the chunks of the variant.
     pub(crate) fn run(mut self) -> Result<()> {
         let embeddings = self.weight(VOCABULARY, HIDDEN, 1.0)?;
         let mut layers = Vec::new();

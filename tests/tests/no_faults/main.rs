@@ -1,6 +1,6 @@
-//! Pairs of runs in which nothing is wrong, and which are not equal bit for bit: another order of
-//! summation, another number of threads, other types, other chunks. Whatever the tolerance says of
-//! them, no cause is named, and no stage is said to have caused anything.
+//! Pairs of runs without a fault that are not equal bit for bit: another order of summation, another number of
+//! threads, other types, other chunks. Whatever the tolerance says about them, no cause is named, and no stage
+//! is reported as the origin.
 
 mod decoder;
 
@@ -13,7 +13,7 @@ use candle_core::DType;
 
 use decoder::{Decoder, Order, Variant};
 
-/// Positions that are computed, in the chunks of each step.
+/// The positions to compute, in the chunks of each step.
 const POSITIONS: usize = 12;
 const CHUNKS: &[usize] = &[8, 1, 1, 1, 1];
 
@@ -23,7 +23,7 @@ fn trace(capture: &str, variant: &Variant) -> Trace {
     session.finish().expect("nothing lost")
 }
 
-/// Compares by every tolerance; counts the pair.
+/// Compares with every tolerance and counts the pair.
 fn check(what: &str, reference: &Trace, trace: &Trace, tolerances: &[Tolerance], pairs: &mut usize) {
     *pairs += 1;
     for tolerance in tolerances {
@@ -41,7 +41,7 @@ fn claims_nothing(what: &str, comparison: &Comparison) {
     }
 }
 
-/// The default, one that noise exceeds, and one that allows nothing.
+/// The default tolerance, one that noise exceeds, and one that allows no difference.
 fn tolerances() -> [Tolerance; 3] {
     [Tolerance::default(), Tolerance::rel_l2(1e-7), Tolerance::rel_l2(0.0)]
 }
@@ -78,11 +78,11 @@ fn nothing_is_claimed_where_nothing_is_wrong() {
         }
     }
     assert!(pairs >= 50, "{pairs}");
-    // The orders do differ: the test would see a claim.
+    // The orders do differ, so the test would see a wrong claim.
     assert!(differing >= 15, "{differing}");
 }
 
-/// A fault in the same decoder is found and said to be caused where it is.
+/// A fault in the same decoder is found, and its stage is reported as the origin.
 #[test]
 fn a_fault_in_the_same_decoder_is_claimed() {
     for quantised in [false, true] {

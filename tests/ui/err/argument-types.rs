@@ -1,4 +1,4 @@
-//! Expressions of the wrong type, and inputs that are no arguments or hold no tensor.
+//! Expressions of the wrong type, and inputs that are not arguments or hold no tensor.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! Each mistake is told at the place where it stands, and nowhere else.
+//! Each mistake is reported at its own place, and nowhere else.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

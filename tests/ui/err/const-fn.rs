@@ -1,4 +1,4 @@
-//! Refused at `const`; the function itself still resolves.
+//! The error is at `const`; the function itself still resolves.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! A field that is neither a tensor nor plain is underlined itself.
+//! The error underlines the field that is neither a tensor nor plain.
 
 use bitnet_trace::Traced;
 use candle_core::{DType, Tensor};

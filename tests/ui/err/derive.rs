@@ -1,4 +1,4 @@
-//! What the derive refuses, each at its place; bounds on the types hold all the same.
+//! The derive reports each mistake at its place; bounds on the types still hold.
 
 use bitnet_trace::Traced;
 use candle_core::Tensor;

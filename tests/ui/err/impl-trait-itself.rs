@@ -1,4 +1,4 @@
-//! A future that is not named cannot be put in a record.
+//! A future without a named type cannot be recorded.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

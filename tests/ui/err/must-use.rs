@@ -1,4 +1,4 @@
-//! What the function promises its callers, it still promises.
+//! The function's attributes still warn its callers.
 #![deny(unused_must_use, deprecated)]
 
 use bitnet_trace::traced;

@@ -1,4 +1,4 @@
-//! The same in a future.
+//! A future whose output holds no tensor.
 
 use bitnet_trace::traced;
 use candle_core::{Result, Tensor};

@@ -1,4 +1,4 @@
-//! The same inside a `Result`, and with a scope.
+//! A `Result` that holds no tensor, and the same with a scope.
 
 use bitnet_trace::traced;
 use candle_core::{Result, Tensor};

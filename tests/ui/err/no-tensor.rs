@@ -1,4 +1,4 @@
-//! A return type without a tensor is underlined itself.
+//! The error underlines the return type that holds no tensor.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! A future that is not `Send` is told with the line that makes it so.
+//! The error about a future that is not `Send` names the line that causes it.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! Refused with a hint; the function itself still resolves.
+//! The error has a hint; the function itself still resolves.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! Each with a hint what to do instead.
+//! Each error has a hint about what to do instead.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

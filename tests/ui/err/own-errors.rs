@@ -1,4 +1,4 @@
-//! The user's own mistakes are told as without the attribute: in the body, at the body.
+//! The user's own mistakes are reported as without the attribute, at their place in the body.
 
 use bitnet_trace::traced;
 use candle_core::{Result, Tensor};

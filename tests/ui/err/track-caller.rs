@@ -1,4 +1,4 @@
-//! Refused at the attribute that does not fit.
+//! The error is at the attribute that cannot be combined.
 
 use bitnet_trace::traced;
 use candle_core::Tensor;

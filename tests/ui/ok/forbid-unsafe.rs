@@ -1,4 +1,4 @@
-//! A crate that forbids `unsafe` code, missing documentation and whatever else warns.
+//! A crate that forbids `unsafe` code, missing documentation and all other warnings.
 #![forbid(unsafe_code)]
 #![deny(missing_docs, warnings, unused, rust_2018_idioms, unreachable_pub, single_use_lifetimes)]
 #![deny(elided_lifetimes_in_paths, unused_qualifications, unused_lifetimes, let_underscore_drop)]

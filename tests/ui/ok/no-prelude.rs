@@ -1,4 +1,4 @@
-//! The expansion leans on no name that the user may have taken.
+//! The expansion uses no name that the user may have defined.
 #![no_implicit_prelude]
 #![allow(dead_code)]
 

@@ -7,7 +7,7 @@ pub(crate) use on::Capture;
 
 use std::path::PathBuf;
 
-/// Where to record: what `--trace-dir` says, else the variable; nowhere if that is unset or empty.
+/// Where to record: the directory of `--trace-dir`, else that of the variable; `None` if it is unset or empty.
 fn wanted(argument: Option<PathBuf>) -> Option<PathBuf> {
     argument
         .or_else(|| std::env::var_os("BITNET_TRACE_DIR").map(PathBuf::from))
@@ -26,7 +26,7 @@ mod on {
     /// Rows of the table: embeddings and the first block.
     const FIRST: usize = 20;
 
-    /// The session that was asked for, or one that records nothing where it could not be started.
+    /// The session that was asked for, or one that records nothing if it could not be started.
     pub(crate) struct Capture(Option<TraceSession>);
 
     impl Capture {
@@ -35,7 +35,7 @@ mod on {
                 let started = TraceSession::builder().dir(directory).environment().and_then(TraceSessionBuilder::start);
                 started.unwrap_or_else(|error| {
                     warn(format_args!("{}; running without a trace", error.full()));
-                    // Not the environment's, which may be another directory than the argument.
+                    // The environment's session may record into another directory than the argument.
                     TraceSession::disabled()
                 })
             }))
@@ -44,12 +44,12 @@ mod on {
         pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
             match &self.0 {
                 Some(session) => session.in_scope(f),
-                // What the environment asks for without a directory: printing.
+                // Without a directory the environment may still ask for printing.
                 None => f(),
             }
         }
 
-        /// Whether there is a `run.json` that facts about the run go into.
+        /// Whether there is a `run.json` for facts about the run.
         pub(crate) fn records(&self) -> bool {
             self.0.as_ref().is_some_and(|session| session.directory().is_some())
         }
@@ -69,7 +69,7 @@ mod on {
         }
     }
 
-    /// Where a trace lies and how it begins.
+    /// The directory of a trace and its first records.
     pub(crate) struct Summary {
         pub(crate) directory: PathBuf,
         trace: Trace,
@@ -109,7 +109,7 @@ mod off {
     use std::io::{self, Write};
     use std::path::PathBuf;
 
-    /// Runs, and says how to trace.
+    /// Runs without a trace; warns if one was asked for, and says how to build for it.
     pub(crate) struct Capture;
 
     impl Capture {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Runs BitNet b1.58 checkpoints; built with the feature `trace`, records every tensor on the way.
+/// Runs BitNet b1.58 checkpoints. A build with the feature `trace` can record every tensor on the way.
 #[derive(Parser)]
 #[command(name = "bitnet", version)]
 struct Cli {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let Cli { command: Command::Run(run) } = Cli::parse();
     match run.execute() {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has what they wanted: `bitnet run ... | head` is no failure.
+        // The reader has what it wanted: `bitnet run ... | head` is not a failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {}", with_reasons(&*error));
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The message, then why, down to the system's reason.
+/// The message, then its reasons, down to the system's.
 fn with_reasons(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut reason = error.source();

@@ -1,4 +1,4 @@
-//! `bitnet run`: from arguments to text, with the trace's whereabouts after it.
+//! `bitnet run`: generates text and says where the trace is.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -29,23 +29,25 @@ pub(crate) struct Run {
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     tokens: Option<Vec<u32>>,
 
-    /// Most tokens to generate
+    /// Generate at most this many tokens
     #[arg(long, value_name = "N", default_value_t = Options::default().max_new_tokens)]
     max_new_tokens: usize,
 
-    /// Draw tokens instead of taking the most likely one; the higher, the flatter
+    /// Above 0: draw each token at random instead of taking the most likely one; a higher temperature makes unlikely
+    /// tokens more likely
     #[arg(long, default_value_t = 0.0)]
     temperature: f64,
 
-    /// Seed of the draw
+    /// Seed of the random draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Go on after an end token
+    /// Continue after an end token
     #[arg(long)]
     ignore_eos: bool,
 
-    /// Record every tensor into this directory; takes precedence over the variable `BITNET_TRACE_DIR`
+    /// Record every tensor into this directory; takes precedence over the variable `BITNET_TRACE_DIR`. Needs a build
+    /// with the feature `trace`
     #[arg(long, value_name = "DIR")]
     trace_dir: Option<PathBuf>,
 
@@ -54,11 +56,11 @@ pub(crate) struct Run {
     json: bool,
 }
 
-/// What a run gives besides its trace.
+/// The result of a run besides its trace.
 struct Answer {
     prompt: Vec<u32>,
     generated: Vec<u32>,
-    /// None where ids went in and the checkpoint has no tokenizer.
+    /// `None` if token ids were given and the checkpoint has no tokenizer.
     text: Option<String>,
 }
 
@@ -85,7 +87,7 @@ impl Run {
             writeln!(out, "{json:#}")?;
             return Ok(());
         }
-        // Ids in, ids out.
+        // A prompt of token ids is answered with token ids.
         match &answer.text {
             Some(text) if self.tokens.is_none() => writeln!(out, "{text}")?,
             _ => writeln!(out, "{}", answer.generated.iter().map(u32::to_string).collect::<Vec<_>>().join(","))?,
@@ -101,7 +103,7 @@ impl Run {
         let checkpoint =
             if self.model.as_os_str() == EMBEDDED { tiny::checkpoint()? } else { Checkpoint::open(&self.model)? };
         annotate_run("model", self.model.display().to_string());
-        // Hashing gigabytes of weights takes seconds: not for a run that nobody records.
+        // Hashing gigabytes of weights takes seconds, so it is done only if the run is recorded.
         #[cfg(feature = "trace")]
         if capture.records() {
             annotate_run("checkpoint_blake3", checkpoint.digest());
@@ -130,7 +132,7 @@ impl Run {
         Ok(Answer { prompt, generated, text })
     }
 
-    /// Needed for a prompt; for token ids only if it is there.
+    /// The tokenizer. A prompt needs it; token ids are also decoded if the checkpoint has one.
     fn tokenizer(&self, checkpoint: &Checkpoint) -> bitnet_models::Result<Option<Tokenizer>> {
         let wanted = self.prompt.is_some() || checkpoint.has_tokenizer();
         wanted.then(|| checkpoint.tokenizer()).transpose()

@@ -1,4 +1,4 @@
-//! How the benchmarks measure: all sides in turns, the median of each.
+//! The clock of the benchmarks: all sides run in turns, and the median of each counts.
 
 use rustix::time::{ClockId, clock_gettime};
 
