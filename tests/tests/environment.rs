@@ -183,7 +183,7 @@ fn a_wrong_value_is_told_once_and_turns_tracing_off() {
         ),
         ("BITNET_TRACE_CAPTURE", "everything", "`sketch`, `rows`, `values`"),
         ("BITNET_TRACE_PRINT", "layer=x", "\"x\" is not a number"),
-        ("BITNET_TRACE_STRICT", "yes", "0 or 1"),
+        ("BITNET_TRACE_STRICT", "yes", "`0` or `1`"),
     ] {
         let dir = directory();
         let traces = dir.path().join("traces");
