@@ -111,7 +111,7 @@ fn empty_and_scalar() {
 fn packed_placeholders_are_not_recordable() {
     for storage in [CpuStorage::F4(vec![0; 4]), CpuStorage::F6E2M3(vec![0; 4]), CpuStorage::F8E8M0(vec![0; 4])] {
         let tensor = Tensor::from_storage(Storage::Cpu(storage), 4, BackpropOp::none(), false);
-        let error = digested(&tensor).err().expect("no conversion");
+        let error = digested(&tensor).expect_err("no conversion");
         assert!(matches!(error, Error::NotRecordable(_)), "{error}");
     }
 }
@@ -119,6 +119,6 @@ fn packed_placeholders_are_not_recordable() {
 #[test]
 fn a_tensor_that_says_more_than_its_storage_holds_is_an_error() {
     let storage = Storage::Cpu(CpuStorage::F32(vec![1.0]));
-    let error = digested(&Tensor::from_storage(storage, 2, BackpropOp::none(), false)).err().expect("too short");
+    let error = digested(&Tensor::from_storage(storage, 2, BackpropOp::none(), false)).expect_err("too short");
     assert!(matches!(error, Error::View { held: 1, .. }), "{error}");
 }

@@ -130,7 +130,7 @@ fn follow<F: Future<Output: Traced>>(
     };
     *state = match followed {
         Some(followed) if poll.is_pending() => {
-            parked::put(place, followed);
+            parked::put(place, *followed);
             State::FOLLOWED
         }
         _ => State::UNFOLLOWED,
@@ -176,8 +176,8 @@ mod parked {
         PARKED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(place: usize, followed: Box<Followed>) {
-        let Followed { site, context } = *followed;
+    pub(super) fn put(place: usize, followed: Followed) {
+        let Followed { site, context } = followed;
         let before = parked().insert(place, Parked { site, context: context.park() });
         drop(before);
     }
