@@ -362,7 +362,7 @@ fn locks_that_may_only_be_read_or_not_even_that() {
             let place = if moves { traces.clone() } else { traces.join(own) };
             assert_eq!(manifest(&place)["records"], 2, "{when}");
             assert_eq!(said.is_empty(), moves, "{when}");
-            assert!(allowed != 0o000 || said.contains("may not open"), "{when}");
+            assert!(allowed != 0o000 || said.contains("no permission to open"), "{when}");
             if let Some(mut first) = first {
                 drop(first.stdin.take());
                 assert!(first.wait().expect("it ends").success());

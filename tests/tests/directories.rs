@@ -260,7 +260,7 @@ fn a_previous_that_is_no_run_is_not_removed() {
     fs::create_dir(dir.path().join(".previous")).expect("a directory");
     fs::write(dir.path().join(".previous/x"), "mine").expect("a file");
     let said = run(dir.path(), &["traced 1"]);
-    assert!(said.contains(".previous") && said.contains("not a run of ours"), "{said}");
+    assert!(said.contains(".previous") && said.contains("does not hold a run of bitnet-trace"), "{said}");
     assert!(dir.path().join(".previous/x").exists());
 }
 

@@ -71,7 +71,7 @@ fn a_directory_full_of_foreign_files() {
         let foreign = files(dir.path());
         for number in 1..=3 {
             let said = run(dir.path(), format, &["traced 2"]);
-            assert!(said.contains("something else") && said.contains("run-"), "{said}");
+            assert!(said.contains("not of bitnet-trace") && said.contains("run-"), "{said}");
             assert_kept(&foreign, dir.path(), &format!("{format}, run {number}"));
         }
         let own: Vec<_> = fs::read_dir(dir.path())
