@@ -7,7 +7,7 @@ use syn::punctuated::Punctuated;
 use syn::{Attribute, FnArg, Pat, PatIdent, Receiver, ReceiverKind, ReturnType, Token};
 
 use crate::args::Args;
-use crate::expand::{async_block, braced};
+use crate::blocks::{async_block, braced};
 use crate::func::Function;
 
 /// Attributes that mean the same on a function that returns a future. Any other attribute may be a macro

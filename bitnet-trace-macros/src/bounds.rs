@@ -1,5 +1,6 @@
 //! The bounds of a derived implementation: each field that it shows must be a `Part`.
 
+use quote::ToTokens;
 use syn::fold::{Fold, fold_type};
 use syn::{DeriveInput, Ident, Type, TypePath};
 
@@ -43,7 +44,9 @@ impl Types {
     }
 
     fn bound(&mut self, ty: Type, name: &'static str) {
-        if !self.bounds.iter().any(|bound| bound.ty == ty && bound.name == name) {
+        // As text: syn compares types only with a feature that would build it again for everybody.
+        let text = |ty: &Type| ty.to_token_stream().to_string();
+        if !self.bounds.iter().any(|bound| bound.name == name && text(&bound.ty) == text(&ty)) {
             self.bounds.push(Bound { ty, name });
         }
     }

@@ -1,13 +1,13 @@
 //! Rewrites an annotated function: the library gets its body as a closure or a future.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::fold::{Fold, fold_type};
 use syn::spanned::Spanned;
-use syn::{FnArg, Lifetime, LitStr, Result, ReturnType, Signature, Type};
+use syn::{FnArg, LitStr, Result, Signature};
 
 use crate::args::Args;
 use crate::asynchronous;
+use crate::blocks::{async_block, braced, in_closure};
 use crate::func::{Function, return_span};
 
 /// The attribute as a function of token streams. It never panics. On an error it returns the error
@@ -61,12 +61,6 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     Ok(quote! { #(#attrs)* #vis #sig #body })
 }
 
-pub(crate) fn braced(tokens: TokenStream, span: Span) -> Group {
-    let mut group = Group::new(Delimiter::Brace, tokens);
-    group.set_span(span);
-    group
-}
-
 // Output: .layer(self.index).seq(position).when(self.debug).input("x", &x)
 fn settings(args: &Args) -> TokenStream {
     let layer = args.layer.as_ref().map(|layer| quote! { .layer(#layer) });
@@ -110,46 +104,6 @@ fn is_mut(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == "mut")
 }
 
-// Output:
-//     async move {
-//         if false {
-//             let __ret: Result<Tensor> = loop {};
-//             return __ret;
-//         }
-//         <first>
-//         { ... }
-//     }
-//
-// An async block cannot declare the type of its output. The `return` that is never reached fixes it, so
-// that `?`, coercions and errors work as in the function. The body has its own scope, so that a `use`
-// in it cannot change the meaning of the type.
-pub(crate) fn async_block(sig: &Signature, body: &Group, span: Span, first: &TokenStream) -> TokenStream {
-    let told = match &in_closure(sig) {
-        ReturnType::Default => quote! {},
-        ReturnType::Type(_, ty) => quote_spanned! { span =>
-            #[allow(
-                unknown_lints,
-                unreachable_code,
-                clippy::diverging_sub_expression,
-                clippy::empty_loop,
-                clippy::let_unit_value,
-                clippy::let_with_type_underscore,
-                clippy::needless_return,
-                clippy::type_complexity,
-                clippy::unreachable
-            )]
-            if false {
-                let __ret: #ty = loop {};
-                return __ret;
-            }
-        },
-    };
-    // These braces get the macro's span: with the user's, the compiler would warn that they are unused.
-    let scope = braced(body.stream(), body.span().resolved_at(Span::mixed_site()));
-    let block = braced(quote! { #told #first #scope }, body.span());
-    quote_spanned! { body.span() => async move #block }
-}
-
 // Output: ::bitnet_trace::private::site!("q_proj", "q_proj", ::core::line!())
 //
 // `site!` makes a static in a block of its own, outside of the user's scope.
@@ -166,29 +120,4 @@ fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream 
         quote! { , outputs: [#(#names),*] }
     });
     quote! { #library::private::site!(#stage, #name, #line #outputs) }
-}
-
-// Input:  -> Result<(&'a Tensor, impl Module)>
-// Output: -> Result<(&'_ Tensor, _)>
-//
-// `impl Trait` is allowed neither in a closure's signature nor in a `let` (E0562). A repeated lifetime of
-// the function would be used once more than the user wrote, and lints count the uses.
-fn in_closure(sig: &Signature) -> ReturnType {
-    struct Closure {
-        lifetimes: Vec<Ident>,
-    }
-    impl Fold for Closure {
-        fn fold_type(&mut self, ty: Type) -> Type {
-            match ty {
-                Type::ImplTrait(found) => syn::parse_quote_spanned! { found.span() => _ },
-                other => fold_type(self, other),
-            }
-        }
-
-        fn fold_lifetime(&mut self, lifetime: Lifetime) -> Lifetime {
-            if self.lifetimes.contains(&lifetime.ident) { Lifetime::new("'_", lifetime.span()) } else { lifetime }
-        }
-    }
-    let lifetimes = sig.generics.lifetimes().map(|parameter| parameter.lifetime.ident.clone()).collect();
-    Closure { lifetimes }.fold_return_type(sig.output.clone())
 }

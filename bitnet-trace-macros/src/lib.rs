@@ -15,6 +15,8 @@ mod args;
 #[cfg(feature = "trace")]
 mod asynchronous;
 #[cfg(feature = "trace")]
+mod blocks;
+#[cfg(feature = "trace")]
 mod bounds;
 #[cfg(feature = "trace")]
 mod derive;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::Config;
 use crate::vocabulary;
 
 /// Writes `config.json`, `tokenizer.json` and `model.safetensors` into `directory`, and returns

@@ -14,6 +14,7 @@
 //! scored on sums it has never seen, and written only if it adds well enough.
 
 mod checkpoint;
+mod config;
 mod data;
 mod error;
 mod evaluate;
@@ -32,10 +33,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::config::Config;
 use crate::data::Sampler;
 use crate::error::{Error, Result};
 use crate::evaluate::Report;
-use crate::model::{Config, Transformer};
+use crate::model::Transformer;
 use crate::optimizer::Optimizer;
 use crate::parameters::Parameters;
 

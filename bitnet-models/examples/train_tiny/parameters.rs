@@ -6,8 +6,8 @@ use candle_core::{Device, Tensor, Var};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::Config;
 
 /// Makes the weights' random numbers differ from those of the batches.
 const INITIALISATION_STREAM: u64 = 0x494E_4954;

@@ -3,10 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::Cli;
 use crate::outcome::Outcome;
 
 /// Prints a completion script for a shell
@@ -20,10 +19,11 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn execute(&self) -> Outcome {
+    /// `program` is the command line that the script completes.
+    pub(crate) fn execute(&self, program: &mut Command) -> Outcome {
         // The script is written to memory first: clap_complete panics if it cannot write to standard output.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "bitnet-trace", &mut script);
+        clap_complete::generate(self.shell, program, "bitnet-trace", &mut script);
         io::stdout().write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }

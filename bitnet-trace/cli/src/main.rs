@@ -22,7 +22,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use bitnet_trace_core::report::printable;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use outcome::FAILED;
 
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Command::Show(show) => show.execute(),
         Command::Verify(verify) => verify.execute(),
         Command::Convert(convert) => convert.execute(),
-        Command::Completions(completions) => completions.execute(),
+        Command::Completions(completions) => completions.execute(&mut Cli::command()),
     };
     match outcome {
         Ok(code) => code,

@@ -25,6 +25,7 @@ mod precision;
 mod rename;
 mod rules;
 mod scan;
+mod shared;
 mod side;
 mod tolerance;
 mod verdict;
@@ -95,7 +96,7 @@ impl DiffOptions {
 pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparison {
     let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
     let (mut reference, mut trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
-    rename::restore_shared(&mut reference, &mut trace);
+    shared::restore_shared(&mut reference, &mut trace);
     walk::compare(reference, trace, &options, &mut |_, _| ())
 }
 
@@ -124,7 +125,7 @@ pub fn diff_paths(
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, Error>((one?, other?))
     })?;
-    rename::restore_shared(&mut sides.0, &mut sides.1);
+    shared::restore_shared(&mut sides.0, &mut sides.1);
     for (side, path) in [(&sides.0, reference), (&sides.1, trace)] {
         if side.entries.is_empty() {
             return Err(Error::NothingToCompare(match side.problems.first() {

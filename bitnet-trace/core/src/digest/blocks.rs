@@ -7,9 +7,10 @@ use std::cell::Cell;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::constants::SUB_BLOCK;
 use super::dtype::{f8e4m3, f8e5m2};
 use super::gather::gather;
-use super::kernel::{Kernel, SUB_BLOCK};
+use super::kernel::Kernel;
 use super::view::{Elements, TensorView};
 
 /// Size of the largest block in bytes. With smaller blocks BLAKE3 loses speed, with larger ones it gains none.

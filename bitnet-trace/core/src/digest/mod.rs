@@ -8,6 +8,7 @@
 //! This is the lowest floor: it imports only the error type of this crate.
 
 mod blocks;
+mod constants;
 pub(crate) mod dtype;
 mod gather;
 mod hasher;
@@ -31,10 +32,10 @@ pub use stats::Statistics;
 pub use view::{Elements, TensorSource, TensorView};
 
 use blocks::Block;
+use constants::{BUCKETS, SUB_BLOCK};
 use hasher::{Hasher, little_endian};
-use kernel::SUB_BLOCK;
 use rows::RowHashes;
-use sketch::{BUCKETS, Sketch};
+use sketch::Sketch;
 
 /// What [`digest`] computes besides the hash and the statistics.
 #[derive(Debug, Clone, Copy, Default)]

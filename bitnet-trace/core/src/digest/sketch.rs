@@ -6,10 +6,8 @@
 //! minus (0); it is added to bucket c XOR (splitmix64(2^40 + r) mod 64). The buckets of a
 //! sub-block are f32 sums in row order starting at +0; sub-blocks are added in order in f64.
 
-use super::kernel::{Kernel, SUB_BLOCK};
-
-/// Number of sums in a sketch, and of elements in one of its rows.
-pub(crate) const BUCKETS: usize = 64;
+use super::constants::{BUCKETS, SUB_BLOCK};
+use super::kernel::Kernel;
 
 /// Mask of the bits of a column: a number modulo 64.
 const COLUMN: u8 = 63;

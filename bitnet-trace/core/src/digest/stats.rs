@@ -1,7 +1,8 @@
 //! Statistics in one fixed order of operations, so that every processor and every language gives
 //! the same bits: lanes of f64 inside a sub-block, folded by halves, sub-blocks added in order.
 
-use super::kernel::{Kernel, SUB_BLOCK, SubBlock};
+use super::constants::SUB_BLOCK;
+use super::kernel::{Kernel, SubBlock};
 
 /// Sums, extremes and counts of the elements seen so far.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use blake3::Hash;
 
 use super::Digest;
-use super::sketch::BUCKETS;
+use super::constants::BUCKETS;
 
 impl Digest {
     /// The BLAKE3 as 64 hex digits.

@@ -18,6 +18,12 @@ pub(crate) const SCHEMA: &str = "bitnet-trace/1";
 /// The schema of every run that bitnet-trace wrote begins with this.
 pub(crate) const OURS: &str = "bitnet-trace/";
 
+/// The name of the file that is renamed to `run.json` once it is complete. It holds the run's id, so that no other run
+/// uses the same name.
+pub(crate) fn unfinished(run: &str) -> String {
+    format!(".run.json.{run}.new")
+}
+
 /// Whether the path has the extension of a record, `.trace`.
 pub(crate) fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "trace")

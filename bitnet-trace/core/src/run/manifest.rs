@@ -13,7 +13,7 @@ use super::config;
 use super::directory::Directory;
 use super::library::Library;
 use crate::error::Error;
-use crate::record::layout::{MANIFEST, SCHEMA};
+use crate::record::layout::{MANIFEST, SCHEMA, unfinished};
 use crate::record::{Function, Loss, Manifest};
 
 /// How many annotated functions the binary has, and which of them were not called.
@@ -78,12 +78,6 @@ pub(crate) fn write(manifest: &Manifest, directory: &Path) -> Result<(), Error> 
             written.inspect_err(|_| drop(fs::remove_file(&unfinished)))
         })
         .map_err(Error::io("write", &path))
-}
-
-/// The name of the file that is renamed to `run.json` once it is complete. It holds the run's id, so that no other run
-/// uses the same name.
-pub(crate) fn unfinished(run: &str) -> String {
-    format!(".run.json.{run}.new")
 }
 
 /// Creates the file, never through a link and never by overwriting. A file that an earlier, interrupted write of this

@@ -9,7 +9,8 @@
 use std::arch::x86_64::*;
 
 use super::{LANES, SubBlock, xor_table};
-use crate::digest::sketch::{BUCKETS, RowKeys};
+use crate::digest::constants::BUCKETS;
+use crate::digest::sketch::RowKeys;
 
 /// Number of f32 in a register.
 const WIDTH: usize = 8;

@@ -14,10 +14,7 @@
 mod avx2;
 mod portable;
 
-use super::sketch::BUCKETS;
-
-/// Number of elements in a sub-block: their lanes are folded together before the next sub-block begins.
-pub(crate) const SUB_BLOCK: usize = 4096;
+use super::constants::{BUCKETS, SUB_BLOCK};
 
 /// Number of lanes: element i of a sub-block is added to lane i mod 16.
 const LANES: usize = 16;

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 
 use super::{LANES, SubBlock};
-use crate::digest::sketch::{BUCKETS, RowKeys};
+use crate::digest::constants::BUCKETS;
+use crate::digest::sketch::RowKeys;
 
 pub(super) fn statistics(values: &[f32]) -> SubBlock {
     let mut sum = [0.0; LANES];
