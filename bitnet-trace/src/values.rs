@@ -6,17 +6,17 @@ use candle_core::{DType, Device, Error, Result, Tensor};
 
 /// Makes a tensor from captured values.
 ///
-/// ```
-/// use bitnet_trace::{ToTensor, TraceSession, tap};
-/// use candle_core::{Device, Result, Tensor};
+/// ```no_run
+/// use bitnet_trace::{ToTensor, Trace};
+/// use candle_core::{Device, Result};
 ///
 /// fn main() -> Result<()> {
-///     let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
-///     let session = TraceSession::builder().in_memory().capture("values").start().expect("started");
-///     session.in_scope(|| tap("x", &x));
-///     let trace = session.finish().expect("nothing was lost");
-///     let values = trace.values(&trace.records()[0]).expect("readable").expect("captured");
-///     assert_eq!(values.to_tensor(&Device::Cpu)?.to_vec2::<f32>()?, [[1.0, 2.0]]);
+///     let trace = Trace::open("traces").expect("a trace directory");
+///     for record in trace.records() {
+///         if let Some(values) = trace.values(record).expect("readable") {
+///             println!("{} {}", record.name, values.to_tensor(&Device::Cpu)?);
+///         }
+///     }
 ///     Ok(())
 /// }
 /// ```
