@@ -80,7 +80,9 @@ impl Package {
     ///
     /// If it cannot be written.
     pub fn write(&self, file: &str, source: &str) {
-        fs::write(self.0.join("src").join(file), source).expect("written");
+        let path = self.0.join("src").join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, source).expect("written");
     }
 
     /// Makes a cargo command that builds in the package's directory.
