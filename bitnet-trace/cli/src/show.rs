@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bitnet_trace_core::digest::Dtype;
 use bitnet_trace_core::report::printable;
 use bitnet_trace_core::trace::Values;
 use bitnet_trace_core::{Trace, TraceRecord};
@@ -80,7 +81,8 @@ impl Show {
         if self.json {
             match &self.slice {
                 Some(slice) => {
-                    let values = array(&trace.values(record)?.ok_or(NOT_CAPTURED)?)?;
+                    let values = trace.values(record)?.ok_or(NOT_CAPTURED)?;
+                    let values = array(&values, values.to_f64())?;
                     let values = sliced(values.view(), slice)?;
                     let slice = SliceElements { shape: values.shape(), elements: values.iter().copied().collect() };
                     serde_json::to_writer_pretty(&mut out, &WithSlice { record, slice })?;
@@ -105,20 +107,38 @@ impl Show {
             }
         };
         match values {
-            Some(values) => {
-                let elements = array(&values)?;
-                let shown = match &self.slice {
-                    Some(slice) => sliced(elements.view(), slice)?,
-                    None => elements.view(),
-                };
-                writeln!(out)?;
-                write_elements(&mut out, &shown, &values)?;
-                histogram(&mut out, &elements)?;
-            }
+            Some(values) => self.write_values(&mut out, &values)?,
             None if self.slice.is_some() => return Err(NOT_CAPTURED.into()),
             None => {}
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the values that were asked for, and a histogram of all of them.
+    fn write_values(&self, out: &mut impl Write, values: &Values) -> Result<(), Box<dyn std::error::Error>> {
+        let elements = array(values, values.to_f64())?;
+        writeln!(out)?;
+        let shape = if let Some(integers) = integers(values) {
+            let integers = array(values, integers)?;
+            let shown = self.part(integers.view())?;
+            writeln!(out, "{shown}")?;
+            shown.shape().to_vec()
+        } else {
+            let shown = self.part(elements.view())?;
+            write_elements(out, &shown)?;
+            shown.shape().to_vec()
+        };
+        writeln!(out, "{} {shape:?}", values.dtype.name())?;
+        histogram(out, &elements)?;
+        Ok(())
+    }
+
+    /// The slice that was asked for, or everything.
+    fn part<'e, T>(&self, elements: ArrayViewD<'e, T>) -> Result<ArrayViewD<'e, T>, String> {
+        match &self.slice {
+            Some(slice) => sliced(elements, slice),
+            None => Ok(elements),
+        }
     }
 
     fn find<'t>(&self, trace: &'t Trace) -> Result<&'t TraceRecord, String> {
@@ -136,13 +156,19 @@ impl Show {
 }
 
 /// The elements as an array of the record's shape.
-fn array(values: &Values) -> Result<ArrayD<f64>, String> {
-    ArrayD::from_shape_vec(values.shape.clone(), values.to_f64())
+fn array<T>(values: &Values, elements: Vec<T>) -> Result<ArrayD<T>, String> {
+    ArrayD::from_shape_vec(values.shape.clone(), elements)
         .map_err(|error| format!("values of shape {:?} cannot be shown: {error}", values.shape))
 }
 
+/// The elements of the one type whose integers f64 does not hold exactly; `None` for every other type.
+fn integers(values: &Values) -> Option<Vec<i64>> {
+    let elements = || values.bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    (values.dtype == Dtype::I64).then(elements)
+}
+
 /// Writes the elements with a number of decimals that suits them. `ndarray` leaves out the middle of long dimensions.
-fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>, values: &Values) -> std::io::Result<()> {
+fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>) -> std::io::Result<()> {
     let largest =
         shown.iter().filter(|element| element.is_finite()).fold(0f64, |most, element| most.max(element.abs()));
     if shown.iter().all(|element| element.fract() == 0.0) && largest < WHOLE {
@@ -152,7 +178,7 @@ fn write_elements(out: &mut impl Write, shown: &ArrayViewD<'_, f64>, values: &Va
     } else {
         writeln!(out, "{shown:.4e}")?;
     }
-    writeln!(out, "{} {:?}", values.dtype.name(), shown.shape())
+    Ok(())
 }
 
 /// Writes a histogram of the finite elements, from the smallest to the largest.
@@ -178,4 +204,33 @@ fn histogram(out: &mut impl Write, values: &ArrayD<f64>) -> std::io::Result<()> 
     }
     writeln!(out, "{max:>12.4e}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bitnet_trace_core::digest::{Elements, TensorView};
+    use bitnet_trace_core::session::{TraceSession, record};
+
+    use super::Show;
+
+    /// The largest integers have neighbours that f64 does not tell apart from them.
+    #[test]
+    fn integers_are_shown_exactly() {
+        let session: TraceSession =
+            TraceSession::builder().in_memory().capture("values").start().expect("nothing to fail");
+        let ids = [9_007_199_254_740_993, i64::MIN, i64::MAX];
+        session.in_scope(|| record("ids", &TensorView::contiguous(Elements::I64(&ids), &[3]).expect("three elements")));
+        let trace = session.finish().expect("nothing was lost");
+        let values = trace.values(&trace.records()[0]).expect("readable").expect("captured");
+        let shown = |slice: Option<&str>| {
+            let show =
+                Show { trace: "trace".into(), record: "ids".to_owned(), slice: slice.map(str::to_owned), json: false };
+            let mut out = Vec::new();
+            show.write_values(&mut out, &values).expect("written");
+            String::from_utf8(out).expect("UTF-8")
+        };
+        let all = shown(None);
+        assert!(ids.iter().all(|id| all.contains(&id.to_string())) && all.contains("I64 [3]"), "{all}");
+        assert!(shown(Some("0")).starts_with("\n9007199254740993\nI64 []\n"), "{}", shown(Some("0")));
+    }
 }

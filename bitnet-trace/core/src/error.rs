@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong with it, with line and column.
         reason: String,
     },
+    /// A `run.json` is not that of a trace.
+    #[error("{}: not the `run.json` of a trace: {reason}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file does not hold the captured values of its record.
     #[error("{}: not the captured values of its record: {reason}", path.display())]
     Values {

@@ -147,12 +147,13 @@ impl<'a> TensorView<'a> {
             None => offset.checked_add(count),
             Some(strides) => last(offset, shape, strides).and_then(|last| last.checked_add(1)),
         };
-        // Only a row-major layout may be treated as contiguous: any other would be read beyond its last element.
-        let strides = strides.filter(|strides| !is_row_major(shape, strides));
-        match end {
-            Some(end) if end <= held => Ok(Self { elements, offset, shape, strides, count }),
-            _ => Err(outside()),
+        if end.is_none_or(|end| end > held) {
+            return Err(outside());
         }
+        // Only a row-major layout may be treated as contiguous: any other would be read beyond its last element.
+        // Strides that lead outside the storage were refused before: their products may overflow.
+        let strides = strides.filter(|strides| !is_row_major(shape, strides));
+        Ok(Self { elements, offset, shape, strides, count })
     }
 
     /// The whole storage; the tensor may be only a part of it.
@@ -265,6 +266,7 @@ mod tests {
             (1, &[6], &[1]),
             (0, &[2, 3], &[4, 1]),
             (0, &[2], &[usize::MAX]),
+            (0, &[2, 2], &[1, usize::MAX]),
             (usize::MAX, &[1], &[1]),
             (0, &[usize::MAX, 2], &[0, 0]),
             (0, &[2, 3], &[3]),

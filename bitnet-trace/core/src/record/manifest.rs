@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// The content of `run.json`: which program made a run, with which settings, and how it ended.
 ///
-/// Fields that an older version did not write are empty.
+/// Fields that an older version did not write, or that do not have the expected type, are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

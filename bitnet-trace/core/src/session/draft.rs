@@ -105,6 +105,9 @@ impl Draft<'_> {
                 Ok(())
             })
         })?;
+        if draft.is_some() {
+            return Err(Error::Tensor("its source showed no view of it".into()));
+        }
         outcome
     }
 
@@ -161,6 +164,24 @@ mod tests {
         fn with_view(&self, _: &mut dyn FnMut(&TensorView<'_>) -> Result<(), Error>) -> Result<(), Error> {
             panic!("the device is gone")
         }
+    }
+
+    /// A tensor that is never shown.
+    struct Silent;
+
+    impl TensorSource for Silent {
+        fn with_view(&self, _: &mut dyn FnMut(&TensorView<'_>) -> Result<(), Error>) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_source_that_shows_no_view_loses_its_record() {
+        let session: TraceSession = TraceSession::builder().in_memory().start().expect("a session");
+        session.in_scope(|| record("silent", &Silent));
+        let error = session.finish().expect_err("a record is lost");
+        let [loss] = error.losses() else { panic!("{error}") };
+        assert!(loss.count == 1 && loss.first.contains("showed no view"), "{}", loss.first);
     }
 
     #[test]
