@@ -5,6 +5,9 @@ use blake3::{Hash, Hasher};
 /// Number of bytes that are kept of a row's hash.
 const KEPT: usize = 8;
 
+/// Rows that memory is reserved for at once: a broadcast view may have more rows than there is memory.
+const AT_ONCE: usize = 1 << 20;
+
 /// The hashes of the rows seen so far.
 pub(super) struct RowHashes {
     /// Number of bytes in a row.
@@ -22,7 +25,7 @@ impl RowHashes {
         let elements: usize = dimensions.iter().product();
         let row = dimensions.last().copied().unwrap_or(1);
         let rows = elements.checked_div(row).unwrap_or(0);
-        Self { row: row * size_of::<f32>(), hashes: Vec::with_capacity(rows), partial: Box::default(), filled: 0 }
+        Self { row: row * size_of::<f32>(), hashes: Vec::with_capacity(rows.min(AT_ONCE)), partial: Box::default(), filled: 0 }
     }
 
     /// Adds elements as little-endian f32.

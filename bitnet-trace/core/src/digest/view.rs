@@ -142,6 +142,10 @@ impl<'a> TensorView<'a> {
         }
         let empty = shape.contains(&0);
         let count = if empty { 0 } else { product(shape).ok_or_else(outside)? };
+        // A broadcast view may have more elements than its storage, but no more than their bytes can be counted.
+        if count > isize::MAX.unsigned_abs() / size_of::<f64>() {
+            return Err(outside());
+        }
         let end = match strides {
             _ if empty => Some(0),
             None => offset.checked_add(count),
@@ -269,6 +273,7 @@ mod tests {
             (0, &[2, 2], &[1, usize::MAX]),
             (usize::MAX, &[1], &[1]),
             (0, &[usize::MAX, 2], &[0, 0]),
+            (0, &[usize::MAX / 4], &[0]),
             (0, &[2, 3], &[3]),
         ] {
             let said = message(TensorView::strided(elements, offset, shape, strides));

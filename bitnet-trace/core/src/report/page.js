@@ -218,7 +218,7 @@ function choose(index, focus) {
   const details = pair[DETAILS] === null ? null : data.details[pair[DETAILS]];
   const numbers = [pair[ERROR] === null ? "" : `relative L2 ${number(pair[ERROR])}`, pair[GAIN] === null ? "" : `${pair[GAIN].toPrecision(4)} times the largest error before it`].filter(Boolean).join(", ");
   const lines = `${nameOf(pair)}  ${verdictOf(pair).name}\n` + (details || (numbers ? `  ${numbers}\n` : ""));
-  by("pair").replaceChildren(...lines.match(/.*\n/g).map((line) => element("span", line)));
+  by("pair").replaceChildren(...lines.match(/[^\n]*\n/g).map((line) => element("span", line)));
   markRow();
   curve.draw(index);
 }

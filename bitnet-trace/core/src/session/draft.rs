@@ -97,7 +97,7 @@ impl Draft<'_> {
                 let found = digest(view, wanted);
                 let mut record = draft.record_of(view, &found, device.clone());
                 if kept {
-                    outcome = session.keep(&mut record, values.then_some(view));
+                    outcome = guarded("writing the record", || session.keep(&mut record, values.then_some(view)));
                 }
                 if printed {
                     print::print(&record);
