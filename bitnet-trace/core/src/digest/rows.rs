@@ -25,7 +25,12 @@ impl RowHashes {
         let elements: usize = dimensions.iter().product();
         let row = dimensions.last().copied().unwrap_or(1);
         let rows = elements.checked_div(row).unwrap_or(0);
-        Self { row: row * size_of::<f32>(), hashes: Vec::with_capacity(rows.min(AT_ONCE)), partial: Box::default(), filled: 0 }
+        Self {
+            row: row * size_of::<f32>(),
+            hashes: Vec::with_capacity(rows.min(AT_ONCE)),
+            partial: Box::default(),
+            filled: 0,
+        }
     }
 
     /// Adds elements as little-endian f32.
