@@ -14,7 +14,7 @@ mod sites;
 
 pub use bitnet_trace_core::session::{FinishError, flush};
 pub use bitnet_trace_core::{ContextGuard, Instrumented, TraceContext};
-/// Makes a type [`Traced`](trait@Traced): see [`traced`](macro@traced), "Types of your own".
+/// Makes a type [`Traced`](trait@crate::Traced): see [`traced`](macro@traced), "Types of your own".
 pub use bitnet_trace_macros::Traced;
 #[doc = include_str!("../../docs/traced.md")]
 pub use bitnet_trace_macros::traced;
