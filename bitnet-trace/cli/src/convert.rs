@@ -57,8 +57,8 @@ impl Convert {
         let records = match self.format {
             OutputFormat::Files => convert(source, destination, TraceFormat::Files)?,
             OutputFormat::Jsonl => convert(source, destination, TraceFormat::Jsonl)?,
-            OutputFormat::Csv => table::write(&open_whole(source)?, destination, table::write_csv)?,
-            OutputFormat::Parquet => table::write(&open_whole(source)?, destination, table::write_parquet)?,
+            OutputFormat::Csv => table::write_csv(open_whole(source)?.records(), destination)?,
+            OutputFormat::Parquet => table::write_parquet(open_whole(source)?.records(), destination)?,
         };
         writeln!(anstream::stderr(), "{records} records in {}", self.destination.display())?;
         Ok(ExitCode::SUCCESS)

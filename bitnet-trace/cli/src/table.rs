@@ -5,7 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
-use bitnet_trace_core::{Error, Trace, TraceRecord};
+use bitnet_trace_core::{Error, TraceRecord};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -53,16 +53,6 @@ const COLUMNS: [(&str, ColumnType); 25] = [
     ("device", ColumnType::Text),
 ];
 
-/// Writes the records of a trace with `write` to a file that does not exist yet, and returns their number.
-pub(crate) fn write(
-    trace: &Trace,
-    path: &Path,
-    write: impl FnOnce(&[TraceRecord], &Path) -> Result<(), Error>,
-) -> Result<usize, Error> {
-    write(trace.records(), path)?;
-    Ok(trace.records().len())
-}
-
 fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }
@@ -81,8 +71,9 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Writes a new file of comma-separated values. Its first line holds the names of the columns.
-pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
+/// Writes a new file of comma-separated values, and returns the number of records. Its first line holds the names of
+/// the columns.
+pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<usize, Error> {
     let failed = |error: csv::Error| failed_to("write", path)(std::io::Error::other(error));
     let file = File::create_new(path).map_err(failed_to("create", path))?;
     let mut table = csv::Writer::from_writer(BufWriter::new(file));
@@ -91,7 +82,8 @@ pub(crate) fn write_csv(records: &[TraceRecord], path: &Path) -> Result<(), Erro
         let record = json(record, path)?;
         table.write_record(COLUMNS.map(|(name, _)| text(&record[name]).unwrap_or_default())).map_err(failed)?;
     }
-    table.flush().map_err(failed_to("write", path))
+    table.flush().map_err(failed_to("write", path))?;
+    Ok(records.len())
 }
 
 /// The cells of an integer column that have a value. Parquet stores an unsigned number as the signed number with
@@ -113,7 +105,7 @@ fn integers(rows: &[Value], name: &str, kind: ColumnType, path: &Path) -> Result
 }
 
 /// Writes a new Parquet file with one row group.
-pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), Error> {
+pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<usize, Error> {
     let failed = |error: parquet::errors::ParquetError| failed_to("write", path)(std::io::Error::other(error));
     let columns = COLUMNS.map(|(name, kind)| match kind {
         ColumnType::Integer => format!("OPTIONAL INT64 {name};"),
@@ -162,5 +154,5 @@ pub(crate) fn write_parquet(records: &[TraceRecord], path: &Path) -> Result<(), 
     }
     group.close().map_err(failed)?;
     writer.close().map_err(failed)?;
-    Ok(())
+    Ok(records.len())
 }

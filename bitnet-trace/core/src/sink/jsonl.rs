@@ -4,10 +4,11 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::line::append;
 use crate::error::Error;
+use crate::failing::locked;
 use crate::record::TraceRecord;
 use crate::record::layout::JSONL;
 
@@ -42,7 +43,7 @@ impl Jsonl {
 
     /// Closes the file until the next line.
     pub(crate) fn close(&self) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = locked(&self.lines);
         if let Some(file) = lines.file.take() {
             lines.closed = file.metadata().ok();
         }
@@ -50,13 +51,13 @@ impl Jsonl {
 
     /// Whether the file is open, so that the next line need not open it.
     pub(crate) fn is_open(&self) -> bool {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).file.is_some()
+        locked(&self.lines).file.is_some()
     }
 
     /// Appends the record as one line in one write, and returns the range of bytes that the line takes in the
     /// file. A line that was written only in part is removed.
     pub(crate) fn write(&self, record: &TraceRecord) -> Result<Range<u64>, Error> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = locked(&self.lines);
         let Lines { file, closed, length, torn, line } = &mut *lines;
         let file = if let Some(file) = file {
             file

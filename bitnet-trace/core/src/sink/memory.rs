@@ -1,10 +1,10 @@
 //! Keeps records in memory, for unit tests and for programs that read their own trace.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::digest::TensorView;
 use crate::error::Error;
-use crate::failing::guarded;
+use crate::failing::{guarded, locked};
 use crate::record::TraceRecord;
 use crate::trace::Values;
 
@@ -20,12 +20,12 @@ impl Memory {
     pub(crate) fn write(&self, record: &TraceRecord, values: Option<&TensorView<'_>>) -> Option<Error> {
         let copied = values.map(|values| guarded("copying the values", || Values::copy(values))).transpose();
         let (values, lost) = copied.map_or_else(|error| (None, Some(error)), |values| (values, None));
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).push((record.clone(), values));
+        locked(&self.records).push((record.clone(), values));
         lost
     }
 
     /// Removes and returns everything written so far.
     pub(crate) fn take(&self) -> Vec<(TraceRecord, Option<Values>)> {
-        std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *locked(&self.records))
     }
 }

@@ -18,13 +18,14 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 pub(crate) use file_stem::file_stem;
 pub(crate) use jsonl::Jsonl;
 pub(crate) use memory::Memory;
 
 use crate::error::Error;
+use crate::failing::locked;
 
 /// The number of files whose names became equal when they were sanitized, by the path of the first of them.
 #[derive(Default)]
@@ -43,7 +44,7 @@ fn create_new(directory: &Path, name: &str, extension: &str, counts: &StemCounts
     }
     loop {
         let number = {
-            let mut counts = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = locked(&counts.0);
             let number = counts.entry(first.clone()).or_insert(1);
             *number += 1;
             *number
