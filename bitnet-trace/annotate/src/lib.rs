@@ -76,6 +76,7 @@ mod stages;
 use std::fmt;
 
 pub use error::Error;
+pub use parse::MAX_BYTES;
 
 /// What the attributes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use proc_macro2::{LineColumn, TokenStream};
 use crate::Error;
 use crate::nesting;
 
-/// Far longer than any source file that a person wrote, and far below the four bytes that a position has.
-const MAX_BYTES: usize = 16 << 20;
+/// The longest source text that is read, in bytes: far longer than any that a person wrote, and far below the four bytes
+/// that a position has.
+pub const MAX_BYTES: usize = 16 << 20;
 
 /// The bytes of stack that a token may need while it is open: see the tests of `nesting`.
 const STACK_PER_LEVEL: usize = 24 << 10;

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod hostile;
+mod init;
 mod single;
 mod tables;
 
