@@ -42,17 +42,21 @@ pub(crate) fn apply(
         });
     }
     if let (true, Import::Missing(place)) = (uses_the_name, import) {
-        insertions.push(match place {
-            Place::Before(at) => above(text.code, at, IMPORT),
-            Place::After(at) => below(text.code, at, IMPORT),
-            Place::First(at) => {
-                let mut insertion = above(text.code, at, IMPORT);
-                if insertion.text.ends_with('\n') {
-                    insertion.text.push_str(line_ending(text.code, at));
+        // In front of the attribute of a function that begins at the same place.
+        insertions.insert(
+            0,
+            match place {
+                Place::Before(at) => above(text.code, at, IMPORT),
+                Place::After(at) => below(text.code, at, IMPORT),
+                Place::First(at) => {
+                    let mut insertion = above(text.code, at, IMPORT);
+                    if insertion.text.ends_with('\n') {
+                        insertion.text.push_str(line_ending(text.code, at));
+                    }
+                    insertion
                 }
-                insertion
-            }
-        });
+            },
+        );
     }
     insertions.sort_by_key(|insertion| insertion.at);
     let mut annotated = String::with_capacity(source.len() + insertions.len() * 64);

@@ -140,30 +140,31 @@ fn first_item(file: &syn::File, text: Text<'_>) -> (usize, usize) {
     (from, at)
 }
 
-fn has_empty_line(text: &str) -> bool {
-    text.matches('\n').count() > 1 && text.split('\n').skip(1).any(|line| line.trim().is_empty()) && {
-        // The last piece is what stands in front of the next item on its line.
-        let lines: Vec<_> = text.split('\n').collect();
-        lines[1..lines.len() - 1].iter().any(|line| line.trim().is_empty())
-    }
+/// Whether a line of what stands between two items is empty. The first piece ends a line, the last one begins one.
+fn has_empty_line(between: &str) -> bool {
+    let lines: Vec<_> = between.split('\n').collect();
+    lines.len() > 2 && lines[1..lines.len() - 1].iter().any(|line| line.trim().is_empty())
 }
 
 /// The start of the comment lines that stand directly above `at`, or `at`. Between `from` and `at` there are only
 /// comments and spaces.
 fn comment_above(text: Text<'_>, from: usize, at: usize) -> usize {
     let Some(between) = text.code.get(from..at) else { return at };
-    let mut start = at;
-    let mut lines = between.split_inclusive('\n').rev();
-    if lines.next().is_none_or(|indent| !indent.trim().is_empty()) {
+    let Some((above, indent)) = between.rsplit_once('\n') else { return at };
+    // A block comment may hold lines that look like comments of their own.
+    if !indent.trim().is_empty() || between.contains("/*") {
         return at;
     }
-    let mut position = at - between.len() + between.rfind('\n').map_or(0, |end| end + 1);
-    for line in lines {
-        position -= line.len();
-        let begins = position == 0 || text.code.as_bytes().get(position - 1) == Some(&b'\n');
-        if !begins || !line.trim_start().starts_with("//") || between.contains("/*") {
+    let mut start = at;
+    let mut position = from + above.len() + 1;
+    let mut lines = above.split('\n').rev().peekable();
+    while let Some(line) = lines.next() {
+        // The first line is the rest of the one that something else ends on, unless the text begins here.
+        let is_whole = lines.peek().is_some() || from == 0;
+        if !is_whole || !line.trim_start().starts_with("//") {
             break;
         }
+        position -= line.len() + 1;
         start = position;
     }
     start
