@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use bitnet_trace_tests::package::{ON, Package, fixture, without_macros};
+use bitnet_trace_tests::package::{ON, Package, fixture, with_locals, without_macros};
 use bitnet_trace_tests::{repository, succeed};
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -114,6 +114,7 @@ fn a_crate_of_every_shape_runs_alone() {
         assert!(off.contains("Tensor[[2], f32]"), "{off}");
         assert_eq!(off, run(&without_macros(&source), &[]));
         assert_eq!(off, run(&source, &ON));
+        assert_eq!(off, run(&with_locals(&source), &ON));
     }
 }
 
