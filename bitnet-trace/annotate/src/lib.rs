@@ -157,10 +157,9 @@ impl fmt::Display for Reason {
                     "`#[traced]` records a `{ty}` only if that type implements `Traced`; then annotate it by hand"
                 )
             }
-            Self::Beside(ty) => write!(
-                f,
-                "it also returns `{ty}`, which must implement `Traced` or be left out; then annotate it by hand"
-            ),
+            Self::Beside(ty) => {
+                write!(f, "it also returns `{ty}`, which `#[traced]` passes over only if that implements `Traced`")
+            }
         }
     }
 }

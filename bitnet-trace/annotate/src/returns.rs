@@ -43,9 +43,6 @@ fn holds(ty: &Type, text: Text<'_>) -> Holds {
         Type::Array(inner) => tensors_alone(holds(&inner.elem, text)),
         Type::Tuple(tuple) => {
             let elems: Vec<_> = tuple.elems.iter().map(|elem| (elem, holds(elem, text))).collect();
-            if elems.iter().all(|(_, holds)| matches!(holds, Holds::Plain)) {
-                return Holds::Plain;
-            }
             if !elems.iter().any(|(_, holds)| matches!(holds, Holds::Tensors | Holds::Hidden(_))) {
                 return Holds::Other;
             }

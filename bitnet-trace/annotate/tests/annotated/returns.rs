@@ -24,7 +24,7 @@ fn tensors_are_found_in_what_traced_looks_into() {
         "[Tensor; 3]",
         "(Tensor, usize, &str, Vec<usize>, Option<f32>, String, bool)",
         "(Tensor, Cow<'static, str>)",
-        "(Tensor, (usize, usize))",
+        "(Tensor, (Tensor, usize))",
         "Box<Tensor>",
         "Rc<Arc<Tensor>>",
         "HashMap<String, Tensor>",
@@ -85,7 +85,11 @@ fn what_cannot_be_recorded_is_passed_over_with_the_reason() {
         ),
         (
             "fn f() -> Result<(Tensor, State)> { x }",
-            "it also returns `State`, which must implement `Traced` or be left out; then annotate it by hand"
+            "it also returns `State`, which `#[traced]` passes over only if that implements `Traced`".to_owned(),
+        ),
+        (
+            "fn f() -> (Tensor, (usize, usize)) { x }",
+            "it also returns `(usize, usize)`, which `#[traced]` passes over only if that implements `Traced`"
                 .to_owned(),
         ),
     ] {

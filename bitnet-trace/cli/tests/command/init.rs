@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::said;
 
@@ -189,4 +190,23 @@ fn init_prints_control_characters_as_they_are_into_a_pipe() {
     let (code, out, err) = said(&["init", &path]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains(" // \u{1b}[2J\r\n") && out.contains("+#[traced(locals)]\r\n"), "{out:?}");
+}
+
+/// The lines of the guide, those that it leaves out apart.
+#[test]
+fn init_prints_what_the_guide_shows() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let guide = read(repository.join("bitnet-trace/docs/GUIDE.md").to_str().expect("UTF-8"));
+    let (_, shown) = guide.split_once("$ bitnet-trace init tests/tests/init/plain.rs\n").expect("the command");
+    let (shown, _) = shown.split_once("```").expect("its end");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet-trace"));
+    let output =
+        command.args(["init", "tests/tests/init/plain.rs"]).current_dir(repository).output().expect("it starts");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+    let mut rest = said.as_str();
+    for part in shown.split("...\n") {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("not printed:\n{part}\nbut:\n{said}"));
+        rest = after;
+    }
+    assert_eq!(rest, "");
 }
