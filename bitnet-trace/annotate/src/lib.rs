@@ -179,3 +179,7 @@ pub fn annotate(source: &str, style: Style) -> Result<Annotated, Error> {
         Ok(edit::apply(source, text, &file, found, attributes))
     })
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,7 +4,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::Error;
 
-/// The tokens that may be open at the same time. The deepest function of candle's models opens a few hundred.
+/// The tokens that may be open at the same time: more than in any file of candle-transformers (`--test init` reads all).
 pub(crate) const MAX_LEVELS: usize = 4000;
 
 /// Refuses code whose syntax tree could be deeper than [`MAX_LEVELS`].
