@@ -11,9 +11,10 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
 /// The packages of ours that each published package may depend on.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("bitnet-trace-core", &[]),
     ("bitnet-trace-macros", &[]),
+    ("bitnet-trace-capi", &["bitnet-trace-core"]),
     ("bitnet-trace-cli", &["bitnet-trace-core"]),
     ("bitnet-trace", &["bitnet-trace-core", "bitnet-trace-macros"]),
     ("bitnet-models", &["bitnet-trace"]),
