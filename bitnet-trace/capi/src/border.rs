@@ -66,7 +66,7 @@ pub(crate) fn returned(body: impl FnOnce() -> Result<(), Failure>) -> Status {
         Ok(()) => Status::BtOk,
         Err(failure) => {
             let Failure { status, message } = failure;
-            remember(message);
+            remember(&message);
             status
         }
     }
@@ -75,7 +75,7 @@ pub(crate) fn returned(body: impl FnOnce() -> Result<(), Failure>) -> Status {
 /// Runs a body that returns a value, or `otherwise` if it fails.
 pub(crate) fn returned_or<T>(otherwise: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
     caught(body).unwrap_or_else(|failure| {
-        remember(failure.message);
+        remember(&failure.message);
         otherwise
     })
 }
@@ -88,7 +88,7 @@ fn caught<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     })
 }
 
-fn remember(message: String) {
+fn remember(message: &str) {
     let message = CString::new(message.replace('\0', " ")).ok();
     // The cell is unreachable while the thread ends.
     let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = message));
