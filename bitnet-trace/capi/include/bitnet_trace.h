@@ -187,9 +187,9 @@ enum bt_status bt_flush(void);
 /*
  Records a tensor in the scope of this thread. While nothing records it returns at once.
 
- `stage` is the fine name of the computation ("q_proj"), by which two traces are aligned. With `stage` and without
+ `stage` is the fine name of the computation (`q_proj`), by which two traces are aligned. With `stage` and without
  `name`, the record's name is made of step, layer and stage. With `name` alone, the name is kept as it is given
- ("Qcur-3"), and a map of names can give it a stage. One of the two is needed.
+ (`Qcur-3`), and a map of names can give it a stage. One of the two is needed.
 
  `dtype` is a `bt_dtype`. `dims` are `n_dims` numbers, the slowest dimension first; `strides` are the distances
  between neighbours in each dimension, in elements, or NULL for a tensor in row-major order without gaps. A stride of
