@@ -64,7 +64,7 @@ static bool callback(ggml_tensor *t, bool ask, void *user_data) {
         }
         std::printf("\n");
     }
-    return true;
+    return wanted;
 }
 
 static ggml_tensor *named(ggml_tensor *t, const char *name) {
