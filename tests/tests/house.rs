@@ -11,10 +11,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
 /// The packages of ours that each published package may depend on.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("bitnet-trace-core", &[]),
     ("bitnet-trace-annotate", &[]),
     ("bitnet-trace-macros", &[]),
+    ("bitnet-trace-capi", &["bitnet-trace-core"]),
     ("bitnet-trace-cli", &["bitnet-trace-annotate", "bitnet-trace-core"]),
     ("bitnet-trace", &["bitnet-trace-core", "bitnet-trace-macros"]),
     ("bitnet-models", &["bitnet-trace"]),
