@@ -6,9 +6,13 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Error, Expr, LitStr, Path, Result, Token};
 
 use crate::nearest;
+use crate::picks::Pick;
 
 /// Every key, in the order in which the messages list them.
-const KEYS: [&str; 7] = ["stage", "layer", "seq", "outputs", "inputs", "when", "crate"];
+const KEYS: [&str; 9] = ["stage", "layer", "seq", "outputs", "inputs", "locals", "layers", "when", "crate"];
+
+/// What `locals` takes.
+const LOCALS: &str = "names of variables, as in `locals(q as \"q_proj\", q as _, att)`";
 
 /// The arguments between the parentheses of `#[traced(...)]`.
 #[derive(Default)]
@@ -23,6 +27,10 @@ pub(crate) struct Args {
     pub(crate) outputs: Vec<LitStr>,
     /// Arguments to record before the body runs.
     pub(crate) inputs: Vec<Ident>,
+    /// Bindings of the body to record: all if the list is empty.
+    pub(crate) locals: Option<Vec<Pick>>,
+    /// The variable of the loop whose passes are layers.
+    pub(crate) layers: Option<Ident>,
     /// Records only while this is true.
     pub(crate) when: Option<Expr>,
     /// Path to the library, `::bitnet_trace` when left out.
@@ -58,6 +66,15 @@ impl Parse for Args {
                 "inputs" => {
                     unseen(!args.inputs.is_empty(), &key)?;
                     args.inputs = list(input, &key, "names of arguments, as in `inputs(x, mask)`")?;
+                }
+                "locals" => {
+                    unseen(args.locals.is_some(), &key)?;
+                    let is_list = !input.is_empty() && !input.peek(Token![,]);
+                    args.locals = Some(if is_list { list(input, &key, LOCALS)? } else { Vec::new() });
+                }
+                "layers" => {
+                    unseen(args.layers.is_some(), &key)?;
+                    args.layers = Some(one(input, &key, "the variable of a `for` loop, as in `layers(layer)`")?);
                 }
                 "when" => {
                     unseen(args.when.is_some(), &key)?;
@@ -104,6 +121,15 @@ fn list<T: Parse>(input: ParseStream<'_>, key: &Ident, expected: &str) -> Result
         return Err(Error::new(key.span(), format!("`{key}` is empty, expected {expected}")));
     }
     Ok(items.into_iter().collect())
+}
+
+/// Parses exactly one item, in parentheses.
+fn one<T: Parse>(input: ParseStream<'_>, key: &Ident, expected: &str) -> Result<T> {
+    let mut items = list(input, key, expected)?;
+    match (items.pop(), items.is_empty()) {
+        (Some(item), true) => Ok(item),
+        _ => Err(Error::new(key.span(), format!("expected {expected}"))),
+    }
 }
 
 fn value(input: ParseStream<'_>, key: &Ident) -> Result<Expr> {

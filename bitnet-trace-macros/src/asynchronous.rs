@@ -102,6 +102,7 @@ pub(crate) fn expand(
     moved: &Moved,
     library: &TokenStream,
     site: &TokenStream,
+    when: Option<&TokenStream>,
     settings: &TokenStream,
     span: Span,
 ) -> TokenStream {
@@ -109,7 +110,7 @@ pub(crate) fn expand(
     let Moved { inputs, moves } = moved;
     let begin = (!settings.is_empty())
         .then(|| quote_spanned! { span => #library::private::Call::in_future(#site) #settings .begin(); });
-    let block = async_block(sig, body, span, &quote! { #moves #begin });
+    let block = async_block(sig, body, span, &quote! { #moves #when #begin });
     let future = if settings.is_empty() {
         quote_spanned! { span => #library::private::future(|| #site, #block) }
     } else {

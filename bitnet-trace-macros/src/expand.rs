@@ -1,7 +1,8 @@
 //! Rewrites an annotated function: the library gets its body as a closure or a future.
 
-use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{FnArg, LitStr, Result, Signature};
 
@@ -9,6 +10,7 @@ use crate::args::Args;
 use crate::asynchronous;
 use crate::blocks::{async_block, braced, in_closure};
 use crate::func::{Function, return_span};
+use crate::locals::{self, Names};
 
 /// The attribute as a function of token streams. It never panics. On an error it returns the error
 /// together with the unchanged item, so that callers of the function still resolve.
@@ -30,35 +32,74 @@ pub(crate) fn attribute(args: TokenStream, item: &TokenStream) -> TokenStream {
 //             .run(move || -> Result<Tensor> { ... })
 //     }
 pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let args: Args = syn::parse2(args)?;
-    let function: Function = syn::parse2(item)?;
+    let mut args: Args = syn::parse2(args)?;
+    let mut function: Function = syn::parse2(item)?;
     function.validate()?;
 
-    let Function { attrs, vis, sig, body } = &function;
     // The compiler reports an unmet bound on the return type at the call, so the call gets that type's span.
-    let span = return_span(sig).resolved_at(Span::mixed_site());
+    let span = return_span(&function.sig).resolved_at(Span::mixed_site());
     let library =
         args.library.as_ref().map_or_else(|| quote_spanned! { span => ::bitnet_trace }, ToTokens::to_token_stream);
     let site = site(&args, &function, &library);
+    let when = if args.locals.is_some() { evaluate_once(&mut args) } else { None };
+    if args.locals.is_some() || args.layers.is_some() {
+        function.body = look_into(&args, &function, &library, when.is_some())?;
+    }
     let settings = settings(&args);
+    let Function { attrs, vis, sig, body } = &function;
     if let Some(moved) = asynchronous::moved(&function, &args) {
-        return Ok(asynchronous::expand(&function, &moved, &library, &site, &settings, span));
+        return Ok(asynchronous::expand(&function, &moved, &library, &site, when.as_ref(), &settings, span));
     }
     let body = if sig.asyncness.is_some() {
         let block = async_block(sig, body, span, &quote! {});
-        quote_spanned! { span => #library::private::Call::new(#site) #settings .run_async(#block).await }
+        quote_spanned! { span => #when #library::private::Call::new(#site) #settings .run_async(#block).await }
     } else {
         let body = closure(sig, body);
         if settings.is_empty() {
             quote_spanned! { span => #library::private::traced(#site, #body) }
         } else {
-            quote_spanned! { span => #library::private::Call::new(#site) #settings .run(#body) }
+            quote_spanned! { span => #when #library::private::Call::new(#site) #settings .run(#body) }
         }
     };
     // The body keeps the user's braces: the compiler treats an item that ends inside an expansion as
     // generated code, which its lints (dead code, missing documentation, most of clippy's) skip.
     let body = braced(body, function.body.span());
     Ok(quote! { #(#attrs)* #vis #sig #body })
+}
+
+/// The variable that holds the value of `when`, which decides for the locals too.
+fn recording() -> Ident {
+    Ident::new("__recording", Span::mixed_site())
+}
+
+// Input:  when = self.debug
+// Output: let __recording: bool = self.debug;
+fn evaluate_once(args: &mut Args) -> Option<TokenStream> {
+    let recording = recording();
+    let variable = syn::parse_quote! { #recording };
+    let when = args.when.replace(variable);
+    if when.is_none() {
+        args.when = None;
+    }
+    when.map(|when| quote! { let #recording: bool = #when; })
+}
+
+/// The body with what `locals` and `layers` add to it.
+fn look_into(args: &Args, function: &Function, library: &TokenStream, has_when: bool) -> Result<Group> {
+    let name = function_name(function);
+    let recording = recording();
+    let names = Names {
+        library,
+        stage: args.stage.as_ref().unwrap_or(&name),
+        function: &name,
+        when: has_when.then_some(&recording),
+    };
+    locals::look_into(&function.body, &names, args.locals.as_deref(), args.layers.as_ref())
+}
+
+/// The function's name as text, without `r#`.
+fn function_name(function: &Function) -> LitStr {
+    LitStr::new(&function.sig.ident.unraw().to_string(), Span::mixed_site())
 }
 
 // Output: .layer(self.index).seq(position).when(self.debug).input("x", &x)
@@ -108,9 +149,7 @@ fn is_mut(token: &TokenTree) -> bool {
 //
 // `site!` makes a static in a block of its own, outside of the user's scope.
 fn site(args: &Args, function: &Function, library: &TokenStream) -> TokenStream {
-    let ident = &function.sig.ident;
-    let name = ident.to_string();
-    let name = LitStr::new(name.trim_start_matches("r#"), Span::mixed_site());
+    let name = function_name(function);
     let stage = args.stage.clone().unwrap_or_else(|| name.clone());
     // `line!()` gives the line of the outermost expansion, which is the attribute's. With the span of
     // `fn` it is not part of an expansion and gives the line of the function.

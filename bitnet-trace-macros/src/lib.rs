@@ -26,7 +26,11 @@ mod expand;
 #[cfg(feature = "trace")]
 mod func;
 #[cfg(feature = "trace")]
+mod locals;
+#[cfg(feature = "trace")]
 mod nearest;
+#[cfg(feature = "trace")]
+mod picks;
 #[cfg(all(test, feature = "trace"))]
 mod tests;
 

@@ -76,6 +76,53 @@ snapshot!(
     "fn f(&self, x: Tensor, r#type: Tensor) -> (Tensor, Tensor) { (x, r#type) }"
 );
 
+snapshot!(
+    locals_after_every_binding,
+    r#"stage = "attn", locals"#,
+    "fn f(&self, x: &Tensor) -> Result<Tensor> { let q = self.wq.forward(x)?; let (k, v): (Tensor, Tensor) = self.kv(x)?;
+     let mut y; if x.rank() > 1 { y = q.matmul(&k)?; } else { y = q }
+     match self.mask(|m| n = m) { Some(mask) => y = mask, None => {} } let q = y.neg()?; q.matmul(&v) }"
+);
+snapshot!(
+    locals_of_a_list,
+    r#"stage = "attn", locals(q as "q_proj", q as _, q as "q_rope", att)"#,
+    "fn f(x: &Tensor) -> Result<Tensor> { let q = a(x)?; let q = b(q)?; let q = c(q)?; let att = d(q)?; let att = e(att)?; Ok(att) }"
+);
+snapshot!(
+    locals_under_a_condition,
+    "locals, when = self.debug, crate = my::trace",
+    "fn f(&self, x: &Tensor) -> Tensor { let y = self.g(x); #[cfg(test)] let z = y.clone(); y }"
+);
+snapshot!(
+    locals_pass_over_what_cannot_record,
+    "locals",
+    "fn f(x: &Tensor) -> Tensor { let y; fn g() { let a = 1; } const N: usize = { let b = 2; b }; let c @ _ = x; if let Some(d) = x.e() {}
+     let Some(h) = x.h() else { return z() }; let (None, i) = x.i() else { return z() }; [0; { let j = 1; j }]; STATIC = 3; *y = x; y.k = x; json!({ let l = 1; }); y }"
+);
+snapshot!(
+    locals_of_an_async_function,
+    "locals, layer = 3",
+    "async fn f(x: &Tensor) -> Tensor { let y = g(x).await; y }"
+);
+snapshot!(
+    layers_of_a_loop,
+    "layers(layer)",
+    "fn f(&self, x: &Tensor) -> Tensor { 'outer: for (index, (layer, _)) in self.layers.iter().enumerate() { for x in 0..2 { continue 'outer; } } x.clone() }"
+);
+snapshot!(half_typed_body_with_locals_survives, "locals", "fn f(x: &Tensor) -> Tensor { let y = x. }");
+snapshot!(err_locals_without_such_a_binding, "locals(nope)", "fn f(x: &Tensor) -> Tensor { let y = x.clone(); y }");
+snapshot!(
+    err_locals_named_too_often,
+    r#"locals(y as "a", y as "b")"#,
+    "fn f(x: &Tensor) -> Tensor { let y = x.clone(); y }"
+);
+snapshot!(err_locals_that_are_not_names, "locals(\"q\")", "fn f() -> Tensor { t() }");
+snapshot!(err_locals_as_nothing, "locals(q as)", "fn f() -> Tensor { t() }");
+snapshot!(err_locals_are_empty, "locals()", "fn f() -> Tensor { t() }");
+snapshot!(err_layers_without_a_loop, "layers(layer)", "fn f() -> Tensor { while let Some(layer) = g() {} t() }");
+snapshot!(err_layers_without_a_name, "layers", "fn f() -> Tensor { t() }");
+snapshot!(err_layers_with_two_names, "layers(a, b)", "fn f() -> Tensor { t() }");
+
 snapshot!(err_outputs_without_names, "outputs()", "fn f() -> Tensor { t() }");
 snapshot!(err_outputs_that_are_no_strings, "outputs(q)", "fn f() -> Tensor { t() }");
 snapshot!(err_inputs_without_parentheses, "inputs = x", "fn f() -> Tensor { t() }");

@@ -166,6 +166,13 @@ impl TraceContext {
         f()
     }
 
+    /// Sets this thread's layer, without a guard that would restore it: for scopes that end where no guard can be
+    /// dropped.
+    #[inline(always)]
+    pub fn set_layer(layer: Option<usize>) {
+        CELLS.with(|cells| cells.layer.set(layer));
+    }
+
     /// A context that sets only the session.
     pub(crate) fn of_session(session: SessionHandle) -> Self {
         Self { session: Some(session), ..Self::default() }

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bitnet_trace_core::TraceContext;
@@ -120,11 +121,11 @@ fn follow<F: Future<Output: Traced>>(
         (State::NEW, None) => begin(future, task),
         (State::NEW, Some(site)) => {
             reach(site);
-            let followed = Followed::here(Some(site));
+            let mut followed = Followed::here(Some(site));
             (followed.poll(future, task), Some(followed))
         }
         _ => match parked::take(place) {
-            Some(followed) => (followed.poll(future, task), Some(followed)),
+            Some(mut followed) => (followed.poll(future, task), Some(followed)),
             None => (future.poll(task), None),
         },
     };
@@ -144,13 +145,49 @@ fn begin<F: Future<Output: Traced>>(
     task: &mut Context<'_>,
 ) -> (Poll<F::Output>, Option<Box<Followed>>) {
     let _context = TraceContext::current().enter();
+    let number = next_number();
+    let _polled = Polled::begin(number);
     let awaiting = Awaiting::new();
     let poll = future.poll(task);
-    let followed = awaiting.begun();
-    if let Some(followed) = &followed {
-        followed.record(&poll);
+    let mut followed = awaiting.begun();
+    if let Some(followed) = &mut followed {
+        followed.number = number;
+        followed.after(&poll);
     }
     (poll, followed)
+}
+
+thread_local! {
+    /// The number of the followed future that this thread polls; 0 outside of one.
+    static POLLED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of the followed future that this thread polls now; 0 outside of one.
+pub(crate) fn polled() -> u64 {
+    POLLED.get()
+}
+
+/// A number that no other followed future has.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A poll of a followed future, also if it panics.
+struct Polled {
+    outer: u64,
+}
+
+impl Polled {
+    fn begin(number: u64) -> Self {
+        Self { outer: POLLED.replace(number) }
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        POLLED.set(self.outer);
+    }
 }
 
 /// The calls of futures that wait.
@@ -168,6 +205,7 @@ mod parked {
     struct Parked {
         site: Option<&'static CallSite>,
         context: ParkedContext,
+        number: u64,
     }
 
     static PARKED: Mutex<BTreeMap<usize, Parked>> = Mutex::new(BTreeMap::new());
@@ -177,14 +215,14 @@ mod parked {
     }
 
     pub(super) fn put(place: usize, followed: Followed) {
-        let Followed { site, context } = followed;
-        let before = parked().insert(place, Parked { site, context: context.park() });
+        let Followed { site, context, number } = followed;
+        let before = parked().insert(place, Parked { site, context: context.park(), number });
         drop(before);
     }
 
     pub(super) fn take(place: usize) -> Option<Box<Followed>> {
-        let Parked { site, context } = parked().remove(&place)?;
-        Some(Box::new(Followed { site, context: context.unpark() }))
+        let Parked { site, context, number } = parked().remove(&place)?;
+        Some(Box::new(Followed { site, context: context.unpark(), number }))
     }
 }
 
@@ -253,30 +291,33 @@ pub(crate) struct Followed {
     /// `None`: only what the future calls is recorded.
     site: Option<&'static CallSite>,
     context: TraceContext,
+    number: u64,
 }
 
 impl Followed {
     /// Takes this thread's context as it is now.
     #[allow(clippy::unnecessary_box_returns)] // a box fits a register, the call itself would need memory
     pub(crate) fn here(site: Option<&'static CallSite>) -> Box<Self> {
-        Box::new(Self { site, context: TraceContext::current() })
+        Box::new(Self { site, context: TraceContext::current(), number: next_number() })
     }
 
     #[cold]
     #[inline(never)]
-    fn poll<F: Future<Output: Traced>>(&self, future: Pin<&mut F>, task: &mut Context<'_>) -> Poll<F::Output> {
-        self.context.in_scope(|| {
-            let poll = future.poll(task);
-            self.record(&poll);
-            poll
-        })
+    fn poll<F: Future<Output: Traced>>(&mut self, future: Pin<&mut F>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let _polled = Polled::begin(self.number);
+        let _context = self.context.clone().enter();
+        let poll = future.poll(task);
+        self.after(&poll);
+        poll
     }
 
-    fn record<T: Traced>(&self, poll: &Poll<T>) {
-        if let (Poll::Ready(value), Some(site)) = (poll, self.site)
-            && may_record()
-        {
-            record_value(site.stage, Some(site), value);
+    /// Records the value if it is ready. A future that waits keeps the context as its body left it: it may wait inside
+    /// a loop whose passes are layers.
+    fn after<T: Traced>(&mut self, poll: &Poll<T>) {
+        match (poll, self.site) {
+            (Poll::Pending, _) => self.context = TraceContext::current(),
+            (Poll::Ready(value), Some(site)) if may_record() => record_value(site.stage, Some(site), value),
+            (Poll::Ready(_), _) => {}
         }
     }
 }

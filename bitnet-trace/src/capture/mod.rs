@@ -1,9 +1,11 @@
 //! Capturing: from a value that a model computes to records of its tensors.
 
+mod binding;
 mod call_site;
 mod candle;
 mod functions;
 mod future;
+mod layers;
 mod module;
 mod observe;
 #[doc(hidden)]

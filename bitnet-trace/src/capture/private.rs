@@ -4,10 +4,14 @@
 use bitnet_trace_core::session::may_record;
 use bitnet_trace_core::{ContextGuard, TraceContext};
 
+pub use super::binding::Binding;
+use super::binding::as_tensors;
 pub use super::call_site::CallSite;
 use super::future::{AsyncCall, Followed, TracedFuture, begun, is_awaited};
+pub use super::layers::Layers;
 pub use super::observe::Observe;
 use super::record::{reach, record_input};
+pub use crate::__binding as binding;
 pub use crate::__site as site;
 use crate::annotation::Traced;
 
@@ -184,6 +188,40 @@ fn begin(site: &'static CallSite, seq: Option<usize>, layer: Option<usize>, when
     // The future that polls the body restores the context that it found.
     std::mem::forget(enter(seq, layer));
     begun(Followed::here(when.then_some(site)));
+}
+
+/// Records a variable that was just bound, if its type is one of tensors.
+#[inline(always)]
+pub fn local<T>(binding: &'static Binding, value: &T) {
+    if let Some(value) = as_tensors(value)
+        && may_record()
+    {
+        binding.record(value);
+    }
+}
+
+/// The same for a variable that `locals(..)` names.
+#[inline(always)]
+pub fn named_local<T: Local>(binding: &'static Binding, value: &T) {
+    if may_record() {
+        binding.record(value);
+    }
+}
+
+/// A variable that `locals(..)` may name.
+#[diagnostic::on_unimplemented(
+    message = "`locals` cannot record a variable of type `{Self}`: it holds no tensor",
+    label = "expected a variable that is a `Tensor`, or an `Option`, `Vec` or tuple of tensors",
+    note = "`locals` without a list records every tensor and passes over what is none"
+)]
+pub trait Local: Traced {}
+
+impl<T: Traced> Local for T {}
+
+/// The passes of a loop as layers: 0, 1, 2, and so on.
+#[inline(always)]
+pub fn layers<I: IntoIterator>(passes: I) -> Layers<I::IntoIter> {
+    Layers::new(passes.into_iter())
 }
 
 /// A layer or a sequence index as the attribute accepts it: an integer (a negative one means that there is no

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitnet_trace_core::session::{self, Draft, IN, OUT, Session};
+use bitnet_trace_core::session::{self, Draft, IN, LET, OUT, Session};
 use bitnet_trace_core::{TraceContext, record_name};
 use candle_core::Tensor;
 
@@ -64,18 +64,31 @@ pub(crate) fn record_input(site: &CallSite, argument: &str, value: &dyn Traced) 
     if session.wants_stage(site.stage, IN) == Some(false) {
         return;
     }
+    record_variable(&session, site, IN, argument, value);
+}
+
+/// Records every tensor of a variable that was just bound.
+pub(crate) fn record_local(site: &CallSite, variable: &str, value: &dyn Traced) {
+    let Some(session) = active() else { return };
+    if site.wanted_by(&session, LET) == Some(false) {
+        return;
+    }
+    record_variable(&session, site, LET, variable, value);
+}
+
+fn record_variable(session: &Session, site: &CallSite, io: &str, variable: &str, value: &dyn Traced) {
     let context = TraceContext::current();
     let mut visit = |label: &str, tensor: &Tensor| {
-        let output = if label.is_empty() { argument.to_owned() } else { format!("{argument}.{label}") };
+        let output = if label.is_empty() { variable.to_owned() } else { format!("{variable}.{label}") };
         let draft = Draft {
-            name: record_name(context.seq, context.layer, site.stage, &format!("{IN}.{output}")),
+            name: record_name(context.seq, context.layer, site.stage, &format!("{io}.{output}")),
             stage: Some(site.stage),
             output: Some(&output),
-            io: IN,
+            io,
             site: Some(site.text()),
             context: &context,
         };
-        draft.record_or_lose(&Source(tensor), &session);
+        draft.record_or_lose(&Source(tensor), session);
     };
     value.visit_tensors(&mut TensorVisitor::new(&mut visit));
 }

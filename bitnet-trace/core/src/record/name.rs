@@ -93,9 +93,10 @@ pub(crate) fn parts_of<'a>(name: &'a str, stage: Option<&'a str>) -> NameParts<'
         Some((labels, call)) => (labels, call.parse().unwrap_or(0)),
         None => (&last[stage.len()..], 0),
     };
-    let (io, output) = match labels.strip_prefix(".in.") {
-        Some(argument) => (Some("in"), Some(argument)),
-        None => (None, labels.strip_prefix('.')),
+    let (io, output) = match (labels.strip_prefix(".in."), labels.strip_prefix(".let.")) {
+        (Some(argument), _) => (Some("in"), Some(argument)),
+        (None, Some(variable)) => (Some("let"), Some(variable)),
+        (None, None) => (None, labels.strip_prefix('.')),
     };
     NameParts { seq, layer, stage, io, output, call }
 }

@@ -18,6 +18,9 @@ pub const OUT: &str = "out";
 /// The `io` of an argument in filters and records.
 pub const IN: &str = "in";
 
+/// The `io` of a variable that a body binds, in filters and records.
+pub const LET: &str = "let";
+
 /// The `io` of a weight in filters and records.
 pub const WEIGHT: &str = "weight";
 
@@ -55,7 +58,7 @@ pub struct Draft<'a> {
     pub stage: Option<&'a str>,
     /// The label if a function returned several tensors, or the argument's name.
     pub output: Option<&'a str>,
-    /// [`OUT`], [`IN`] or [`WEIGHT`].
+    /// [`OUT`], [`IN`], [`LET`] or [`WEIGHT`].
     pub io: &'a str,
     /// `file:line function` of the annotated function.
     pub site: Option<&'a str>,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use serde_json::Value;
 
 pub use builder::{FinishError, TraceSession, TraceSessionBuilder};
-pub use draft::{Draft, IN, OUT, WEIGHT, record};
+pub use draft::{Draft, IN, LET, OUT, WEIGHT, record};
 pub use state::{OFF, active, flush, in_directory, may_record, state};
 
 use crate::digest::TensorView;

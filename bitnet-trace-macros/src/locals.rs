@@ -1,0 +1,256 @@
+//! Bodies that are looked into: `locals` records what they bind, `layers` counts the passes of a loop.
+//!
+//! Only here is a body parsed. Statements are added, and the expression of a loop is wrapped; nothing else
+//! changes, and every token of the user's keeps its span.
+
+use proc_macro2::{Group, Ident, Span, TokenStream};
+use quote::{ToTokens, quote_spanned};
+use syn::ext::IdentExt;
+use syn::fold::{Fold, fold_expr, fold_expr_assign, fold_expr_closure, fold_expr_for_loop, fold_local, fold_pat_ident};
+use syn::{
+    Attribute, Block, Error, Expr, ExprAssign, ExprBlock, ExprClosure, ExprForLoop, ExprRepeat, GenericArgument, Item,
+    LitStr, Local, Macro, Pat, PatIdent, Result, Stmt, Type, parse_quote_spanned,
+};
+
+use crate::picks::{Pick, Picks};
+
+/// The names that the records of a body carry, and where the library is.
+pub(crate) struct Names<'a> {
+    pub(crate) library: &'a TokenStream,
+    /// The stage of the function.
+    pub(crate) stage: &'a LitStr,
+    pub(crate) function: &'a LitStr,
+    /// The variable that says whether this call records, if the attribute has `when`.
+    pub(crate) when: Option<&'a Ident>,
+}
+
+// Input:
+//     {
+//         let q = self.wq.forward(x)?;
+//         for layer in &self.layers { ... }
+//     }
+//
+// Output of `locals, layers(layer)`:
+//     {
+//         let q = self.wq.forward(x)?;
+//         ::bitnet_trace::private::local(::bitnet_trace::private::binding!("attn", "forward", ::core::line!(), "q"), &q);
+//         for layer in ::bitnet_trace::private::layers(&self.layers) { ... }
+//     }
+pub(crate) fn look_into(
+    body: &Group,
+    names: &Names<'_>,
+    locals: Option<&[Pick]>,
+    layers: Option<&Ident>,
+) -> Result<Group> {
+    let parsed: Block =
+        syn::parse2(TokenStream::from(proc_macro2::TokenTree::from(body.clone()))).map_err(|error| {
+            let argument = if locals.is_some() { "locals" } else { "layers" };
+            Error::new(error.span(), format!("`{argument}` cannot read this body: {error}"))
+        })?;
+    let mut body = Body { names, picks: locals.map(Picks::new), layers, loops: 0 };
+    let parsed = body.fold_block(parsed);
+    if let Some(picks) = body.picks {
+        picks.finish()?;
+    }
+    if let (Some(layers), 0) = (layers, body.loops) {
+        return Err(Error::new(layers.span(), format!("no `for` loop in this body binds `{layers}`")));
+    }
+    let mut stream = parsed.into_token_stream().into_iter();
+    match (stream.next(), stream.next()) {
+        (Some(proc_macro2::TokenTree::Group(group)), None) => Ok(group),
+        _ => Err(Error::new(Span::call_site(), "expected the function's body in braces")),
+    }
+}
+
+struct Body<'a> {
+    names: &'a Names<'a>,
+    picks: Option<Picks<'a>>,
+    layers: Option<&'a Ident>,
+    /// The number of loops that bind `layers`.
+    loops: usize,
+}
+
+impl Body<'_> {
+    /// The statement that records a variable that was just bound, if it is wanted.
+    ///
+    /// The call has no bound on the variable's type, so it forces no type to be known. A variable that
+    /// `locals(..)` names must hold a tensor; its error underlines the name there.
+    fn record(&mut self, variable: &Ident, attrs: &[Attribute]) -> Option<Stmt> {
+        let wanted = self.picks.as_mut()?.take(variable)?;
+        let Names { library, stage, function, when } = self.names;
+        let span = variable.span().resolved_at(Span::mixed_site());
+        // With the variable's span `line!()` is not part of an expansion and gives the variable's line.
+        let line = quote_spanned! { variable.span() => ::core::line!() };
+        let stage = wanted.stage.as_ref().unwrap_or(stage);
+        let label = wanted.stage.is_none().then(|| LitStr::new(&wanted.label, Span::mixed_site()));
+        let label = label.map(|label| quote_spanned! { span => , #label });
+        let binding = quote_spanned! { span => #library::private::binding!(#stage, #function, #line #label) };
+        let record = match wanted.named {
+            None => quote_spanned! { span => #library::private::local(#binding, &#variable) },
+            Some(at) => {
+                let at = at.resolved_at(Span::mixed_site());
+                let named = Ident::new(&variable.to_string(), at.resolved_at(variable.span()));
+                let value = quote_spanned! { at => &#named };
+                quote_spanned! { at => #library::private::named_local(#binding, #value) }
+            }
+        };
+        let record = if let Some(when) = when {
+            quote_spanned! { span => if #when { #record; } }
+        } else {
+            quote_spanned! { span => #record; }
+        };
+        let configured = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+        Some(Stmt::Expr(
+            Expr::Verbatim(quote_spanned! { span =>
+                #(#configured)*
+                #[allow(unreachable_code, clippy::used_underscore_binding)]
+                #record
+            }),
+            None,
+        ))
+    }
+
+    /// The records of a `let` with an initial value, in the order of its pattern.
+    fn records_of(&mut self, local: &Local) -> Vec<Stmt> {
+        let Some(init) = &local.init else { return Vec::new() };
+        let mut variables = Vec::new();
+        bound(&local.pat, &mut variables);
+        if init.diverge.is_some() {
+            // In a pattern that may fail to match, such a name is a constant or a variant.
+            variables.retain(|variable| !is_capitalised(variable));
+        }
+        variables.iter().filter_map(|variable| self.record(variable, &local.attrs)).collect()
+    }
+}
+
+/// The variables of an identifier or a tuple of identifiers.
+fn bound(pat: &Pat, variables: &mut Vec<Ident>) {
+    match pat {
+        Pat::Ident(PatIdent { ident, subpat: None, .. }) => variables.push(ident.clone()),
+        Pat::Tuple(tuple) => tuple.elems.iter().for_each(|pat| match pat {
+            Pat::Ident(_) | Pat::Paren(_) => bound(pat, variables),
+            _ => {}
+        }),
+        Pat::Type(typed) => bound(&typed.pat, variables),
+        Pat::Paren(inner) => bound(&inner.pat, variables),
+        _ => {}
+    }
+}
+
+/// The variable that an expression assigns to, unless it may be a static.
+fn assigned(assign: &ExprAssign) -> Option<Ident> {
+    let Expr::Path(path) = &*assign.left else { return None };
+    let variable = path.path.get_ident().filter(|_| path.qself.is_none())?;
+    (!is_capitalised(variable)).then(|| variable.clone())
+}
+
+fn is_capitalised(ident: &Ident) -> bool {
+    ident.unraw().to_string().starts_with(char::is_uppercase)
+}
+
+/// Whether a pattern binds a variable, at any depth.
+fn binds(pat: &Pat, variable: &Ident) -> bool {
+    struct Search<'a>(&'a Ident, bool);
+    impl Fold for Search<'_> {
+        fn fold_pat_ident(&mut self, pat: PatIdent) -> PatIdent {
+            self.1 |= pat.ident == *self.0;
+            fold_pat_ident(self, pat)
+        }
+    }
+    let mut search = Search(variable, false);
+    search.fold_pat(pat.clone());
+    search.1
+}
+
+impl Fold for Body<'_> {
+    fn fold_block(&mut self, block: Block) -> Block {
+        let mut stmts = Vec::with_capacity(block.stmts.len());
+        for stmt in block.stmts {
+            match stmt {
+                Stmt::Local(local) => {
+                    // The bindings are numbered in the order of the source, and so before those in the value.
+                    let records = self.records_of(&local);
+                    stmts.push(Stmt::Local(fold_local(self, local)));
+                    stmts.extend(records);
+                }
+                Stmt::Expr(Expr::Assign(assign), semi) => {
+                    let record = assigned(&assign).and_then(|variable| self.record(&variable, &assign.attrs));
+                    let assign = Expr::Assign(fold_expr_assign(self, assign));
+                    let semi = semi.or_else(|| record.is_some().then(Default::default));
+                    stmts.push(Stmt::Expr(assign, semi));
+                    stmts.extend(record);
+                }
+                other => stmts.push(self.fold_stmt(other)),
+            }
+        }
+        Block { stmts, ..block }
+    }
+
+    // Input:  Some(_) => x = y,
+    // Output: Some(_) => { x = y; ::bitnet_trace::private::local(..., &x); },
+    fn fold_expr(&mut self, expr: Expr) -> Expr {
+        match expr {
+            Expr::Assign(assign) => {
+                let record = assigned(&assign).and_then(|variable| self.record(&variable, &[]));
+                let span = assign.eq_token.spans[0].resolved_at(Span::mixed_site());
+                let assign = Expr::Assign(fold_expr_assign(self, assign));
+                match record {
+                    Some(record) => {
+                        let block: ExprBlock = parse_quote_spanned! { span => { #assign; #record } };
+                        Expr::Block(block)
+                    }
+                    None => assign,
+                }
+            }
+            // What is evaluated at compile time cannot record.
+            Expr::Const(constant) => Expr::Const(constant),
+            other => fold_expr(self, other),
+        }
+    }
+
+    fn fold_expr_for_loop(&mut self, pass: ExprForLoop) -> ExprForLoop {
+        let counts = self.layers.is_some_and(|layers| binds(&pass.pat, layers));
+        let mut pass = fold_expr_for_loop(self, pass);
+        if counts {
+            self.loops += 1;
+            let library = self.names.library;
+            let over = &pass.expr;
+            let span = pass.for_token.span.resolved_at(Span::mixed_site());
+            *pass.expr = Expr::Verbatim(quote_spanned! { span => #library::private::layers(#over) });
+        }
+        pass
+    }
+
+    fn fold_expr_closure(&mut self, closure: ExprClosure) -> ExprClosure {
+        if closure.constness.is_some() { closure } else { fold_expr_closure(self, closure) }
+    }
+
+    fn fold_expr_repeat(&mut self, repeat: ExprRepeat) -> ExprRepeat {
+        // The length is evaluated at compile time.
+        ExprRepeat { expr: Box::new(self.fold_expr(*repeat.expr)), ..repeat }
+    }
+
+    fn fold_item(&mut self, item: Item) -> Item {
+        item
+    }
+
+    fn fold_macro(&mut self, call: Macro) -> Macro {
+        call
+    }
+
+    fn fold_type(&mut self, ty: Type) -> Type {
+        ty
+    }
+
+    fn fold_pat(&mut self, pat: Pat) -> Pat {
+        pat
+    }
+
+    fn fold_generic_argument(&mut self, argument: GenericArgument) -> GenericArgument {
+        argument
+    }
+
+    fn fold_attribute(&mut self, attribute: Attribute) -> Attribute {
+        attribute
+    }
+}
