@@ -41,13 +41,17 @@ fn main() -> Result<()> {
         } else {
             writeln!(modules, "#[allow(unused_imports)] use crate::models::with_tracing;")?;
         }
+        let mut texts = String::new();
         for Annotated { file, lines: added } in annotated {
             let plain = read(&source, &format!("models/{file}"))?;
             let text =
                 if lines { annotate(&plain, added).map_err(|fault| format!("{file}.rs: {fault}"))? } else { plain };
-            declare(&mut modules, &write(&out, folder, file, &text)?, file)?;
+            let path = write(&out, folder, file, &text)?;
+            declare(&mut modules, &path, file)?;
+            writeln!(texts, "({file:?}, include_str!({:?})),", path.display().to_string())?;
         }
-        writeln!(modules, "}}")?;
+        writeln!(modules, "/// The names of these files, and their texts.")?;
+        writeln!(modules, "pub const TEXTS: &[(&str, &str)] = &[{texts}];\n}}")?;
     }
     fs::write(out.join("modules.rs"), modules)?;
     Ok(())
