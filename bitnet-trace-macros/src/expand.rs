@@ -43,7 +43,7 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     let site = site(&args, &function, &library);
     let when = if args.locals.is_some() { evaluate_once(&mut args) } else { None };
     if args.locals.is_some() || args.layers.is_some() {
-        function.body = look_into(&args, &function, &library, when.is_some())?;
+        function.body = look_into(&args, &function, when.is_some())?;
     }
     let settings = settings(&args);
     let Function { attrs, vis, sig, body } = &function;
@@ -85,11 +85,11 @@ fn evaluate_once(args: &mut Args) -> Option<TokenStream> {
 }
 
 /// The body with what `locals` and `layers` add to it.
-fn look_into(args: &Args, function: &Function, library: &TokenStream, has_when: bool) -> Result<Group> {
+fn look_into(args: &Args, function: &Function, has_when: bool) -> Result<Group> {
     let name = function_name(function);
     let recording = recording();
     let names = Names {
-        library,
+        library: args.library.as_ref(),
         stage: args.stage.as_ref().unwrap_or(&name),
         function: &name,
         when: has_when.then_some(&recording),

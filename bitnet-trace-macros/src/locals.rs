@@ -9,14 +9,15 @@ use syn::ext::IdentExt;
 use syn::fold::{Fold, fold_expr, fold_expr_assign, fold_expr_closure, fold_expr_for_loop, fold_local, fold_pat_ident};
 use syn::{
     Attribute, Block, Error, Expr, ExprAssign, ExprBlock, ExprClosure, ExprForLoop, ExprRepeat, GenericArgument, Item,
-    LitStr, Local, Macro, Pat, PatIdent, Result, Stmt, Type, parse_quote_spanned,
+    LitStr, Local, Macro, Pat, PatIdent, Path, Result, Stmt, Type, parse_quote_spanned,
 };
 
 use crate::picks::{Pick, Picks};
 
 /// The names that the records of a body carry, and where the library is.
 pub(crate) struct Names<'a> {
-    pub(crate) library: &'a TokenStream,
+    /// `::bitnet_trace` if `None`.
+    pub(crate) library: Option<&'a Path>,
     /// The stage of the function.
     pub(crate) stage: &'a LitStr,
     pub(crate) function: &'a LitStr,
@@ -62,6 +63,13 @@ pub(crate) fn look_into(
     }
 }
 
+impl Names<'_> {
+    /// The path to the library. The compiler underlines a call from its first token on, so the path gets a span there.
+    fn library(&self, span: Span) -> TokenStream {
+        self.library.map_or_else(|| quote_spanned! { span => ::bitnet_trace }, ToTokens::to_token_stream)
+    }
+}
+
 struct Body<'a> {
     names: &'a Names<'a>,
     picks: Option<Picks<'a>>,
@@ -77,8 +85,9 @@ impl Body<'_> {
     /// `locals(..)` names must hold a tensor; its error underlines the name there.
     fn record(&mut self, variable: &Ident, attrs: &[Attribute]) -> Option<Stmt> {
         let wanted = self.picks.as_mut()?.take(variable)?;
-        let Names { library, stage, function, when } = self.names;
+        let Names { stage, function, when, .. } = self.names;
         let span = variable.span().resolved_at(Span::mixed_site());
+        let library = self.names.library(span);
         // With the variable's span `line!()` is not part of an expansion and gives the variable's line.
         let line = quote_spanned! { variable.span() => ::core::line!() };
         let stage = wanted.stage.as_ref().unwrap_or(stage);
@@ -91,6 +100,7 @@ impl Body<'_> {
                 let at = at.resolved_at(Span::mixed_site());
                 let named = Ident::new(&variable.to_string(), at.resolved_at(variable.span()));
                 let value = quote_spanned! { at => &#named };
+                let library = self.names.library(at);
                 quote_spanned! { at => #library::private::named_local(#binding, #value) }
             }
         };
@@ -213,9 +223,9 @@ impl Fold for Body<'_> {
         let mut pass = fold_expr_for_loop(self, pass);
         if counts {
             self.loops += 1;
-            let library = self.names.library;
             let over = &pass.expr;
             let span = pass.for_token.span.resolved_at(Span::mixed_site());
+            let library = self.names.library(span);
             *pass.expr = Expr::Verbatim(quote_spanned! { span => #library::private::layers(#over) });
         }
         pass

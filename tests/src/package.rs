@@ -131,6 +131,26 @@ pub fn fixture(name: &str) -> String {
     fs::read_to_string(repository().join("tests/fixtures").join(name)).expect("the fixture")
 }
 
+/// Adds `locals` to every attribute on a function. Lines stay the same.
+///
+/// # Panics
+///
+/// If there is none.
+#[must_use]
+pub fn with_locals(source: &str) -> String {
+    // `label` and `skip` stand on fields, `crate` on types too.
+    let lines = source.split_inclusive('\n').map(|line| match line.trim_start() {
+        attribute if attribute.starts_with("#[traced]") => line.replacen("#[traced]", "#[traced(locals)]", 1),
+        attribute if attribute.starts_with("#[traced(stage") || attribute.starts_with("#[traced(layer") => {
+            line.replacen("#[traced(", "#[traced(locals, ", 1)
+        }
+        _ => line.to_owned(),
+    });
+    let with: String = lines.collect();
+    assert!(with.contains("#[traced(locals"));
+    with
+}
+
 /// Replaces every attribute, derive and import of the macros by as many blanks. Lines and columns stay the same,
 /// because panics and lints name them.
 ///

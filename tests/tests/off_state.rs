@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use bitnet_trace_tests::package::{ON, Package, fixture, without_macros};
+use bitnet_trace_tests::package::{ON, Package, fixture, with_locals, without_macros};
 use bitnet_trace_tests::{repository, succeed};
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -85,6 +85,9 @@ fn nothing_is_left_of_it_in_the_code() {
         for ((kind, annotated), (_, plain)) in annotated.iter().zip(emitted(&package, &plain, &[])) {
             assert!(!plain.is_empty() && *annotated == plain, "edition {edition}: something is left in the {kind}");
         }
+        for ((kind, with_locals), (_, plain)) in emitted(&package, &with_locals(&source), &[]).iter().zip(&annotated) {
+            assert!(with_locals == plain, "edition {edition}: `locals` leaves something in the {kind}");
+        }
         // With the feature the same comparison sees the difference.
         for ((kind, off), (_, on)) in annotated.iter().zip(emitted(&package, &source, &ON)) {
             assert!(*off != on, "edition {edition}: {kind}");
@@ -114,6 +117,7 @@ fn a_crate_of_every_shape_runs_alone() {
         assert!(off.contains("Tensor[[2], f32]"), "{off}");
         assert_eq!(off, run(&without_macros(&source), &[]));
         assert_eq!(off, run(&source, &ON));
+        assert_eq!(off, run(&with_locals(&source), &ON));
     }
 }
 

@@ -110,6 +110,24 @@ fn futures() {
 }
 
 #[test]
+fn locals_and_layers() {
+    let x = x();
+    let with_locals = |wanted| names(|| every_shape::with_locals(&x, wanted));
+    let [double, kept, y] = ["double", "kept", "y"].map(|name| format!("with_locals.let.{name}"));
+    assert_eq!(with_locals(true), [&*double, &kept, &y, "with_locals"]);
+    assert_eq!(with_locals(false), [&*double, &y, "with_locals"]);
+    assert_eq!(names(|| every_shape::with_list(&x)), ["first", "third", "with_list.let.pair.0", "with_list"]);
+    assert_eq!(
+        names(|| every_shape::with_layers(&x, &[layer(), layer(), layer(), layer()])),
+        ["with_layers.let.x", "blk1/with_layers.let.x.2", "blk2/with_layers.let.x.2", "with_layers"]
+    );
+    assert_eq!(
+        names(|| block_on(every_shape::later_layers(&x, [1.0, 2.0]))),
+        ["later_layers.let.x", "blk0/later_layers.let.x.2", "blk1/later_layers.let.x.2", "later_layers"]
+    );
+}
+
+#[test]
 fn derived_types() {
     let (x, key) = (x(), x());
     assert_eq!(names(|| drop(every_shape::heads(&x, &key))), ["heads.q", "heads.key", "heads.v.0", "heads.v.1"]);
