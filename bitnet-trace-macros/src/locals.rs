@@ -133,6 +133,35 @@ impl Body<'_> {
     }
 }
 
+// What `#[async_trait]` makes of a body:
+//     {
+//         if let Some(__ret) = None::<Ret> { return __ret; }
+//         let __self = self;
+//         let x = x;
+//         let __ret: Ret = { <the user's body> };
+//         __ret
+//     }
+//
+// Only what is inside `__ret` is the user's.
+fn is_made_by_async_trait(block: &Block) -> bool {
+    let Some(Stmt::Expr(Expr::If(first), None)) = block.stmts.first() else { return false };
+    let Expr::Let(told) = &*first.cond else { return false };
+    let Pat::TupleStruct(some) = &*told.pat else { return false };
+    matches!(some.elems.first(), Some(Pat::Ident(name)) if name.ident == "__ret")
+}
+
+impl Body<'_> {
+    fn inside_async_trait(&mut self, block: Block) -> Block {
+        let stmts = block.stmts.into_iter().map(|stmt| match stmt {
+            Stmt::Local(local) if binds(&local.pat, &Ident::new("__ret", Span::call_site())) => {
+                Stmt::Local(fold_local(self, local))
+            }
+            other => other,
+        });
+        Block { stmts: stmts.collect(), ..block }
+    }
+}
+
 /// The variables of an identifier or a tuple of identifiers.
 fn bound(pat: &Pat, variables: &mut Vec<Ident>) {
     match pat {
@@ -174,6 +203,9 @@ fn binds(pat: &Pat, variable: &Ident) -> bool {
 
 impl Fold for Body<'_> {
     fn fold_block(&mut self, block: Block) -> Block {
+        if is_made_by_async_trait(&block) {
+            return self.inside_async_trait(block);
+        }
         let mut stmts = Vec::with_capacity(block.stmts.len());
         for stmt in block.stmts {
             match stmt {

@@ -24,10 +24,12 @@ const SCOPE: f64 = 12.0;
 const CONDITION: f64 = 2.0;
 
 /// Label, kind, the kind without the library, and the most instructions that the first may cost beyond it.
-const ROWS: [(&str, &str, &str, f64); 9] = [
+const ROWS: [(&str, &str, &str, f64); 11] = [
     ("scope entered and left", "scope", "no scope", SCOPE),
     ("fn", "annotated", "plain", SITE),
     ("fn, layer =", "annotated, layer", "plain, layer", SITE + SCOPE),
+    ("fn, locals, one binding", "annotated, locals", "plain, locals", SITE + SITE),
+    ("fn, layers(), one pass", "annotated, layers", "plain, layers", SITE + SITE + SCOPE),
     ("async fn", "async", "plain async", SITE),
     ("async fn, layer =", "async, layer", "plain async, layer", SITE),
     ("async fn, inputs()", "async, inputs", "plain async", SITE),
@@ -79,6 +81,14 @@ fn repeat(calls: usize, kind: &str) -> Result<()> {
         "plain, layer" => each(&|x, layer| keep(opaque(plain_layer as fn(&Tensor, usize) -> Result<Tensor>)(x, layer))),
         "annotated, layer" => {
             each(&|x, layer| keep(opaque(annotated_layer as fn(&Tensor, usize) -> Result<Tensor>)(x, layer)));
+        }
+        "plain, locals" => each(&|x, _| keep(opaque(plain_locals as fn(&Tensor) -> Result<Tensor>)(x))),
+        "annotated, locals" => each(&|x, _| keep(opaque(annotated_locals as fn(&Tensor) -> Result<Tensor>)(x))),
+        "plain, layers" => {
+            each(&|x, _| keep(opaque(plain_layers as fn(&Tensor, usize) -> Result<Tensor>)(x, black_box(1))));
+        }
+        "annotated, layers" => {
+            each(&|x, _| keep(opaque(annotated_layers as fn(&Tensor, usize) -> Result<Tensor>)(x, black_box(1))));
         }
         "plain async" => each(&|x, _| keep(ready(plain_async(x)))),
         "async" => each(&|x, _| keep(ready(annotated_async(x)))),
@@ -145,6 +155,37 @@ fn plain_layer(x: &Tensor, layer: usize) -> Result<Tensor> {
 #[inline(never)]
 fn annotated_layer(x: &Tensor, layer: usize) -> Result<Tensor> {
     work(layer);
+    Ok(x.clone())
+}
+
+#[inline(never)]
+fn plain_locals(x: &Tensor) -> Result<Tensor> {
+    let y = forward(x)?;
+    forward(&y)
+}
+
+#[traced(locals)]
+#[inline(never)]
+fn annotated_locals(x: &Tensor) -> Result<Tensor> {
+    let y = forward(x)?;
+    forward(&y)
+}
+
+#[allow(clippy::unnecessary_wraps)]
+#[inline(never)]
+fn plain_layers(x: &Tensor, layers: usize) -> Result<Tensor> {
+    for layer in 0..layers {
+        work(layer);
+    }
+    Ok(x.clone())
+}
+
+#[traced(layers(layer))]
+#[inline(never)]
+fn annotated_layers(x: &Tensor, layers: usize) -> Result<Tensor> {
+    for layer in 0..layers {
+        work(layer);
+    }
     Ok(x.clone())
 }
 

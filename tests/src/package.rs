@@ -139,12 +139,17 @@ pub fn fixture(name: &str) -> String {
 #[must_use]
 pub fn with_locals(source: &str) -> String {
     // `label` and `skip` stand on fields, `crate` on types too.
-    let lines = source.split_inclusive('\n').map(|line| match line.trim_start() {
-        attribute if attribute.starts_with("#[traced]") => line.replacen("#[traced]", "#[traced(locals)]", 1),
-        attribute if attribute.starts_with("#[traced(stage") || attribute.starts_with("#[traced(layer") => {
+    let lines = source.split_inclusive('\n').map(|line| {
+        let attribute = line.trim_start();
+        if attribute.starts_with("#[traced]") {
+            line.replacen("#[traced]", "#[traced(locals)]", 1)
+        } else if ["#[traced(stage", "#[traced(layer"].iter().any(|begin| attribute.starts_with(begin))
+            && !attribute.contains("locals")
+        {
             line.replacen("#[traced(", "#[traced(locals, ", 1)
+        } else {
+            line.to_owned()
         }
-        _ => line.to_owned(),
     });
     let with: String = lines.collect();
     assert!(with.contains("#[traced(locals"));

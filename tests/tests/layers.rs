@@ -192,6 +192,36 @@ fn a_future_keeps_its_layer_while_it_waits() {
     assert_eq!(boxed, ["t4/boxed.let.y", "t4/blk0/boxed.let.y.2", "t4/blk1/boxed.let.y.2", "t4/boxed"]);
 }
 
+#[async_trait::async_trait]
+trait Decoder {
+    async fn step(&self, x: Tensor) -> Result<Tensor>;
+}
+
+struct Remote {
+    scales: [f64; 2],
+}
+
+#[async_trait::async_trait]
+impl Decoder for Remote {
+    #[traced(stage = "step", layers(scale), locals)]
+    async fn step(&self, x: Tensor) -> Result<Tensor> {
+        let mut x = x.neg()?;
+        for scale in self.scales {
+            Yield::default().await;
+            x = (x * scale)?;
+        }
+        Ok(x)
+    }
+}
+
+#[test]
+fn what_async_trait_binds_is_not_recorded() {
+    assert_eq!(
+        names_of(|| block_on(Remote { scales: [1.0, 2.0] }.step(tensor()))),
+        ["step.let.x", "blk0/step.let.x.2", "blk1/step.let.x.2", "step"]
+    );
+}
+
 #[test]
 fn a_future_that_is_dropped_inside_its_loop_leaves_the_layer_of_others_alone() {
     let x = tensor();
