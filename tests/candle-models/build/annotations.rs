@@ -39,11 +39,7 @@ pub(crate) const INIT: [Annotated; 5] = [
     Annotated {
         file: "llama",
         lines: &[
-            add(
-                "use bitnet_trace::traced;",
-                1,
-                "use super::with_tracing::{linear_no_bias as linear, Linear, RmsNorm};",
-            ),
+            add("use bitnet_trace::traced;", 1, "use candle::{DType, Device, IndexOp, Result, Tensor, D};"),
             add("#[traced(locals)]", 1, "fn mask(&mut self, seq_len: usize, index_pos: usize) -> Result<Tensor> {"),
             add("#[traced(locals)]", 1, "fn flash_attn("),
             add("#[traced(locals)]", 1, FLASH_ATTN),
@@ -100,11 +96,7 @@ pub(crate) const INIT: [Annotated; 5] = [
     Annotated {
         file: "qwen2",
         lines: &[
-            add(
-                "use bitnet_trace::traced;",
-                1,
-                "use crate::models::with_tracing::{linear, linear_no_bias, Linear, RmsNorm};",
-            ),
+            add("use bitnet_trace::traced;", 1, "use candle::{DType, Device, IndexOp, Module, Result, Tensor, D};"),
             add("#[traced(locals)]", 1, "fn apply_rotary_emb_qkv("),
             add(r#"#[traced(stage = "mlp", locals)]"#, 1, FORWARD_XS),
             add(r#"#[traced(stage = "attention", locals)]"#, 1, "fn forward("),
@@ -122,7 +114,7 @@ pub(crate) const INIT: [Annotated; 5] = [
     Annotated {
         file: "mistral",
         lines: &[
-            add("use bitnet_trace::traced;", 1, "use crate::models::with_tracing::{linear_no_bias, Linear, RmsNorm};"),
+            add("use bitnet_trace::traced;", 1, "/// Mistral LLM, https://github.com/mistralai/mistral-src"),
             add("#[traced(locals)]", 1, "fn apply_rotary_emb_qkv("),
             add(r#"#[traced(stage = "mlp", locals)]"#, 1, FORWARD_XS),
             add("#[traced(locals)]", 1, "fn flash_attn("),
