@@ -451,6 +451,37 @@ fn a_name_of_another_program_is_its_own_stage() {
     assert_eq!(keys, [(module, None, 0), (module, None, 1), ("encoder/3", None, 0)]);
 }
 
+/// That the table of candle's models says what the presets do with these names.
+fn assert_candle(table: &str) {
+    let mut rows = table.lines().filter(|line| line.starts_with("| ")).map(|line| {
+        let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`'));
+        cells.collect::<Vec<_>>()
+    });
+    let models = rows.next().expect("a header");
+    let rows: Vec<_> = rows.collect();
+    for (column, model) in models.iter().enumerate().skip(1) {
+        // One norm has no layer, and the names that rules ask for are beside.
+        let names =
+            || rows.iter().enumerate().map(|(at, row)| (at, row[0], row[column])).filter(|row| !row.2.is_empty());
+        let place =
+            |stage: &str| if ["embeddings", "final_norm", "logits"].contains(&stage) { "t0" } else { "t0/blk1" };
+        let (mut theirs, mut ours) = (String::new(), String::new());
+        for (at, stage, name) in names() {
+            let scope = place(stage);
+            // The second norm of a layer.
+            let repeat = if (name, stage) == ("rms_norm", "ffn_norm") { "#1" } else { "" };
+            ours += &(record(&format!("{scope}/{name}{repeat}"), at, at) + "\n");
+            theirs += &(record(&format!("{scope}/{stage}"), at, at) + "\n");
+        }
+        let beside = record("t0/model.let.xs", 90, 90) + "\n";
+        let ours = if *model == "gemma" { ours + &beside } else { ours };
+        let comparison = compared(&theirs, &ours, preset(&format!("candle-transformers/{model}")));
+        assert_partners(&comparison, model);
+        assert_eq!(comparison.pairs.len(), names().count(), "{model}: {comparison}");
+        assert!(names().count() >= 16, "{model}");
+    }
+}
+
 /// The table of the documentation says what the lists say.
 #[test]
 fn the_table_of_names_is_right() {
@@ -469,6 +500,8 @@ fn the_table_of_names_is_right() {
         });
         pairs.collect()
     };
+    let (table, of_candle) = table.split_once("\n## candle-transformers\n").expect("two tables");
+    assert_candle(of_candle);
     let worlds = [known("hf"), known("llama.cpp")];
     let mut stages = BTreeSet::new();
     for row in table.lines().filter(|line| line.starts_with("| `")) {
