@@ -27,8 +27,9 @@ pub(crate) struct CompareArgs {
     /// for BF16]
     #[arg(long, value_name = "ERROR")]
     rel_l2: Option<f64>,
-    /// Maps the record names of another program to stages: `hf`, `llama.cpp`, or a TOML file with `[[map]]` tables;
-    /// may be given several times, the first rule that matches a name applies
+    /// Maps the record names of another program to stages: `hf`, `llama.cpp`, `candle-transformers/MODEL`
+    /// (`llama`, `quantized_llama`, `qwen2`, `mistral`, `gemma`), or a TOML file with `[[map]]` tables; may be given
+    /// several times, the first rule that matches a name applies
     #[arg(long, value_name = "PRESET|FILE")]
     map: Vec<String>,
     /// Ignore records that only one of the traces has: they no longer make the exit code 1
@@ -49,7 +50,10 @@ impl CompareArgs {
         let maps = self.map.iter().map(|name| match NameMap::preset(name) {
             Some(map) => Ok(map),
             None if Path::new(name).exists() => Ok(NameMap::open(name)?),
-            None => Err(format!("--map is {name:?}, expected `hf`, `llama.cpp` or a TOML file").into()),
+            None => {
+                let presets: Vec<_> = NameMap::presets().map(|name| format!("`{name}`")).collect();
+                Err(format!("--map is {name:?}, expected {} or a TOML file", presets.join(", ")).into())
+            }
         });
         let map = maps.reduce(|one, next| Ok::<_, Box<dyn Error>>(one?.and(next?))).transpose()?.unwrap_or_default();
         let options = DiffOptions::default().with_tolerance(tolerance).with_map(map).with_only_common(self.only_common);

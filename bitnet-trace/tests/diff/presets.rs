@@ -334,6 +334,99 @@ fn rules_ask_for_the_names_beside_them() {
     }
 }
 
+/// A local of a body is what a function of another world returns, if a rule says so. A rule for the function is not one
+/// for its locals.
+#[test]
+fn a_rule_that_names_a_local_makes_it_a_stage() {
+    let local = |layer: usize, variable: &str, order: usize| {
+        record(&format!("t0/blk{layer}/attn.let.{variable}"), order, order) + "\n"
+    };
+    let result = |layer: usize, order| record(&format!("t0/blk{layer}/attn"), order, order) + "\n";
+    let mine: String = (0..LAYERS)
+        .map(|layer| {
+            let at = layer * 4;
+            local(layer, "q", at)
+                + &local(layer, "q.2", at + 1)
+                + &local(layer, "mask", at + 2)
+                + &result(layer, at + 3)
+        })
+        .collect();
+    let theirs: String = (0..LAYERS)
+        .flat_map(|layer| {
+            [("q_proj", 0), ("q_rope", 1), ("o_proj", 3)].map(|(stage, at)| (layer, stage, layer * 4 + at))
+        })
+        .map(|(layer, stage, at)| record(&format!("t0/blk{layer}/{stage}"), at, at) + "\n")
+        .collect();
+    let map = r#"
+        [[map]]
+        from = "attn.let.q"
+        to = "q_proj"
+        [[map]]
+        from = "attn.let.q.2"
+        to = "q_rope"
+        [[map]]
+        from = "attn.let.*"
+        ignore = true
+        [[map]]
+        from = "attn"
+        to = "o_proj"
+    "#;
+    let map = || map.parse::<NameMap>().expect("a map");
+    for comparison in [compared(&theirs, &mine, map()), compared(&mine, &theirs, map())] {
+        assert!(comparison.matches() && comparison.compared() == 3 * LAYERS, "{comparison}");
+        assert_eq!(comparison.ignored.iter().sum::<usize>(), LAYERS, "{comparison}");
+    }
+    // Two traces of one program are compared in everything, by the names that they were given.
+    let comparison = compared(&mine, &mine, map());
+    assert!(comparison.matches() && comparison.compared() == 4 * LAYERS, "{comparison}");
+    let comparison = compared(&mine, &mine, NameMap::default());
+    assert_eq!(comparison.pairs[1].key.to_string(), "t0/blk0/attn.let.q.2");
+    let comparison = compared(&mine, &theirs, NameMap::default());
+    assert!(comparison.coverage.iter().any(|coverage| coverage.stage == "attn.let.q.2"), "{comparison}");
+}
+
+/// With a bare `#[traced(locals)]` every method `forward` has the stage `forward`.
+#[test]
+fn locals_of_a_bare_forward_are_known() {
+    for (model, variables) in [
+        ("llama", [("q", "q_proj"), ("k.3", "k_rope"), ("att.3", "attn_scores_softmax"), ("y.2", "attn_ctx")]),
+        ("quantized_llama", [("w1", "gate_proj"), ("w3", "up_proj"), ("x.3", "attn_residual"), ("x.6", "block_out")]),
+        (
+            "qwen2",
+            [("query_states", "q_proj"), ("key_states.3", "k_rope"), ("rhs", "up_proj"), ("value_states", "v_proj")],
+        ),
+        (
+            "mistral",
+            [("query_states.3", "q_rope"), ("key_states", "k_proj"), ("rhs", "up_proj"), ("value_states", "v_proj")],
+        ),
+        ("gemma", [("query_states", "q_proj"), ("key_states.3", "k_rope"), ("rhs", "up_proj"), ("lhs", "gate_act")]),
+    ] {
+        let text = |names: [String; 4]| -> String {
+            names.iter().enumerate().map(|(at, name)| record(name, at, at) + "\n").collect()
+        };
+        let mine = text(variables.map(|(variable, _)| format!("t0/blk1/forward.let.{variable}")));
+        let theirs = text(variables.map(|(_, stage)| format!("t0/blk1/{stage}")));
+        // The others, and what the functions return, are no noise.
+        let names =
+            ["t0/forward.let.layer_in", "t0/blk1/forward.let.zzz", "t0/blk1/forward", "t0/forward", "t0/forward#1"];
+        let more: String = names.iter().map(|name| record(name, 9, 9) + "\n").collect();
+        let comparison = compared(&theirs, &(mine + &more), preset(&format!("candle-transformers/{model}")));
+        let alone: Vec<_> =
+            comparison.pairs.iter().filter(|pair| is_alone(pair)).map(|pair| &*pair.key.stage).collect();
+        // Only in quantized_llama are these stages, and the logits are recorded twice.
+        let expected: &[&str] = if model == "quantized_llama" { &["embeddings", "logits"] } else { &[] };
+        assert_eq!((comparison.count(Verdict::Identical), &alone[..]), (4, expected), "{model}: {comparison}");
+    }
+}
+
+#[test]
+fn every_preset_is_a_map() {
+    let presets: Vec<_> = NameMap::presets().collect();
+    assert!(presets.len() >= 7 && presets.contains(&"hf"), "{presets:?}");
+    assert!(presets.iter().all(|name| NameMap::preset(name).is_some()), "{presets:?}");
+    assert!(NameMap::preset("candle-transformers").is_none());
+}
+
 /// Tensors of a tuple carry their number, whatever scope they were recorded in.
 #[test]
 fn layers_that_return_more_than_their_output_are_known() {
@@ -359,6 +452,37 @@ fn a_name_of_another_program_is_its_own_stage() {
     assert_eq!(keys, [(module, None, 0), (module, None, 1), ("encoder/3", None, 0)]);
 }
 
+/// That the table of candle's models says what the presets do with these names.
+fn assert_candle(table: &str) {
+    let mut rows = table.lines().filter(|line| line.starts_with("| ")).map(|line| {
+        let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`'));
+        cells.collect::<Vec<_>>()
+    });
+    let models = rows.next().expect("a header");
+    let rows: Vec<_> = rows.collect();
+    for (column, model) in models.iter().enumerate().skip(1) {
+        // One norm has no layer, and the names that rules ask for are beside.
+        let names =
+            || rows.iter().enumerate().map(|(at, row)| (at, row[0], row[column])).filter(|row| !row.2.is_empty());
+        let place =
+            |stage: &str| if ["embeddings", "final_norm", "logits"].contains(&stage) { "t0" } else { "t0/blk1" };
+        let (mut theirs, mut ours) = (String::new(), String::new());
+        for (at, stage, name) in names() {
+            let scope = place(stage);
+            // The second norm of a layer.
+            let repeat = if (name, stage) == ("rms_norm", "ffn_norm") { "#1" } else { "" };
+            ours += &(record(&format!("{scope}/{name}{repeat}"), at, at) + "\n");
+            theirs += &(record(&format!("{scope}/{stage}"), at, at) + "\n");
+        }
+        let beside = record("t0/model.let.xs", 90, 90) + "\n";
+        let ours = if *model == "gemma" { ours + &beside } else { ours };
+        let comparison = compared(&theirs, &ours, preset(&format!("candle-transformers/{model}")));
+        assert_partners(&comparison, model);
+        assert_eq!(comparison.pairs.len(), names().count(), "{model}: {comparison}");
+        assert!(names().count() >= 16, "{model}");
+    }
+}
+
 /// The table of the documentation says what the lists say.
 #[test]
 fn the_table_of_names_is_right() {
@@ -377,6 +501,8 @@ fn the_table_of_names_is_right() {
         });
         pairs.collect()
     };
+    let (table, of_candle) = table.split_once("\n## candle-transformers\n").expect("two tables");
+    assert_candle(of_candle);
     let worlds = [known("hf"), known("llama.cpp")];
     let mut stages = BTreeSet::new();
     for row in table.lines().filter(|line| line.starts_with("| `")) {

@@ -162,6 +162,49 @@ fn an_exact_match_wins_and_two_candidates_are_none() {
     assert_eq!((ambiguous.compared(), ambiguous.adaptations.len()), (2, 0), "{ambiguous}");
 }
 
+/// A prompt of five tokens, then one token in each step: one side counts its steps, the other numbers them by the
+/// position of their first token. Both have a step 5, which is not the same one.
+#[test]
+fn steps_numbered_by_their_positions_are_compared_with_steps_that_are_counted() {
+    let lines = |steps: usize, number: &dyn Fn(usize) -> usize| -> Vec<String> {
+        let of = |step: usize| {
+            let (tokens, known) = if step == 0 { (5, 5) } else { (1, 5 + step) };
+            let holds = u8::try_from(step).expect("few");
+            let fields = |stage: &str| format!(r#","seq":{},"layer":0,"stage":"{stage}""#, number(step));
+            let name = |stage: &str| format!("t{}/blk0/{stage}", number(step));
+            let (scores, x) = (name("scores"), name("x"));
+            // The last one is made outside the scope of the step.
+            [
+                line(&x, &[1, tokens, 4], holds, &fields("x")),
+                line(&scores, &[1, 2, tokens, known], holds + 50, &fields("scores")),
+                line("logits", &[9], holds + 100, ""),
+            ]
+        };
+        (0..steps).flat_map(of).collect()
+    };
+    let counted = |steps| lines(steps, &|step| step);
+    let by_position = |steps| lines(steps, &|step| if step == 0 { 0 } else { step + 4 });
+    for (reference, trace) in
+        [(counted(9), by_position(9)), (by_position(9), counted(9)), (by_position(9), by_position(9))]
+    {
+        let comparison = of_lines(&reference, &trace);
+        assert!(comparison.matches() && comparison.count(Verdict::Identical) == 27, "{comparison}");
+    }
+    assert_eq!(adapted(&of_lines(&counted(9), &by_position(9))), [(Adaptation::StepsInOrder, 16)]);
+    // One of them ran for longer.
+    for (reference, trace) in [(counted(9), by_position(7)), (counted(7), by_position(9))] {
+        let comparison = of_lines(&reference, &trace);
+        assert_eq!((comparison.compared(), comparison.count(Verdict::Identical)), (21, 21), "{comparison}");
+    }
+    // Every fifth step of a run whose tensors happen to have five rows.
+    let chosen = |number: usize| -> Vec<String> {
+        let steps = (0..3u8).map(|step| line(&format!("t{}/x", usize::from(step) * number), &[5, 4], step, ""));
+        steps.collect()
+    };
+    let comparison = of_lines(&lines(9, &|step| step), &chosen(5));
+    assert_eq!(comparison.adaptations, [], "{comparison}");
+}
+
 /// One side numbers its steps, the other ran for longer and numbers nothing.
 #[test]
 fn a_run_that_went_on_is_compared_as_far_as_both_went() {

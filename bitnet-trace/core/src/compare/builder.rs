@@ -97,7 +97,9 @@ impl<'m> Builder<'m> {
         let Self { map, mut kinds, mut entries, waiting, problems, .. } = self;
         let renamed = |Renamed { entry, stage, keeps_output, steps }: Renamed<'_>| {
             let Label { output, io, .. } = &entry.kind.label;
-            let label = (stage, output.as_deref().filter(|_| keeps_output), io.as_deref());
+            // A rule that names a local makes it what a function returns.
+            let io = io.as_deref().filter(|io| keeps_output || *io != "let");
+            let label = (stage, output.as_deref().filter(|_| keeps_output), io);
             let kind = kinds.keep(label, &entry.kind.dtype, &entry.kind.shape, steps);
             Entry { kind, ..entry }
         };

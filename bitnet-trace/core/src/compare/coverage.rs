@@ -33,11 +33,12 @@ pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
     finished.collect()
 }
 
-/// The stage with the label that tells its tensors apart: `qkv.q`, `q_proj.in.x`.
+/// The stage with the label that tells its tensors apart: `qkv.q`, `q_proj.in.x`, `attn.let.q`.
 pub(crate) fn stage_of(key: &Key) -> String {
     let mut stage = key.stage.to_string();
-    if key.io.as_deref() == Some("in") {
-        stage.push_str(".in");
+    if let Some(io @ ("in" | "let")) = key.io.as_deref() {
+        stage.push('.');
+        stage.push_str(io);
     }
     if let Some(output) = &key.output {
         stage.push('.');

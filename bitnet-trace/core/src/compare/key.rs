@@ -21,9 +21,9 @@ pub struct Key {
     pub layer: Option<usize>,
     /// The fine name of the computation; of a weight its own name.
     pub stage: Arc<str>,
-    /// The label of one of several tensors, or the name of the argument.
+    /// The label of one of several tensors, or the name of the argument or local.
     pub output: Option<Arc<str>>,
-    /// `in` for an input, `weight` for a weight; `None` for what a function returned.
+    /// `in` for an input, `let` for a local, `weight` for a weight; `None` for what a function returned.
     pub io: Option<Arc<str>>,
     /// How many records with the same key came before.
     pub call: usize,
@@ -88,8 +88,8 @@ impl fmt::Display for Key {
             write!(f, "blk{layer}/")?;
         }
         f.write_str(&self.stage)?;
-        if self.io.as_deref() == Some("in") {
-            f.write_str(".in")?;
+        if let Some(io @ ("in" | "let")) = self.io.as_deref() {
+            write!(f, ".{io}")?;
         }
         if let Some(output) = &self.output {
             write!(f, ".{output}")?;

@@ -9,12 +9,14 @@ use crate::error::Error;
 use crate::record::pattern::Pattern;
 
 use super::measure::Step;
+use super::presets::PRESETS;
 use super::rules;
 
 /// Rules that map the record names of other programs to the stages of this library.
 ///
 /// The rules come from a TOML file and are applied to both sides. The first rule that matches a record applies. A
-/// record that no rule matches keeps its own name. A record that a rule leaves out (`ignore`, `optional`) is still
+/// record that no rule matches keeps its own name. A rule whose `from` names a local (`attn.let.q`) makes the record what
+/// a function returns, so that it is compared with one. A record that a rule leaves out (`ignore`, `optional`) is still
 /// compared if the other side has a record of that stage.
 ///
 /// ```
@@ -26,6 +28,7 @@ use super::rules;
 ///     call = 2                   # only the third of these records, counted from 0; without `call`: all of them
 ///     to = "q_rope"              # our stage
 ///     transpose = [1, 2]         # exchange these two dimensions, numbered as recorded
+///     flatten = [2, 3]           # then make one dimension of these two and all between them
 ///
 ///     [[map]]
 ///     from = "wqkv-{layer}"
@@ -117,6 +120,7 @@ struct WrittenNameRule {
     reshape: Option<Vec<usize>>,
     transpose: Option<[i64; 2]>,
     permute: Option<Vec<usize>>,
+    flatten: Option<[i64; 2]>,
     slice: Option<Slice>,
     trim: Option<i64>,
 }
@@ -149,16 +153,18 @@ struct Slice {
 }
 
 impl NameMap {
-    /// The preset of this name: `hf` (modules of Hugging Face transformers) or `llama.cpp` (graph nodes). `None` if
-    /// there is no such preset.
+    /// The preset of this name: `hf` (modules of Hugging Face transformers), `llama.cpp` (graph nodes), or
+    /// `candle-transformers/` and the name of a model's file, as in `candle-transformers/qwen2` (locals and functions).
+    /// `None` if there is no such preset; [`presets`](Self::presets) lists them.
     #[must_use]
     pub fn preset(name: &str) -> Option<Self> {
-        let text = match name {
-            "hf" => include_str!("presets/hf.toml"),
-            "llama.cpp" => include_str!("presets/llama_cpp.toml"),
-            _ => return None,
-        };
+        let (_, text) = PRESETS.iter().find(|(known, _)| *known == name)?;
         text.parse().ok()
+    }
+
+    /// The names of all presets.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
     }
 
     /// Reads a TOML file.
@@ -239,7 +245,7 @@ impl Names {
 
 fn rule(written: WrittenNameRule) -> Result<NameRule, String> {
     let WrittenNameRule { from, call, of, beside, without, to, optional, ignore, layer, .. } = written;
-    let WrittenNameRule { reshape, transpose, permute, slice, trim, .. } = written;
+    let WrittenNameRule { reshape, transpose, permute, flatten, slice, trim, .. } = written;
     let to = match (to, ignore) {
         (Some(stage), false) if optional => RuleTarget::Optional(stage),
         (Some(stage), false) => RuleTarget::Stage(stage),
@@ -250,6 +256,7 @@ fn rule(written: WrittenNameRule) -> Result<NameRule, String> {
         reshape.map(Step::Reshape),
         transpose.map(|[a, b]| Step::Transpose(a, b)),
         permute.map(Step::Permute),
+        flatten.map(|[first, last]| Step::Flatten(first, last)),
         slice.map(|Slice { dim, start, end }| Step::Slice { dim, start, end }),
         trim.map(Step::Trim),
     ];

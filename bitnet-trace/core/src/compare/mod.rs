@@ -22,6 +22,7 @@ mod map;
 mod measure;
 mod origin;
 mod precision;
+mod presets;
 mod rename;
 mod rules;
 mod scan;

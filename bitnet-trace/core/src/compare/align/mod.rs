@@ -5,9 +5,11 @@
 //!
 //! 1. [`layers`]: the trailing number of a name without a layer is taken for its layer,
 //! 2. [`tokens`]: a prefill is compared token by token with decode steps or chunks of the same positions,
-//! 3. [`steps`]: steps or requests that only one side knows, or that the sides count differently, are paired in order.
+//! 3. [`positions`]: the steps of a side that numbers them by positions are counted,
+//! 4. [`steps`]: steps or requests that only one side knows, or that the sides count differently, are paired in order.
 
 mod layers;
+mod positions;
 mod rename;
 mod steps;
 mod tokens;
@@ -62,8 +64,9 @@ fn align_entries(reference: &mut Vec<Entry>, trace: &mut Vec<Entry>, is_captured
     layers::from_trailing_numbers(reference, trace);
     let tokens::TokenAlignment { by_token, problems, hints, whole } =
         tokens::align_positions(reference, trace, is_captured);
-    let mut partners = exact(reference, trace);
-    steps::pair_in_order(reference, trace, &mut partners);
+    let numbering = steps::Numbering::of_steps(reference, trace);
+    let mut partners = exact(reference, trace, &numbering);
+    steps::pair_in_order(reference, trace, &numbering, &mut partners);
     Alignment { pairs: in_order(&partners), by_token, problems, hints, whole }
 }
 
@@ -82,17 +85,23 @@ impl Partners {
     }
 }
 
-/// Pairs records with equal keys.
-fn exact(reference: &[Entry], trace: &[Entry]) -> Partners {
+/// Pairs records with equal keys. A step of the trace has the number that the reference gives it, if that is known.
+fn exact(reference: &[Entry], trace: &[Entry], numbering: &steps::Numbering) -> Partners {
     let mut partners = Partners { of_reference: vec![None; reference.len()], of_trace: vec![None; trace.len()] };
     // Most sides begin with the same records. Keys are unique within a side.
     let both = reference.iter().zip(trace);
-    let is_pair = |left: &Entry, right: &Entry| !(left.alone || right.alone) && left.identity() == right.identity();
+    let theirs = |entry: &'_ Entry| numbering.in_reference(entry.position);
+    let is_pair = |left: &Entry, right: &Entry| {
+        let same_place = theirs(right) == Some(left.position);
+        !(left.alone || right.alone) && same_place && left.kind.label == right.kind.label
+    };
     let alike = both.take_while(|(left, right)| is_pair(left, right)).count();
     (0..alike).for_each(|index| partners.pair(index, index));
     let mut by_key: HashMap<(Position, &Label), usize, RandomState> = HashMap::default();
     for (index, entry) in trace.iter().enumerate().skip(alike).filter(|(_, entry)| !entry.alone) {
-        by_key.entry(entry.identity()).or_insert(index);
+        if let Some(position) = theirs(entry) {
+            by_key.entry((position, &entry.kind.label)).or_insert(index);
+        }
     }
     for (index, entry) in reference.iter().enumerate().skip(alike).filter(|(_, entry)| !entry.alone) {
         if let Some(partner) = by_key.remove(&entry.identity()) {

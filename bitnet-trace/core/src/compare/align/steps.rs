@@ -12,7 +12,7 @@ use super::super::entry::Entry;
 use super::super::head::Hash;
 use super::super::key::{Label, Position};
 use super::super::measure::squeezed;
-use super::Partners;
+use super::{Partners, positions};
 
 /// The part of the key that may differ between partners.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,15 +37,14 @@ impl Relaxed {
 }
 
 /// Pairs the records that have no partner yet.
-pub(crate) fn pair_in_order(reference: &[Entry], trace: &[Entry], partners: &mut Partners) {
-    let steps = Numbering::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
+pub(super) fn pair_in_order(reference: &[Entry], trace: &[Entry], steps: &Numbering, partners: &mut Partners) {
     let requests = Numbering::of(reference, trace, |at| at.request);
     for relaxed in [Relaxed::Request, Relaxed::Step, Relaxed::Both] {
         let all_paired = |side: &[Option<usize>]| side.iter().all(Option::is_some);
         if all_paired(&partners.of_reference) || all_paired(&partners.of_trace) {
             return;
         }
-        let sides = Sides { reference, trace, steps: &steps, requests: &requests };
+        let sides = Sides { reference, trace, steps, requests: &requests };
         for (left, right) in groups(reference, trace, partners, relaxed) {
             sides.pair_group(&left, &right, partners);
         }
@@ -157,14 +156,32 @@ impl Sides<'_> {
 }
 
 /// The numbers that the sides give to steps, or to requests.
-struct Numbering {
+pub(super) struct Numbering {
     reference: BTreeSet<u64>,
     trace: BTreeSet<u64>,
     /// For each number of the trace the number of the reference, if the sides count the same steps differently.
     renumbered: HashMap<u64, u64>,
+    /// Whether one side numbers its steps by positions: then a number that both sides have is not the same step.
+    by_position: bool,
 }
 
 impl Numbering {
+    pub(super) fn of_steps(reference: &[Entry], trace: &[Entry]) -> Self {
+        let numbering = Self::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
+        match positions::renumbered((reference, &numbering.reference), (trace, &numbering.trace)) {
+            Some(renumbered) => Self { renumbered, by_position: true, ..numbering },
+            None => numbering,
+        }
+    }
+
+    /// The place of a record of the trace with the number that the reference gives its step; `None` if the reference
+    /// does not have the step.
+    pub(super) fn in_reference(&self, position: Position) -> Option<Position> {
+        let Some(seq) = position.seq.filter(|_| self.by_position) else { return Some(position) };
+        let seq = self.renumbered.get(&(seq as u64)).and_then(|seq| usize::try_from(*seq).ok())?;
+        Some(Position { seq: Some(seq), ..position })
+    }
+
     fn of(reference: &[Entry], trace: &[Entry], number: impl Fn(&Position) -> Option<u64>) -> Self {
         let numbers = |side: &[Entry]| {
             let mut numbers = BTreeSet::new();
@@ -187,12 +204,15 @@ impl Numbering {
                 renumbered = by_rank().collect();
             }
         }
-        Self { reference, trace, renumbered }
+        Self { reference, trace, renumbered, by_position: false }
     }
 
     fn may_be_one(&self, reference: Option<u64>, trace: Option<u64>) -> bool {
         match (reference, trace) {
-            (Some(reference), Some(trace)) => reference == trace || self.renumbered.get(&trace) == Some(&reference),
+            (Some(reference), Some(trace)) => {
+                let is_same = reference == trace && !self.by_position;
+                is_same || self.renumbered.get(&trace) == Some(&reference)
+            }
             _ => true,
         }
     }

@@ -56,6 +56,9 @@ fn steps_see_what_ndarray_sees() {
         (vec![Step::Transpose(-3, -2)], |x| swapped(x, 1, 2)),
         (vec![Step::Permute(vec![3, 1, 0, 2])], |x| x.permuted_axes(&[3, 1, 0, 2][..])),
         (vec![Step::Reshape(vec![12, 1000])], |x| reshaped(&x, &[12, 1000])),
+        (vec![Step::Flatten(1, 2)], |x| reshaped(&x, &[3, 200, 20])),
+        (vec![Step::Flatten(-1, 3)], |x| x),
+        (vec![Step::Transpose(1, 2), Step::Flatten(2, -1)], |x| reshaped(&swapped(x, 1, 2), &[3, 50, 80])),
         (vec![Step::Transpose(0, 3), Step::Reshape(vec![80, 150])], |x| reshaped(&swapped(x, 0, 3), &[80, 150])),
         (vec![Step::Transpose(0, 1), Step::Reshape(vec![4, 3, 25, 40])], |x| {
             reshaped(&swapped(x, 0, 1), &[4, 3, 25, 40])
@@ -85,6 +88,8 @@ fn steps_that_are_impossible_are_refused() {
         (Step::Transpose(i64::MIN, 0), "no dimension"),
         (Step::Permute(vec![0, 1]), "each of 3 dimensions"),
         (Step::Permute(vec![0, 1, 1]), "each of 3 dimensions"),
+        (Step::Flatten(1, 3), "no dimension 3"),
+        (Step::Flatten(2, 1), "dimension 2 comes after dimension 1"),
         (Step::Slice { dim: 2, start: 3, end: 9 }, "dimension 2 ends at 4"),
         (Step::Slice { dim: 2, start: 3, end: 2 }, "ends before it begins"),
         (Step::Slice { dim: 0, start: usize::MAX, end: usize::MAX }, "ends at 2"),

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Reshape(Vec<usize>),
     Transpose(i64, i64),
     Permute(Vec<usize>),
+    /// Makes one dimension of these two and all between them.
+    Flatten(i64, i64),
     Slice {
         dim: i64,
         start: usize,
@@ -96,6 +98,16 @@ impl<'a> View<'a> {
     fn apply(self, step: &Step, other: &[usize]) -> Result<Self, Refused> {
         let strides = match step {
             Step::Reshape(dims) => return self.reshaped(dims),
+            Step::Flatten(first, last) => {
+                let (first, last) = (self.dimension(*first)?, self.dimension(*last)?);
+                if first > last {
+                    return Err(format!("dimension {first} comes after dimension {last}"));
+                }
+                let dims = self.dims();
+                let one = dims[first..=last].iter().fold(1, |product: usize, dim| product.saturating_mul(*dim));
+                let dims = [&dims[..first], &[one], &dims[last + 1..]].concat();
+                return self.reshaped(&dims);
+            }
             Step::Transpose(a, b) => self.strides.transposed(self.dimension(*a)?, self.dimension(*b)?),
             Step::Permute(order) => self
                 .strides

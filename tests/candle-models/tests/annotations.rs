@@ -1,0 +1,44 @@
+//! The lines that are added to the models.
+
+use bitnet_trace_candle_models::{by_hand, models, plain};
+
+/// The lines that were added to a text, each with the line after it. Panics if anything else was changed.
+fn added<'t>(plain: &str, annotated: &'t str) -> Vec<(&'t str, &'t str)> {
+    let mut plain = plain.lines().peekable();
+    let mut lines = annotated.lines().peekable();
+    let mut added = Vec::new();
+    while let Some(line) = lines.next() {
+        if plain.next_if_eq(&line).is_none() {
+            added.push((line.trim_start(), lines.peek().copied().unwrap_or_default().trim_start()));
+        }
+    }
+    assert_eq!(plain.next(), None);
+    added
+}
+
+fn text(texts: &[(&str, &'static str)], file: &str) -> &'static str {
+    texts.iter().find(|(name, _)| *name == file).unwrap_or_else(|| panic!("{file} is not in the package")).1
+}
+
+#[test]
+fn four_lines_annotate_quantized_llama_and_none_is_inside_a_body() {
+    let [plain, annotated] = [plain::TEXTS, by_hand::TEXTS].map(|texts| text(texts, "quantized_llama"));
+    let added = added(plain, annotated);
+    assert_eq!(added.len(), 4, "{added:?}");
+    for (line, next) in added {
+        let is_attribute = line.starts_with("#[traced(") && next.contains("fn ");
+        assert!(is_attribute || (line, next.starts_with("use ")) == ("use bitnet_trace::traced;", true), "{line}");
+    }
+}
+
+#[test]
+fn every_model_is_annotated_by_whole_lines() {
+    assert_eq!(models::TEXTS.len(), 5);
+    for (file, annotated) in models::TEXTS {
+        let added = added(text(plain::TEXTS, file), annotated);
+        let functions = added.iter().filter(|(line, next)| line.starts_with("#[traced(") && next.contains("fn "));
+        assert_eq!(functions.count() + 1, added.len(), "{file}: {added:?}");
+        assert!(added.len() > 7, "{file}: {added:?}");
+        assert!(added.iter().any(|(line, _)| line.contains("layers(")), "{file}: {added:?}");
+    }
+}
