@@ -118,6 +118,14 @@ pub enum Error {
         /// Number of records that were written.
         of: u64,
     },
+    /// Code outside of this crate failed, such as a hook in another language.
+    #[error("{cause}: {message}")]
+    Foreign {
+        /// What failed, in words that are the same for every failure of the kind.
+        cause: String,
+        /// Why.
+        message: String,
+    },
     /// Code of this crate, or code that it called, panicked. The panic was caught and did not reach the model.
     #[error("{action} panicked: {message}")]
     Panicked {
@@ -156,6 +164,7 @@ impl Error {
         match self {
             Self::Io { action, source, .. } => format!("cannot {action}: {}", source.kind()),
             Self::Panicked { action, .. } => format!("{action} panicked"),
+            Self::Foreign { cause, .. } => cause.clone(),
             Self::View { .. } => "a view does not fit the storage of its tensor".to_owned(),
             Self::Memory { .. } => "not enough memory to copy the values".to_owned(),
             other => other.to_string(),

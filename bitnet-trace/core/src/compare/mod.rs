@@ -18,6 +18,7 @@ mod form;
 mod head;
 mod judge;
 mod key;
+mod known_names;
 mod map;
 mod measure;
 mod origin;
@@ -36,6 +37,7 @@ pub use adaptation::{Adaptation, Adapted, Coverage, Suggestion, Where};
 pub use comparison::{Comparison, Conclusion, Details, Pair};
 pub(crate) use coverage::stage_of;
 pub use key::Key;
+pub use known_names::NameTarget;
 pub use map::NameMap;
 pub use tolerance::{Needed, Tolerance};
 pub use verdict::{Cause, Difference, Element, Evidence, Origin, Share, Verdict};
@@ -95,10 +97,15 @@ impl DiffOptions {
 /// ```
 #[must_use]
 pub fn diff(reference: &Trace, trace: &Trace, tolerance: &Tolerance) -> Comparison {
-    let options = DiffOptions { tolerance: tolerance.clone(), ..DiffOptions::default() };
+    diff_with(reference, trace, &DiffOptions::default().with_tolerance(tolerance.clone()))
+}
+
+/// Does the same as [`diff`] with all options.
+#[must_use]
+pub fn diff_with(reference: &Trace, trace: &Trace, options: &DiffOptions) -> Comparison {
     let (mut reference, mut trace) = (Side::of(reference, &options.map), Side::of(trace, &options.map));
     shared::restore_shared(&mut reference, &mut trace);
-    walk::compare(reference, trace, &options, &mut |_, _| ())
+    walk::compare(reference, trace, options, &mut |_, _| ())
 }
 
 /// Compares two trace directories or `.jsonl` files without holding their records in memory. `progress` is called with

@@ -1,0 +1,274 @@
+"""Records what the modules of a model return, by forward hooks that are there only inside the `with` block."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from ._attention import AttentionSites, follow_attention
+from ._native import Session, Site
+from ._outputs import HookSites
+from ._record import SCOPE, Scope, entered
+from ._stages import ModuleStage, stages
+from ._steps import Steps
+from ._tensor import learn_torch, record_array
+from ._trace import PathLike, Trace
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+
+    from ._compare import Map
+    from ._native import Recorder
+
+# The modules whose input is a stage, by the stage of the module.
+_INPUT_STAGES = {"ffn_norm": "attn_residual"}
+
+
+class Capture:
+    """What `capture` returns: enter it with `with`."""
+
+    def __init__(  # noqa: PLR0913 - the settings of a session
+        self,
+        model: torch.nn.Module,
+        directory: Optional[PathLike],
+        *,
+        memory: bool,
+        settings: dict[str, Optional[str]],
+        map: Map,  # noqa: A002 - the command's name for it
+        all_modules: bool,
+        prefix: str = "",
+    ) -> None:
+        if directory is not None and memory:
+            message = "a capture records into a directory or into memory, not both"
+            raise ValueError(message)
+        given = [name for name, value in settings.items() if value is not None]
+        if directory is None and not memory and given:
+            message = f"`{given[0]}` needs a directory or `memory=True`; without them the variables BITNET_TRACE_* count"
+            raise ValueError(message)
+        self._model = model
+        self._directory = directory
+        self._memory = memory
+        self._settings = settings
+        self._map = map
+        self._all_modules = all_modules
+        self._prefix = prefix
+        self._undo = contextlib.ExitStack()
+        self._trace: Optional[Trace] = None
+        self._recorder: Optional[Recorder] = None
+        self._steps = Steps(model)
+        self.session: Optional[Session] = None
+        self.lost: Optional[str] = None
+        """What was lost, as a text; known after the block."""
+
+    @property
+    def step(self) -> Scope:
+        """The step that the model is in, or was in last."""
+        return self._steps.now
+
+    @property
+    def trace(self) -> Trace:
+        """The records, once the block has ended. Without a directory and `memory`, the environment has them."""
+        if self._trace is None:
+            message = "there is no trace: the block has not ended, or the environment decides where its records are"
+            raise RuntimeError(message)
+        return self._trace
+
+    def __enter__(self) -> Capture:  # noqa: PYI034 - typing.Self needs Python 3.11
+        if self._directory is None and not self._memory:
+            self.session = Session.environment()
+        else:
+            self.session = Session.start(self._directory, **self._settings)
+        if self.session is not None:
+            try:
+                self._attach(self.session)
+            except BaseException:
+                self._undo.close()
+                self._finish()
+                raise
+            self._undo.enter_context(entered(replace(SCOPE.get(), capture=self)))
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._undo.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.session is not None and (self._directory is not None or self._memory):
+            native, self.lost = self.session.finish()
+            directory = self.session.directory or self._directory
+            self._trace = Trace(native, "in memory" if directory is None else str(directory))
+
+    def _attach(self, session: Session) -> None:
+        learn_torch()
+        _describe(session, self._model)
+        recorder = session.recorder()
+        self._recorder = recorder
+        self._steps.start(recorder)
+        model = self._model
+        modules, compiled = _modules(model)
+        found = stages(modules, self._map)
+        if compiled:
+            warnings.warn(
+                f"{compiled[0] or type(model).__name__} is compiled: of a compiled module only what it returns is "
+                "recorded, not the modules inside it",
+                stacklevel=4,
+            )
+        known = any(stage.rules for stage in found.values())
+        first = model.register_forward_pre_hook(self._guarded_step, with_kwargs=True, prepend=True)
+        self._undo.callback(first.remove)
+        contexts = _contexts(found)
+        for path, module in modules.items():
+            stage = found[path]
+            if stage.layer is not None:
+                self._attach_inputs(recorder, path, module, stage, is_context=path in contexts)
+            if (stage.ignored or (not path and known)) and not self._all_modules:
+                continue
+            name = self._prefix + (path or type(module).__name__)
+            self._observe(module, HookSites(recorder, name, stage))
+        for path, module in modules.items():
+            if found[path].layer is not None and f"{path}.o_proj" in modules:
+                sites = AttentionSites(recorder, self._prefix + path, found[path].layer)
+                self._undo.enter_context(follow_attention(module, sites))
+
+    def _observe(self, module: torch.nn.Module, sites: HookSites) -> None:
+        """Records what a module returns."""
+        hook = sites.hook()
+        inner: Optional[Callable[..., Any]] = getattr(module, "_compiled_call_impl", None)
+        if inner is None:
+            self._undo.callback(module.register_forward_hook(hook).remove)
+            return
+
+        # `module.compile()` puts the module's hooks into the compiled code: only a call around it stays outside.
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            output = inner(*args, **kwargs)
+            hook(module, args, output)
+            return output
+
+        def restore() -> None:
+            if getattr(module, "_compiled_call_impl", None) is observed:
+                module._compiled_call_impl = inner  # type: ignore[assignment]
+
+        module._compiled_call_impl = observed  # type: ignore[assignment]
+        self._undo.callback(restore)
+
+    def _attach_inputs(
+        self, recorder: Recorder, path: str, module: torch.nn.Module, stage: ModuleStage, *, is_context: bool
+    ) -> None:
+        """Records the input of a module that is a stage of its own: residuals, what attention computed."""
+        input_stage = "attn_ctx" if is_context else _INPUT_STAGES.get(stage.of(0) or "")
+        if input_stage is None:
+            return
+        around = path.rsplit(".", 1)[0]
+        site = Site(recorder, f"{self._prefix}{around}.{input_stage}", input_stage, stage.layer)
+        import torch  # noqa: PLC0415 - optional
+
+        is_compiling = torch.compiler.is_compiling
+
+        def before(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if is_compiling():
+                return
+            value = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(value, torch.Tensor):
+                record_array(site, value)
+
+        self._undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+
+    def _guarded_step(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        import torch  # noqa: PLC0415 - optional
+
+        if torch.compiler.is_compiling():
+            return
+        try:
+            self._steps.begin(args, kwargs)
+        except Exception as error:  # noqa: BLE001 - tracing never fails the model
+            if self.session is not None:
+                self.session.lose(f"the step is not known: {type(error).__name__}", str(error))
+
+
+def capture(  # noqa: PLR0913 - the settings of a session
+    model: torch.nn.Module,
+    directory: Optional[PathLike] = None,
+    *,
+    memory: bool = False,
+    filter: Optional[str] = None,  # noqa: A002 - as the environment variables are called
+    format: Optional[str] = None,  # noqa: A002
+    capture: Optional[str] = None,
+    print: Optional[str] = None,  # noqa: A002
+    map: Map = "hf",  # noqa: A002 - the command's name for it
+    all_modules: bool = False,
+) -> Capture:
+    """Records what the modules of a model return, while the `with` block runs.
+
+        with bitnet_trace.capture(model, "reference", capture="sketch,values") as trace:
+            model(input_ids)
+
+    A record's name is the module's path. Stage and layer come from the rules of `map`, as in `bitnet-trace diff --map`,
+    so that the trace compares with one of a Rust port. Modules that the rules leave out because they return the output
+    of a module inside them are recorded only with `all_modules`.
+
+    `filter`, `format`, `capture` and `print` have the syntax of the variables `BITNET_TRACE_*`. With `memory` the trace
+    is kept in memory. Without a directory, the variables say whether and where to record.
+
+    The model computes the same, and when the block ends, all hooks are gone. What cannot be recorded is counted in
+    `run.json`, with one warning for each cause.
+    """
+    settings = {"filter": filter, "format": format, "capture": capture, "print": print}
+    return Capture(model, directory, memory=memory, settings=settings, map=map, all_modules=all_modules)
+
+
+def _modules(model: torch.nn.Module) -> tuple[dict[str, torch.nn.Module], list[str]]:
+    """The modules that can be hooked, by path, and the paths of those that are compiled."""
+    import torch  # noqa: PLC0415 - optional
+
+    modules: dict[str, torch.nn.Module] = {}
+    compiled: list[str] = []
+    for path, module in model.named_modules():
+        if any(not outer or path.startswith(f"{outer}.") for outer in compiled):
+            continue
+        modules[path] = module
+        optimized = type(module).__name__ == "OptimizedModule" and hasattr(module, "_orig_mod")
+        if optimized or getattr(module, "_compiled_call_impl", None) is not None:
+            compiled.append(path)
+        elif isinstance(module, torch.jit.ScriptModule):
+            compiled.append(path)
+    return modules, compiled
+
+
+def _contexts(found: dict[str, ModuleStage]) -> set[str]:
+    """The modules whose input is what attention computed: the norm before the output projection, or else that."""
+    by_layer: dict[tuple[str, Optional[int]], str] = {}
+    for path, stage in found.items():
+        if stage.layer is not None and stage.of(0) in ("attn_sub_norm", "o_proj"):
+            key = (path.rsplit(".", 1)[0], stage.layer)
+            if key not in by_layer or stage.of(0) == "attn_sub_norm":
+                by_layer[key] = path
+    return set(by_layer.values())
+
+
+def _describe(session: Session, model: torch.nn.Module) -> None:
+    """Puts into `run.json` what the run depends on."""
+    import sys  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415 - optional
+
+    transformers = sys.modules.get("transformers")
+    facts = {
+        "model": type(model).__name__,
+        "torch": str(torch.__version__),
+        "transformers": getattr(transformers, "__version__", None),
+        "torch_threads": torch.get_num_threads(),
+        "attention": getattr(getattr(model, "config", None), "_attn_implementation", None),
+    }
+    for key, value in facts.items():
+        if value is not None:
+            session.annotate(key, json.dumps(value))

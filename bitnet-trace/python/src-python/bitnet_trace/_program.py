@@ -1,0 +1,100 @@
+"""Runs a program and captures every model that it calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Optional, Sequence
+
+from ._capture import Capture
+
+if TYPE_CHECKING:
+    import torch
+
+_VARIABLES = {
+    "dir": "BITNET_TRACE_DIR",
+    "filter": "BITNET_TRACE_FILTER",
+    "format": "BITNET_TRACE_FORMAT",
+    "capture": "BITNET_TRACE_CAPTURE",
+    "print": "BITNET_TRACE_PRINT",
+}
+
+
+class _Running(threading.local):
+    depth = 0
+
+
+class Follower:
+    """Captures each root module when it is first called."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self._running = _Running()
+        self._captures: list[Capture] = []
+
+    def start(self) -> None:
+        """Follows every call of a module from now on."""
+        import torch  # noqa: PLC0415 - optional
+
+        is_compiling = torch.compiler.is_compiling
+        original = torch.nn.Module.__call__
+        running = self._running
+
+        def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if is_compiling() or running.depth:
+                return original(module, *args, **kwargs)
+            if module not in self._known:
+                self._attach(module)
+            running.depth += 1
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                running.depth -= 1
+
+        torch.nn.Module.__call__ = call  # type: ignore[method-assign]
+
+    def _attach(self, module: torch.nn.Module) -> None:
+        # The modules of a second model may have the names of the first.
+        prefix = f"{type(module).__name__}." if self._captures else ""
+        settings: dict[str, Optional[str]] = {}
+        capture = Capture(module, None, memory=False, settings=settings, map="hf", all_modules=False, prefix=prefix)
+        try:
+            self._known.update(module.modules())
+            capture.__enter__()
+            self._captures.append(capture)
+        except Exception as error:  # noqa: BLE001 - tracing never fails the program
+            sys.stderr.write(f"bitnet-trace: warning: {type(module).__name__} is not traced: {error}\n")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bitnet_trace",
+        description="Runs a Python program and records what the modules of its PyTorch models return.",
+        epilog="Without --dir, the variable BITNET_TRACE_DIR says where to record.",
+    )
+    parser.add_argument("--dir", help="the directory to record into")
+    parser.add_argument("--filter", help="which records are written: stage=attn_*,layer=0-3")
+    parser.add_argument("--format", help="files or jsonl")
+    parser.add_argument("--capture", help="what is kept besides hash and statistics: sketch, rows, values")
+    parser.add_argument("--print", help="which records are printed: a filter, or all")
+    parser.add_argument("-m", dest="module", action="store_true", help="the program is a module, as for python -m")
+    parser.add_argument("program", help="the script, or with -m the module")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the program")
+    given = parser.parse_args(arguments)
+    for name, variable in _VARIABLES.items():
+        if getattr(given, name) is not None:
+            os.environ[variable] = getattr(given, name)
+    if not os.environ.get("BITNET_TRACE_DIR") and not os.environ.get("BITNET_TRACE_PRINT"):
+        parser.error("expected --dir or the variable BITNET_TRACE_DIR: there is no directory to record into")
+    Follower().start()
+    sys.argv = [given.program, *given.arguments]
+    if given.module:
+        runpy.run_module(given.program, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = os.path.dirname(os.path.abspath(given.program))
+        runpy.run_path(given.program, run_name="__main__")

@@ -1,0 +1,96 @@
+"""Records of single arrays, and the scope that they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
+
+from ._native import Session, Site
+from ._tensor import record_array
+
+if TYPE_CHECKING:
+    from ._capture import Capture
+
+Tokens = Union[range, "tuple[int, int]"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a task or thread is working on."""
+
+    capture: Optional[Capture] = None
+    seq: Optional[int] = None
+    layer: Optional[int] = None
+    request: Optional[int] = None
+    tokens: Optional[tuple[int, int]] = None
+
+
+SCOPE: ContextVar[Scope] = ContextVar("bitnet_trace_scope", default=Scope())
+
+
+@contextlib.contextmanager
+def scope(
+    seq: Optional[int] = None,
+    layer: Optional[int] = None,
+    request: Optional[int] = None,
+    tokens: Optional[Tokens] = None,
+) -> Iterator[None]:
+    """Gives the records inside a step, a layer, a request and token positions.
+
+    Nested scopes override only what they set. A scope belongs to its thread or asynchronous task. `seq` is 0 for the
+    prefill, then 1, 2, ... for the decode steps; `tokens` is a range of positions, the end excluded.
+    """
+    changes: dict[str, Any] = {"seq": seq, "layer": layer, "request": request}
+    if tokens is not None:
+        changes["tokens"] = (tokens.start, tokens.stop) if isinstance(tokens, range) else tuple(tokens)
+    with entered(replace(SCOPE.get(), **{name: value for name, value in changes.items() if value is not None})):
+        yield
+
+
+@contextlib.contextmanager
+def entered(inner: Scope) -> Iterator[None]:
+    """Makes a scope that of this thread or task."""
+    token = SCOPE.set(inner)
+    try:
+        yield
+    finally:
+        # Another context may leave the scope: a generator that is closed elsewhere. Then there is nothing to restore.
+        with contextlib.suppress(ValueError):
+            SCOPE.reset(token)
+
+
+def record(
+    name: str,
+    array: Any,
+    *,
+    seq: Optional[int] = None,
+    layer: Optional[int] = None,
+    stage: Optional[str] = None,
+) -> None:
+    """Records an array into the capture around it, or into the directory that `BITNET_TRACE_DIR` names.
+
+    The array may be of numpy or torch, or support DLPack or the buffer protocol. `name` is the stage, and the record's
+    name is made of step, layer and stage (`t0/blk3/q_proj`). If a `stage` is given as well, the name stays as it is.
+    What is not given comes from the scope. It never fails: what cannot be read is counted as lost.
+    """
+    here = SCOPE.get()
+    capture = here.capture
+    session = Session.environment() if capture is None else capture.session
+    if session is None:
+        return
+    around = Scope() if capture is None else capture.step
+    recorder = session.recorder()
+    recorder.set_step(
+        _first(seq, here.seq, around.seq),
+        _first(layer, here.layer, around.layer),
+        _first(here.request, around.request),
+        here.tokens or around.tokens,
+    )
+    site = Site(recorder, None, name) if stage is None else Site(recorder, name, stage)
+    record_array(site, array)
+
+
+def _first(*values: Optional[int]) -> Optional[int]:
+    return next((value for value in values if value is not None), None)

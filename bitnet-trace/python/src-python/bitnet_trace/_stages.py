@@ -1,0 +1,57 @@
+"""The stage and the layer of modules, by the rules of `--map`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Iterable, Optional, Sequence, Union
+
+from . import _native
+
+if TYPE_CHECKING:
+    from ._compare import Map
+
+
+@dataclass(frozen=True)
+class ModuleStage:
+    """What the rules make of a module."""
+
+    rules: tuple[tuple[Optional[int], Optional[str], Optional[int]], ...]
+    """Number of the tensor, stage, layer; without rules, the records keep the module's name."""
+
+    @property
+    def ignored(self) -> bool:
+        """Whether none of the module's tensors has a stage of its own."""
+        return bool(self.rules) and all(stage is None for _, stage, _ in self.rules)
+
+    @property
+    def layer(self) -> Optional[int]:
+        """The layer that the name holds."""
+        return self.rules[0][2] if self.rules else None
+
+    def of(self, tensor: int) -> Optional[str]:
+        """The stage of the n-th tensor that the module returns; `None` if it has none."""
+        return next((stage for call, stage, _ in self.rules if call is None or call == tensor), None)
+
+    def leaves_out(self, tensor: int) -> bool:
+        """Whether the rules leave out the n-th tensor that the module returns."""
+        return bool(self.rules) and self.of(tensor) is None
+
+
+def stages(names: Iterable[str], map: Map = "hf") -> dict[str, ModuleStage]:  # noqa: A002 - the command's name for it
+    """Says which stage and layer `capture` gives to modules of these names.
+
+    All names of a model belong into one call, because a rule may ask for what stands beside a module.
+    """
+    names = list(names)
+    maps = _maps(map)
+    return {
+        name: ModuleStage(tuple(tuple_of_rule for tuple_of_rule in rules))
+        for name, rules in zip(names, _native.map_targets(maps, names))
+    }
+
+
+def _maps(map: Map) -> list[str]:  # noqa: A002
+    one: Union[Sequence[Union[str, os.PathLike[str]]], None]
+    one = [map] if isinstance(map, (str, os.PathLike)) else map
+    return [os.fspath(path) for path in one or ()]

@@ -1,0 +1,84 @@
+"""The step and the token positions of each call of a model."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Optional
+
+from ._record import SCOPE, Scope
+
+if TYPE_CHECKING:
+    import torch
+
+    from ._native import Recorder
+
+# How transformers calls the cache, in versions after and before 5.24.
+_CACHES = ("cache", "past_key_values")
+_INPUTS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+
+
+class Steps:
+    """Counts the calls of a model.
+
+    A call with an empty cache is step 0, and each call after it one more. A model that takes no cache is counted from
+    its first call.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._parameters = _parameters(model)
+        self._takes_cache = any(name in self._parameters for name in _CACHES)
+        self._recorder: Optional[Recorder] = None
+        self._next = 0
+        self.now = Scope()
+
+    def start(self, recorder: Recorder) -> None:
+        """Sets the recorder that is told of each step."""
+        self._recorder = recorder
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Notes that a call of the model begins."""
+        named = {**dict(zip(self._parameters, args)), **kwargs}
+        past = next((_length(named[name]) for name in _CACHES if named.get(name) is not None), 0)
+        around = SCOPE.get()
+        if around.seq is not None:
+            seq = around.seq
+        elif self._takes_cache and past == 0:
+            seq = 0
+        else:
+            seq = self._next
+        if self._takes_cache and past and seq == 0 and around.seq is None:
+            # The prefill came before the capture.
+            seq = 1
+        self._next = seq + 1
+        tokens = around.tokens or _positions(named, past)
+        self.now = Scope(None, seq, around.layer, around.request, tokens)
+        if self._recorder is not None:
+            self._recorder.set_step(seq, around.layer, around.request, tokens)
+
+
+def _parameters(model: torch.nn.Module) -> tuple[str, ...]:
+    model = getattr(model, "_orig_mod", model)
+    try:
+        return tuple(inspect.signature(model.forward).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
+def _length(cache: Any) -> int:
+    """The number of tokens in a cache of transformers: an object, or a tuple of keys and values for each layer."""
+    if hasattr(cache, "get_seq_length"):
+        return int(cache.get_seq_length())
+    if isinstance(cache, (tuple, list)) and cache and isinstance(cache[0], (tuple, list)):
+        return int(cache[0][0].shape[-2])
+    return 0
+
+
+def _positions(named: dict[str, Any], past: int) -> Optional[tuple[int, int]]:
+    positions = named.get("cache_position")
+    if positions is not None and positions.numel():
+        return int(positions[0]), int(positions[-1]) + 1
+    for name in _INPUTS:
+        shape = getattr(named.get(name), "shape", None)
+        if shape is not None and len(shape) > 1:
+            return past, past + int(shape[1])
+    return None
