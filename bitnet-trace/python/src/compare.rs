@@ -72,7 +72,9 @@ fn options(
         (Some(path), _) => Tolerance::open(path).map_err(|error| raised(&error))?,
         (None, Some(limit)) if limit >= 0.0 => Tolerance::rel_l2(limit),
         (None, Some(limit)) => {
-            return Err(PyValueError::new_err(format!("`tolerance` is {limit}, expected a number that is not negative")));
+            return Err(PyValueError::new_err(format!(
+                "`tolerance` is {limit}, expected a number that is not negative"
+            )));
         }
         (None, None) => Tolerance::default(),
     };

@@ -30,7 +30,8 @@ impl<'a> Memory<'a> {
         device: Option<&'a str>,
     ) -> Result<Self, Error> {
         let held = held(shape, strides).filter(|held| *held <= isize::MAX.unsigned_abs() / dtype.size());
-        let held = held.filter(|held| room.is_none_or(|room| *held * dtype.size() <= room) && (*held == 0 || address != 0));
+        let held =
+            held.filter(|held| room.is_none_or(|room| *held * dtype.size() <= room) && (*held == 0 || address != 0));
         let held = held.ok_or_else(|| Error::View {
             shape: shape.to_vec(),
             strides: Some(strides.to_vec()),

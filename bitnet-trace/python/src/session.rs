@@ -90,7 +90,8 @@ impl Session {
     /// Ends the session. Returns its trace, and what was lost as a text.
     fn finish(&self, py: Python<'_>) -> PyResult<(Trace, Option<String>)> {
         let own = locked(&self.own).take();
-        let own = own.ok_or_else(|| TraceError::new_err("the session is finished, or it is that of the environment"))?;
+        let own =
+            own.ok_or_else(|| TraceError::new_err("the session is finished, or it is that of the environment"))?;
         let finished = py.detach(|| own.finish());
         Ok(match finished {
             Ok(trace) => (Trace::new(trace), None),
@@ -121,13 +122,7 @@ pub(crate) struct Recorder(pub(crate) Arc<Recording>);
 #[pymethods]
 impl Recorder {
     #[pyo3(signature = (seq=None, layer=None, request=None, tokens=None))]
-    fn set_step(
-        &self,
-        seq: Option<usize>,
-        layer: Option<usize>,
-        request: Option<u64>,
-        tokens: Option<(usize, usize)>,
-    ) {
+    fn set_step(&self, seq: Option<usize>, layer: Option<usize>, request: Option<u64>, tokens: Option<(usize, usize)>) {
         let mut step = TraceContext::default();
         (step.seq, step.layer, step.request) = (seq, layer, request);
         step.tokens = tokens.map(|(start, end)| start..end);

@@ -70,30 +70,9 @@ impl Site {
 
     /// Records a tensor of torch in the memory of the host. Returns false if it is not one that can be read where it
     /// lies.
-    fn tensor(&self, tensor: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = tensor.py();
-        let Some(torch) = TORCH.get(py) else { return Ok(false) };
-        if !tensor.getattr(intern!(py, "is_cpu"))?.is_truthy()?
-            || !tensor.getattr(intern!(py, "layout"))?.is(&torch.strided)
-        {
-            return Ok(false);
-        }
-        let Some(dtype) = torch.dtypes.bind(py).get_item(tensor.getattr(intern!(py, "dtype"))?)? else {
-            return Ok(false);
-        };
-        if tensor.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
-            return Ok(false);
-        }
-        let dtype = of_name(&dtype.cast::<PyString>()?.to_cow()?)?;
-        let number = |method: &Bound<'_, PyString>| tensor.call_method0(method)?.extract::<usize>();
-        let address = number(intern!(py, "data_ptr"))?;
-        let storage = tensor.call_method0(intern!(py, "untyped_storage"))?;
-        let stored: usize = storage.call_method0(intern!(py, "nbytes"))?.extract()?;
-        let room = stored.saturating_sub(number(intern!(py, "storage_offset"))?.saturating_mul(dtype.size()));
-        let shape: Dimensions = tensor.getattr(intern!(py, "shape"))?.extract()?;
-        let strides: Dimensions = tensor.call_method0(intern!(py, "stride"))?.extract()?;
-        self.record(py, Memory::new(address, dtype, &shape, &strides, Some(room), None));
-        Ok(true)
+    fn tensor(&self, tensor: &Bound<'_, PyAny>) -> bool {
+        // A tensor that does not say where its elements are needs more than this: the caller finds out why.
+        self.read(tensor).unwrap_or(false)
     }
 
     /// Records what lies at an address. The caller keeps it alive until this returns. Strides count elements.
@@ -133,6 +112,32 @@ fn of_name(name: &str) -> PyResult<Dtype> {
 }
 
 impl Site {
+    fn read(&self, tensor: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = tensor.py();
+        let Some(torch) = TORCH.get(py) else { return Ok(false) };
+        if !tensor.getattr(intern!(py, "is_cpu"))?.is_truthy()?
+            || !tensor.getattr(intern!(py, "layout"))?.is(&torch.strided)
+        {
+            return Ok(false);
+        }
+        let Some(dtype) = torch.dtypes.bind(py).get_item(tensor.getattr(intern!(py, "dtype"))?)? else {
+            return Ok(false);
+        };
+        if tensor.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
+            return Ok(false);
+        }
+        let dtype = of_name(&dtype.cast::<PyString>()?.to_cow()?)?;
+        let number = |method: &Bound<'_, PyString>| tensor.call_method0(method)?.extract::<usize>();
+        let address = number(intern!(py, "data_ptr"))?;
+        let storage = tensor.call_method0(intern!(py, "untyped_storage"))?;
+        let stored: usize = storage.call_method0(intern!(py, "nbytes"))?.extract()?;
+        let room = stored.saturating_sub(number(intern!(py, "storage_offset"))?.saturating_mul(dtype.size()));
+        let shape: Dimensions = tensor.getattr(intern!(py, "shape"))?.extract()?;
+        let strides: Dimensions = tensor.call_method0(intern!(py, "stride"))?.extract()?;
+        self.record(py, Memory::new(address, dtype, &shape, &strides, Some(room), None));
+        Ok(true)
+    }
+
     fn name_in(&self, seq: Option<usize>, layer: Option<usize>) -> String {
         match (&self.name, &self.stage) {
             (Some(name), _) => name.clone(),

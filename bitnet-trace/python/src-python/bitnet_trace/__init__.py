@@ -1,8 +1,8 @@
 """Records the tensors of a PyTorch model, and finds the first one where two runs disagree.
 
-    with bitnet_trace.capture(model, "reference"):
-        model(input_ids)
-    print(bitnet_trace.diff("reference", "mine"))
+with bitnet_trace.capture(model, "reference"):
+    model(input_ids)
+print(bitnet_trace.diff("reference", "mine"))
 """
 
 from ._capture import Capture, capture

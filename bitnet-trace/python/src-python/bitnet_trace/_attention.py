@@ -82,7 +82,7 @@ def follow_attention(module: torch.nn.Module, sites: AttentionSites) -> Iterator
 
 
 def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     is_compiling = torch.compiler.is_compiling
 
@@ -115,7 +115,7 @@ def _around(file: ModuleType, name: str, after: Callable[[AttentionSites, Any], 
 
 
 def _observed(original: Callable[..., Any], after: Callable[[AttentionSites, Any], None]) -> Callable[..., Any]:
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     is_compiling = torch.compiler.is_compiling
 

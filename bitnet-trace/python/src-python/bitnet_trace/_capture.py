@@ -48,7 +48,9 @@ class Capture:
             raise ValueError(message)
         given = [name for name, value in settings.items() if value is not None]
         if directory is None and not memory and given:
-            message = f"`{given[0]}` needs a directory or `memory=True`; without them the variables BITNET_TRACE_* count"
+            message = (
+                f"`{given[0]}` needs a directory or `memory=True`; without them the variables BITNET_TRACE_* count"
+            )
             raise ValueError(message)
         self._model = model
         self._directory = directory
@@ -134,7 +136,7 @@ class Capture:
             if (stage.ignored or (not path and known)) and not self._all_modules:
                 continue
             name = self._prefix + (path or type(module).__name__)
-            self._observe(module, HookSites(recorder, name, stage))
+            self._observe(module, HookSites(recorder, name, stage, keep_all=self._all_modules))
         for path, module in modules.items():
             if found[path].layer is not None and f"{path}.o_proj" in modules:
                 sites = AttentionSites(recorder, self._prefix + path, found[path].layer)
@@ -170,7 +172,7 @@ class Capture:
             return
         around = path.rsplit(".", 1)[0]
         site = Site(recorder, f"{self._prefix}{around}.{input_stage}", input_stage, stage.layer)
-        import torch  # noqa: PLC0415 - optional
+        import torch
 
         is_compiling = torch.compiler.is_compiling
 
@@ -184,7 +186,7 @@ class Capture:
         self._undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
 
     def _guarded_step(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        import torch  # noqa: PLC0415 - optional
+        import torch
 
         if torch.compiler.is_compiling():
             return
@@ -228,7 +230,7 @@ def capture(  # noqa: PLR0913 - the settings of a session
 
 def _modules(model: torch.nn.Module) -> tuple[dict[str, torch.nn.Module], list[str]]:
     """The modules that can be hooked, by path, and the paths of those that are compiled."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     modules: dict[str, torch.nn.Module] = {}
     compiled: list[str] = []
@@ -257,9 +259,9 @@ def _contexts(found: dict[str, ModuleStage]) -> set[str]:
 
 def _describe(session: Session, model: torch.nn.Module) -> None:
     """Puts into `run.json` what the run depends on."""
-    import sys  # noqa: PLC0415
+    import sys
 
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     transformers = sys.modules.get("transformers")
     facts = {

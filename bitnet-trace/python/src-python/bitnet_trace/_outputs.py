@@ -25,10 +25,11 @@ Hook = Callable[["torch.nn.Module", Any, Any], None]
 class HookSites:
     """The places that record the tensors of one module."""
 
-    def __init__(self, recorder: Recorder, name: str, stage: ModuleStage) -> None:
+    def __init__(self, recorder: Recorder, name: str, stage: ModuleStage, *, keep_all: bool) -> None:
         self._recorder = recorder
         self._name = name
         self._stage = stage
+        self._keep_all = keep_all
         self._sites: dict[tuple[int, str], Site] = {}
         self._first = self._site(0, "")
 
@@ -45,7 +46,7 @@ class HookSites:
 
     def hook(self) -> Hook:
         """A forward hook, which never fails."""
-        import torch  # noqa: PLC0415 - optional
+        import torch
 
         tensor_type = torch.Tensor
         is_compiling = torch.compiler.is_compiling
@@ -69,13 +70,13 @@ class HookSites:
             if number >= _MOST_TENSORS:
                 self._first.lose("a module returns too many tensors", f"{self._name}: only {_MOST_TENSORS} are kept")
                 return
-            if not self._stage.leaves_out(number):
+            if self._keep_all or not self._stage.leaves_out(number):
                 record_array(self._site(number, label), tensor)
 
 
 def tensors(output: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of tuples, lists, mappings and data classes, in order, each with its label."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     if isinstance(output, torch.Tensor):
         yield label, output

@@ -38,7 +38,7 @@ class Follower:
 
     def start(self) -> None:
         """Follows every call of a module from now on."""
-        import torch  # noqa: PLC0415 - optional
+        import torch
 
         is_compiling = torch.compiler.is_compiling
         original = torch.nn.Module.__call__

@@ -45,10 +45,7 @@ def stages(names: Iterable[str], map: Map = "hf") -> dict[str, ModuleStage]:  # 
     """
     names = list(names)
     maps = _maps(map)
-    return {
-        name: ModuleStage(tuple(tuple_of_rule for tuple_of_rule in rules))
-        for name, rules in zip(names, _native.map_targets(maps, names))
-    }
+    return {name: ModuleStage(tuple(rules)) for name, rules in zip(names, _native.map_targets(maps, names))}
 
 
 def _maps(map: Map) -> list[str]:  # noqa: A002

@@ -67,7 +67,7 @@ def learn_torch() -> None:
     """Tells the native part of the types of torch, once."""
     if _torch_names:
         return
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     for name, ours in _TORCH_NAMES.items():
         if hasattr(torch, name):
@@ -91,7 +91,7 @@ def record_array(site: Site, array: Any) -> None:
 
 def record_tensor(site: Site, tensor: torch.Tensor) -> None:
     """Records a tensor of torch, of any type, layout and device."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     learn_torch()
     if type(tensor) in (torch.Tensor, torch.nn.Parameter) and site.tensor(tensor):
@@ -111,7 +111,7 @@ def record_tensor(site: Site, tensor: torch.Tensor) -> None:
 
 def _on_host(tensor: torch.Tensor) -> tuple[torch.Tensor, Optional[str]]:
     """The tensor as a dense one in the memory of the host, of a type that can be read, and its own device."""
-    import torch  # noqa: PLC0415 - optional
+    import torch
 
     tensor = tensor.detach()
     if hasattr(tensor, "to_local"):

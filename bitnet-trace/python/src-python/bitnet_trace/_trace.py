@@ -133,19 +133,19 @@ class Trace:
 
     def to_arrow(self) -> pa.Table:
         """The records as a table of pyarrow."""
-        import pyarrow as pa  # noqa: PLC0415 - optional
+        import pyarrow as pa
 
         return pa.table(self.columns())
 
     def to_pandas(self) -> pd.DataFrame:
         """The records as a data frame of pandas."""
-        import pandas as pd  # noqa: PLC0415 - optional
+        import pandas as pd
 
         return pd.DataFrame(self.columns())
 
     def to_polars(self) -> pl.DataFrame:
         """The records as a data frame of polars."""
-        import polars as pl  # noqa: PLC0415 - optional
+        import polars as pl
 
         return pl.DataFrame(self.columns())
 
@@ -161,7 +161,7 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
         return np.dtype(_NUMPY[name])
     ml_name, bits = _ML_DTYPES[name]
     try:
-        import ml_dtypes  # noqa: PLC0415 - optional
+        import ml_dtypes
     except ImportError:
         return np.dtype(bits)
     return np.dtype(getattr(ml_dtypes, ml_name))

@@ -1,0 +1,262 @@
+"""Models that are not what a hook expects. The model's own results and errors come first."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+import torch
+from torch import nn
+
+import bitnet_trace
+from bitnet_trace import capture
+
+Named = collections.namedtuple("Named", ["left", "right"])  # noqa: PYI024
+
+
+@dataclasses.dataclass
+class Output:
+    """As transformers returns its outputs."""
+
+    logits: torch.Tensor
+    cache: Optional[Any] = None
+
+
+class Returns(nn.Module):
+    """Returns what a function makes of its input."""
+
+    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.make(x)
+
+
+def names_of(make: Callable[[torch.Tensor], Any]) -> list[str]:
+    """The names of what a module that returns this records."""
+    model = nn.Sequential(Returns(make))
+    with capture(model, memory=True, filter="name=0*") as recorded:
+        model(torch.ones(2))
+    assert recorded.lost is None
+    return [record.name for record in recorded.trace.records]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda x: x, ["0"]),
+        (lambda x: (x, x), ["0.0", "0.1"]),
+        (lambda x: (None, [x, 3], "text"), ["0.1.0"]),
+        (lambda x: {"a": x, "b": {"c": x}}, ["0.a", "0.b.c"]),
+        (lambda x: Output(x), ["0.logits"]),
+        (lambda x: Named(x, x), ["0.left", "0.right"]),
+        (lambda _: None, []),
+        (lambda _: 7, []),
+        (lambda _: object(), []),
+        (lambda x: nn.Parameter(x), ["0"]),
+    ],
+)
+def test_every_tensor_of_an_output_has_a_label(make: Callable[[torch.Tensor], Any], expected: list[str]) -> None:
+    assert names_of(make) == expected
+
+
+def test_an_output_that_holds_itself_ends() -> None:
+    def endless(x: torch.Tensor) -> list[Any]:
+        items: list[Any] = [x]
+        items.append(items)
+        return items
+
+    assert len(names_of(endless)) == 8
+
+
+def test_modules_that_are_called_twice_or_shared_are_counted() -> None:
+    linear = nn.Linear(2, 2)
+    model = nn.Sequential(linear, linear, nn.ReLU())
+    with capture(model, memory=True) as recorded:
+        model(torch.ones(1, 2))
+        model(torch.ones(1, 2))
+    found = [(record.name, record.seq_index, record.call) for record in recorded.trace.records if record.name[0] == "0"]
+    assert found == [("0", 0, 0), ("0#1", 0, 1), ("0", 1, 0), ("0#1", 1, 1)]
+
+
+def test_what_has_no_elements_is_lost_and_the_model_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2, device="meta"), nn.ReLU())
+    with capture(model, tmp_path / "t") as recorded:
+        assert model(torch.ones(1, 2, device="meta")).shape == (1, 2)
+        model(torch.ones(1, 2, device="meta"))
+    assert not recorded.trace.records
+    assert recorded.lost is not None
+    run = json.loads((tmp_path / "t" / "run.json").read_text())
+    assert [(loss["cause"], loss["count"]) for loss in run["losses"]] == [("cannot read the tensor", 6)]
+    assert capfd.readouterr().err.count("warning") == 1
+
+
+class Broken(collections.OrderedDict):  # type: ignore[type-arg]
+    """A mapping that fails when it is read."""
+
+    def items(self) -> Any:
+        message = "not today"
+        raise ZeroDivisionError(message)
+
+
+def test_a_hook_that_fails_is_counted_once_a_cause(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = nn.Sequential(Returns(lambda x: x), Returns(lambda _: Broken()))
+    with capture(model, tmp_path / "t") as recorded:
+        assert isinstance(model(torch.ones(2)), Broken)
+        model(torch.ones(2))
+    assert [record.name for record in recorded.trace.records] == ["0", "0"]
+    run = json.loads((tmp_path / "t" / "run.json").read_text())
+    [loss] = run["losses"]
+    assert (loss["cause"], loss["count"]) == ("a hook failed: ZeroDivisionError", 4)
+    assert capfd.readouterr().err.count("warning") == 1
+
+
+def test_an_exception_in_the_model_passes_and_everything_is_restored(llama: Any) -> None:
+    modeling = sys.modules[type(llama).__module__]
+    original = modeling.apply_rotary_pos_emb
+
+    def fail(*_: Any) -> None:
+        message = "out of memory"
+        raise RuntimeError(message)
+
+    handle = llama.model.layers[1].self_attn.v_proj.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"), capture(llama, memory=True) as recorded:
+        llama(torch.tensor([[1, 2]]))
+    handle.remove()
+    assert modeling.apply_rotary_pos_emb is original
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in llama.modules())
+    assert recorded.trace.records[-1].stage == "v_proj" or recorded.trace.records[-1].stage == "k_proj"
+    from bitnet_trace._attention import _running
+
+    assert not _running.modules
+
+
+def test_captures_nest_and_end_in_any_order(llama: Any) -> None:
+    modeling = sys.modules[type(llama).__module__]
+    original = modeling.apply_rotary_pos_emb
+    first, second = capture(llama, memory=True), capture(llama, memory=True)
+    first.__enter__()
+    second.__enter__()
+    llama(torch.tensor([[1, 2]]))
+    first.__exit__(None, None, None)
+    llama(torch.tensor([[1, 2]]))
+    second.__exit__(None, None, None)
+    assert modeling.apply_rotary_pos_emb is original
+    counts = [sum(record.stage == "q_rope" for record in one.trace.records) for one in (first, second)]
+    assert counts == [2, 4]
+
+
+def test_two_threads_record_into_their_own_captures() -> None:
+    results: dict[int, list[float]] = {}
+
+    def work(number: int) -> None:
+        model = nn.Sequential(nn.Identity())
+        with capture(model, memory=True) as recorded:
+            for _ in range(50):
+                model(torch.full((3,), float(number)))
+        results[number] = [record.max or 0.0 for record in recorded.trace.records]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {number: set(values) for number, values in results.items()} == {n: {float(n)} for n in (1, 2, 3)}
+
+
+def test_functions_of_torch_go_through() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    example = torch.ones(1, 2)
+    with capture(model, memory=True):
+        expected = model(example)
+        assert torch.equal(torch.jit.trace(model, (example,), check_trace=False)(example), expected)
+        assert torch.export.export(model, (example,)) is not None
+        assert torch.equal(torch.vmap(model)(example), expected)
+        model(example).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_of_compiled_modules_only_the_border_is_seen(in_place: bool) -> None:  # noqa: FBT001
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    example = torch.ones(1, 2)
+    expected = model(example)
+    if in_place:
+        model[1].compile(backend="eager", fullgraph=True)
+    else:
+        model[1] = torch.compile(model[1], backend="eager", fullgraph=True)
+    with pytest.warns(UserWarning, match="only what it returns"), capture(model, memory=True) as recorded:
+        assert torch.allclose(model(example), expected)
+    assert [record.name for record in recorded.trace.records] == ["0", "1", "Sequential"]
+    with pytest.warns(UserWarning, match="only what it returns"), capture(model, memory=True) as recorded:
+        model(example)
+    assert len(recorded.trace.records) == 3
+
+
+def test_a_function_that_compiles_the_model_still_compiles() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    compiled = torch.compile(lambda x: model(x) + 1, backend="eager", fullgraph=True)
+    example = torch.ones(1, 2)
+    with capture(model, memory=True):
+        assert torch.allclose(compiled(example), model(example) + 1)
+
+
+def test_the_accelerator_is_named_and_copied() -> None:
+    if not torch.cuda.is_available():
+        print("SKIPPED: there is no CUDA device")
+        pytest.skip("there is no CUDA device")
+    on_host = torch.arange(6.0).reshape(2, 3)
+    session_records = []
+    for tensor in (on_host.T, on_host.cuda().T):
+        model = nn.Sequential(nn.Identity())
+        with capture(model, memory=True) as recorded:
+            model(tensor)
+        session_records.append(recorded.trace.records[0])
+    assert session_records[0].blake3 == session_records[1].blake3
+    assert session_records[1].device == "cuda:0"
+
+
+SCRIPT = """
+import sys
+import torch
+assert sys.argv[1:] == ["--seed", "3"], sys.argv
+model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+other = torch.nn.Sequential(torch.nn.Identity())
+for _ in range(2):
+    model(torch.ones(1, 2))
+other(torch.ones(1))
+"""
+
+
+def test_a_program_is_traced_without_an_edit(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "bitnet_trace", "--dir", str(tmp_path / "t"), str(script), "--seed", "3"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BITNET_TRACE_")}
+    subprocess.run(command, check=True, env=environment)
+    trace = bitnet_trace.Trace.open(tmp_path / "t")
+    assert [(record.name, record.seq_index) for record in trace.records] == [
+        *[(name, step) for step in range(2) for name in ("0", "1", "Sequential")],
+        ("Sequential.0", 0),
+        ("Sequential.Sequential", 0),
+    ]
+    assert trace.manifest is not None
+    assert trace.manifest["complete"] is True
+    nowhere = subprocess.run(
+        [sys.executable, "-m", "bitnet_trace", str(script)],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert nowhere.returncode == 2
+    assert "BITNET_TRACE_DIR" in nowhere.stderr
