@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bitnet_trace
 import pytest
 import torch
-from conftest import decode, make_llama
-
-import bitnet_trace
 from bitnet_trace import Trace, assert_match, capture, diff
+from conftest import decode, make_llama
 
 IN_A_BLOCK = [
     "attn_norm",
@@ -47,9 +46,9 @@ def test_prefill_and_decode_have_every_stage_in_order(llama: Any, tmp_path: Path
     for record in recorded.trace.records:
         by_step.setdefault(record.seq_index if record.seq_index is not None else -1, []).append(record)
     expected = ["embeddings", *IN_A_BLOCK, *IN_A_BLOCK, "final_norm", "logits"]
-    assert {step: [record.stage for record in records] for step, records in by_step.items()} == {
-        step: expected for step in range(4)
-    }
+    assert {step: [record.stage for record in records] for step, records in by_step.items()} == dict.fromkeys(
+        range(4), expected
+    )
     assert [records[0].tokens for records in by_step.values()] == [(0, 5), (5, 6), (6, 7), (7, 8)]
     q_proj = next(record for record in by_step[2] if record.stage == "q_proj" and record.layer_idx == 1)
     assert (q_proj.name, q_proj.output, q_proj.call) == ("model.layers.1.self_attn.q_proj", None, 0)

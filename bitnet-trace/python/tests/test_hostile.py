@@ -12,14 +12,13 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+import bitnet_trace
 import pytest
 import torch
+from bitnet_trace import capture
 from torch import nn
 
-import bitnet_trace
-from bitnet_trace import capture
-
-Named = collections.namedtuple("Named", ["left", "right"])  # noqa: PYI024
+Named = collections.namedtuple("Named", ["left", "right"])
 
 
 @dataclasses.dataclass
@@ -57,12 +56,12 @@ def names_of(make: Callable[[torch.Tensor], Any]) -> list[str]:
         (lambda x: (x, x), ["0.0", "0.1"]),
         (lambda x: (None, [x, 3], "text"), ["0.1.0"]),
         (lambda x: {"a": x, "b": {"c": x}}, ["0.a", "0.b.c"]),
-        (lambda x: Output(x), ["0.logits"]),
+        (Output, ["0.logits"]),
         (lambda x: Named(x, x), ["0.left", "0.right"]),
         (lambda _: None, []),
         (lambda _: 7, []),
         (lambda _: object(), []),
-        (lambda x: nn.Parameter(x), ["0"]),
+        (nn.Parameter, ["0"]),
     ],
 )
 def test_every_tensor_of_an_output_has_a_label(make: Callable[[torch.Tensor], Any], expected: list[str]) -> None:
@@ -186,7 +185,7 @@ def test_functions_of_torch_go_through() -> None:
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_of_compiled_modules_only_the_border_is_seen(in_place: bool) -> None:  # noqa: FBT001
+def test_of_compiled_modules_only_the_border_is_seen(in_place: bool) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     example = torch.ones(1, 2)
     expected = model(example)

@@ -10,12 +10,13 @@ import contextlib
 import functools
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._native import Site
 from ._tensor import record_array
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     import torch
@@ -109,9 +110,9 @@ def _around(file: ModuleType, name: str, after: Callable[[AttentionSites, Any], 
         with _lock:
             if callable(original):
                 _users[key] -= 1
-                current = getattr(file, name, None)
-                if _users[key] == 0 and hasattr(current, "_bitnet_trace_original"):
-                    setattr(file, name, current._bitnet_trace_original)
+                ours = getattr(getattr(file, name, None), "_bitnet_trace_original", None)
+                if _users[key] == 0 and ours is not None:
+                    setattr(file, name, ours)
 
 
 def _observed(original: Callable[..., Any], after: Callable[[AttentionSites, Any], None]) -> Callable[..., Any]:

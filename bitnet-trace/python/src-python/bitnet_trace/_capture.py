@@ -80,7 +80,7 @@ class Capture:
             raise RuntimeError(message)
         return self._trace
 
-    def __enter__(self) -> Capture:  # noqa: PYI034 - typing.Self needs Python 3.11
+    def __enter__(self) -> Capture:
         if self._directory is None and not self._memory:
             self.session = Session.environment()
         else:
@@ -158,9 +158,9 @@ class Capture:
 
         def restore() -> None:
             if getattr(module, "_compiled_call_impl", None) is observed:
-                module._compiled_call_impl = inner  # type: ignore[assignment]
+                module._compiled_call_impl = inner
 
-        module._compiled_call_impl = observed  # type: ignore[assignment]
+        module._compiled_call_impl = observed
         self._undo.callback(restore)
 
     def _attach_inputs(
@@ -185,7 +185,7 @@ class Capture:
 
         self._undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
 
-    def _guarded_step(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _guarded_step(self, _module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         import torch
 
         if torch.compiler.is_compiling():
@@ -239,9 +239,8 @@ def _modules(model: torch.nn.Module) -> tuple[dict[str, torch.nn.Module], list[s
             continue
         modules[path] = module
         optimized = type(module).__name__ == "OptimizedModule" and hasattr(module, "_orig_mod")
-        if optimized or getattr(module, "_compiled_call_impl", None) is not None:
-            compiled.append(path)
-        elif isinstance(module, torch.jit.ScriptModule):
+        in_place = getattr(module, "_compiled_call_impl", None) is not None
+        if optimized or in_place or isinstance(module, torch.jit.ScriptModule):
             compiled.append(path)
     return modules, compiled
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Optional, Union
 
 from . import _native
 from ._trace import PathLike, Trace
@@ -83,7 +84,7 @@ class Comparison:
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
     def __str__(self) -> str:
-        return self._native.screen(False)
+        return self._native.screen(all=False)
 
     def __repr__(self) -> str:
         return f"<Comparison: {self.conclusion}>"

@@ -8,11 +8,14 @@ import runpy
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
 from ._capture import Capture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 _VARIABLES = {
@@ -96,5 +99,5 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if given.module:
         runpy.run_module(given.program, run_name="__main__", alter_sys=True)
     else:
-        sys.path[0] = os.path.dirname(os.path.abspath(given.program))
+        sys.path[0] = str(Path(given.program).resolve().parent)
         runpy.run_path(given.program, run_name="__main__")

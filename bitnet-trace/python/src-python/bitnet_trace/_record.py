@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from ._native import Session, Site
 from ._tensor import record_array
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._capture import Capture
 
 Tokens = Union[range, "tuple[int, int]"]
@@ -27,7 +29,7 @@ class Scope:
     tokens: Optional[tuple[int, int]] = None
 
 
-SCOPE: ContextVar[Scope] = ContextVar("bitnet_trace_scope", default=Scope())
+SCOPE: ContextVar[Scope] = ContextVar("bitnet_trace_scope", default=Scope())  # noqa: B039 - it is frozen
 
 
 @contextlib.contextmanager

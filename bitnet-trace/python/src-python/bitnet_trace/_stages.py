@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from . import _native
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ._compare import Map
 
 

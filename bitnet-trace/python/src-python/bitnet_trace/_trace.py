@@ -113,16 +113,17 @@ class Trace:
         their bits (`uint16`, `uint8`). Raises `KeyError` if the trace has no such record, and `TraceError` if its
         values were not captured or cannot be read.
         """
-        for index, candidate in enumerate(self.records):
-            if candidate is record or candidate.name == record or candidate == record:
-                break
-        else:
+        of_name = isinstance(record, str)
+        same = (i for i, other in enumerate(self.records) if (other.name if of_name else other) == record)
+        index = next(same, None)
+        if index is None:
             name = record if isinstance(record, str) else record.name
             message = f"the trace has no record {name!r}"
             raise KeyError(message)
         found = self._native.values(index)
         if found is None:
-            message = f'the values of {candidate.name!r} were not captured: record them with capture="sketch,values"'
+            name = self.records[index].name
+            message = f'the values of {name!r} were not captured: record them with capture="sketch,values"'
             raise _native.TraceError(message)
         dtype, shape, content = found
         return np.frombuffer(content, dtype=_numpy_dtype(dtype)).reshape(shape)
@@ -164,4 +165,5 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         return np.dtype(bits)
-    return np.dtype(getattr(ml_dtypes, ml_name))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, ml_name))
+    return found
