@@ -119,14 +119,17 @@ pub(crate) fn diff_paths(
     Ok(Comparison { comparison: compared.map_err(|error| raised(&error))?, names })
 }
 
-/// For each name the rules that apply to it: the number of the tensor, the stage and the layer.
+/// For each name the rules that apply to it: the number of the tensor, the stage, the layer, and whether the stage is
+/// left out of a comparison unless both sides have it.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // a list of lists of tuples in Python
 pub(crate) fn map_targets(
     map: Vec<String>,
     names: Vec<String>,
-) -> PyResult<Vec<Vec<(Option<usize>, Option<String>, Option<usize>)>>> {
+) -> PyResult<Vec<Vec<(Option<usize>, Option<String>, Option<usize>, bool)>>> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let targets = maps(&map)?.targets(&names).into_iter();
-    Ok(targets.map(|rules| rules.into_iter().map(|rule| (rule.call, rule.stage, rule.layer)).collect()).collect())
+    Ok(targets
+        .map(|rules| rules.into_iter().map(|rule| (rule.call, rule.stage, rule.layer, rule.optional)).collect())
+        .collect())
 }

@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bitnet_trace
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from blake3 import blake3
+
+import bitnet_trace
 from bitnet_trace import Record, Trace, TraceError
 from bitnet_trace._native import Session, Site
 from bitnet_trace._tensor import record_array
-from blake3 import blake3
 
 
 def records(*arrays: Any, capture: str = "values") -> Trace:

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bitnet_trace
 import pytest
 import torch
+
+import bitnet_trace
 from bitnet_trace import Trace, assert_match, capture, diff
 from conftest import decode, make_llama
 
@@ -26,8 +27,8 @@ IN_A_BLOCK = [
     "attn_residual",
     "ffn_norm",
     "gate_proj",
-    "gate_act",
     "up_proj",
+    "ffn_act",
     "down_proj",
     "block_out",
 ]
@@ -153,7 +154,7 @@ def test_all_modules_are_recorded_on_demand(llama: Any) -> None:
     with capture(llama, memory=True, all_modules=True) as recorded:
         llama(torch.tensor([[1, 2]]))
     names = {record.name for record in recorded.trace.records}
-    assert {"model.layers.0.mlp", "model.rotary_emb.0", "LlamaForCausalLM.logits"} <= names
+    assert {"model.layers.0.mlp", "model.layers.0.mlp.act_fn", "model.rotary_emb.0", "LlamaForCausalLM.logits"} <= names
 
 
 def test_settings_that_are_wrong_say_so(llama: Any, tmp_path: Path) -> None:

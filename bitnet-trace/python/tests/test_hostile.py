@@ -12,11 +12,12 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-import bitnet_trace
 import pytest
 import torch
-from bitnet_trace import capture
 from torch import nn
+
+import bitnet_trace
+from bitnet_trace import capture
 
 Named = collections.namedtuple("Named", ["left", "right"])
 

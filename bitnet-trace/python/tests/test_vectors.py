@@ -12,6 +12,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 import torch
+
 from bitnet_trace import Record, Trace
 from bitnet_trace._native import Session, Site
 from bitnet_trace._tensor import record_array

@@ -15,6 +15,8 @@ pub struct NameTarget {
     pub call: Option<usize>,
     /// The stage; `None` if the rule leaves the tensors out.
     pub stage: Option<String>,
+    /// Whether the tensors are left out of a comparison unless the other side has the stage.
+    pub optional: bool,
     /// The layer that the name holds.
     pub layer: Option<usize>,
 }
@@ -60,7 +62,8 @@ fn target<'m>(
         RuleTarget::Stage(stage) | RuleTarget::Optional(stage) => Some(stage.clone()),
         RuleTarget::Ignored => None,
     };
-    Some(NameTarget { call: rule.call, stage, layer })
+    let optional = matches!(rule.to, RuleTarget::Optional(_));
+    Some(NameTarget { call: rule.call, stage, optional, layer })
 }
 
 /// The layers of the names that match a pattern, found when a rule first asks for it.

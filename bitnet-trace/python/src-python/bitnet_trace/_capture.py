@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from ._compare import Map
     from ._native import Recorder
 
-# The modules whose input is a stage, by the stage of the module.
-_INPUT_STAGES = {"ffn_norm": "attn_residual"}
+# The stages that are the input of a module, each with the stages of such a module. If a block has both, the input of
+# the first is meant: a norm before a projection.
+_INPUT_STAGES = {
+    "attn_ctx": ("attn_sub_norm", "o_proj"),
+    "attn_residual": ("ffn_norm",),
+    "ffn_act": ("ffn_sub_norm", "down_proj"),
+}
 
 
 class Capture:
@@ -128,11 +133,11 @@ class Capture:
         known = any(stage.rules for stage in found.values())
         first = model.register_forward_pre_hook(self._guarded_step, with_kwargs=True, prepend=True)
         self._undo.callback(first.remove)
-        contexts = _contexts(found)
+        inputs = _inputs(found)
         for path, module in modules.items():
             stage = found[path]
-            if stage.layer is not None:
-                self._attach_inputs(recorder, path, module, stage, is_context=path in contexts)
+            if path in inputs:
+                self._observe_input(recorder, path, module, inputs[path], stage.layer)
             if (stage.ignored or (not path and known)) and not self._all_modules:
                 continue
             name = self._prefix + (path or type(module).__name__)
@@ -163,15 +168,12 @@ class Capture:
         module._compiled_call_impl = observed
         self._undo.callback(restore)
 
-    def _attach_inputs(
-        self, recorder: Recorder, path: str, module: torch.nn.Module, stage: ModuleStage, *, is_context: bool
+    def _observe_input(
+        self, recorder: Recorder, path: str, module: torch.nn.Module, stage: str, layer: Optional[int]
     ) -> None:
         """Records the input of a module that is a stage of its own: residuals, what attention computed."""
-        input_stage = "attn_ctx" if is_context else _INPUT_STAGES.get(stage.of(0) or "")
-        if input_stage is None:
-            return
         around = path.rsplit(".", 1)[0]
-        site = Site(recorder, f"{self._prefix}{around}.{input_stage}", input_stage, stage.layer)
+        site = Site(recorder, f"{self._prefix}{around}.{stage}", stage, layer)
         import torch
 
         is_compiling = torch.compiler.is_compiling
@@ -245,15 +247,18 @@ def _modules(model: torch.nn.Module) -> tuple[dict[str, torch.nn.Module], list[s
     return modules, compiled
 
 
-def _contexts(found: dict[str, ModuleStage]) -> set[str]:
-    """The modules whose input is what attention computed: the norm before the output projection, or else that."""
-    by_layer: dict[tuple[str, Optional[int]], str] = {}
+def _inputs(found: dict[str, ModuleStage]) -> dict[str, str]:
+    """The modules whose input is a stage, each with that stage."""
+    by_place: dict[tuple[str, str], tuple[int, str]] = {}
     for path, stage in found.items():
-        if stage.layer is not None and stage.of(0) in ("attn_sub_norm", "o_proj"):
-            key = (path.rsplit(".", 1)[0], stage.layer)
-            if key not in by_layer or stage.of(0) == "attn_sub_norm":
-                by_layer[key] = path
-    return set(by_layer.values())
+        if stage.layer is None:
+            continue
+        for input_stage, of_modules in _INPUT_STAGES.items():
+            if stage.of(0) in of_modules:
+                key = (path.rsplit(".", 1)[0], input_stage)
+                place = (of_modules.index(stage.of(0) or ""), path)
+                by_place[key] = min(place, by_place.get(key, place))
+    return {path: input_stage for (_, input_stage), (_, path) in by_place.items()}
 
 
 def _describe(session: Session, model: torch.nn.Module) -> None:

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class ModuleStage:
     """What the rules make of a module."""
 
-    rules: tuple[tuple[Optional[int], Optional[str], Optional[int]], ...]
-    """Number of the tensor, stage, layer; without rules, the records keep the module's name."""
+    rules: tuple[tuple[Optional[int], Optional[str], Optional[int], bool], ...]
+    """Number of the tensor, stage, layer, and whether a comparison needs the stage on both sides to look at it.
+
+    Without rules, the records keep the module's name.
+    """
 
     @property
     def ignored(self) -> bool:
         """Whether none of the module's tensors has a stage of its own."""
-        return bool(self.rules) and all(stage is None for _, stage, _ in self.rules)
+        return bool(self.rules) and all(stage is None or optional for _, stage, _, optional in self.rules)
 
     @property
     def layer(self) -> Optional[int]:
@@ -33,11 +36,16 @@ class ModuleStage:
 
     def of(self, tensor: int) -> Optional[str]:
         """The stage of the n-th tensor that the module returns; `None` if it has none."""
-        return next((stage for call, stage, _ in self.rules if call is None or call == tensor), None)
+        return self._rule(tensor)[0]
 
     def leaves_out(self, tensor: int) -> bool:
-        """Whether the rules leave out the n-th tensor that the module returns."""
-        return bool(self.rules) and self.of(tensor) is None
+        """Whether the n-th tensor that the module returns is left out."""
+        stage, optional = self._rule(tensor)
+        return bool(self.rules) and (stage is None or optional)
+
+    def _rule(self, tensor: int) -> tuple[Optional[str], bool]:
+        fitting = ((stage, optional) for call, stage, _, optional in self.rules if call is None or call == tensor)
+        return next(fitting, (None, False))
 
 
 def stages(names: Iterable[str], map: Map = "hf") -> dict[str, ModuleStage]:  # noqa: A002 - the command's name for it

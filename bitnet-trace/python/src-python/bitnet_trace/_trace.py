@@ -66,7 +66,7 @@ class Record:
         for name in ("shape", "tokens", "rows"):
             if found.get(name) is not None:
                 found[name] = tuple(found[name])
-        return cls(**found)
+        return cls(**{name: value for name, value in found.items() if name in _FIELDS})
 
 
 _FIELDS = tuple(field.name for field in fields(Record))
