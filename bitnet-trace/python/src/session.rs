@@ -128,14 +128,6 @@ impl Recorder {
         step.tokens = tokens.map(|(start, end)| start..end);
         *locked(&self.0.step) = step;
     }
-
-    /// Whether the filters accept such a record in the step of now.
-    #[pyo3(signature = (name, stage, layer=None, io=session::OUT))]
-    fn wants(&self, name: &str, stage: Option<&str>, layer: Option<usize>, io: &str) -> bool {
-        let mut context = self.0.context();
-        context.layer = layer.or(context.layer);
-        self.0.session.wants_record(name, stage, io, &context)
-    }
 }
 
 /// Makes everything recorded so far readable by other processes.

@@ -44,13 +44,12 @@ pub(crate) struct Site {
     layer: Option<usize>,
     output: Option<String>,
     io: &'static str,
-    site: Option<String>,
 }
 
 #[pymethods]
 impl Site {
     #[new]
-    #[pyo3(signature = (recorder, name, stage=None, layer=None, output=None, io=OUT, site=None))]
+    #[pyo3(signature = (recorder, name, stage=None, layer=None, output=None, io=OUT))]
     fn new(
         recorder: &Recorder,
         name: Option<String>,
@@ -58,14 +57,13 @@ impl Site {
         layer: Option<usize>,
         output: Option<String>,
         io: &str,
-        site: Option<String>,
     ) -> PyResult<Self> {
         let io = [OUT, IN, LET].into_iter().find(|known| *known == io);
         let io = io.ok_or_else(|| PyValueError::new_err("`io` must be `out`, `in` or `let`"))?;
         if name.is_none() && stage.is_none() {
             return Err(PyValueError::new_err("a record needs a name or a stage"));
         }
-        Ok(Self { recording: Arc::clone(&recorder.0), name, stage, layer, output, io, site })
+        Ok(Self { recording: Arc::clone(&recorder.0), name, stage, layer, output, io })
     }
 
     /// Records a tensor of torch in the memory of the host. Returns false if it is not one that can be read where it
@@ -77,6 +75,7 @@ impl Site {
 
     /// Records what lies at an address. The caller keeps it alive until this returns. Strides count elements.
     #[pyo3(signature = (address, dtype, shape, strides, device=None))]
+    #[allow(clippy::needless_pass_by_value)] // as pyo3 converts arguments
     fn memory(
         &self,
         py: Python<'_>,
@@ -154,8 +153,8 @@ impl Site {
         let mut context = self.recording.context();
         context.layer = self.layer.or(context.layer);
         let name = self.name_in(context.seq, context.layer);
-        let (stage, output, site) = (self.stage.as_deref(), self.output.as_deref(), self.site.as_deref());
-        let draft = Draft { name, stage, output, io: self.io, site, context: &context };
+        let (stage, output) = (self.stage.as_deref(), self.output.as_deref());
+        let draft = Draft { name, stage, output, io: self.io, site: None, context: &context };
         if memory.bytes() < RELEASES_INTERPRETER {
             draft.record_or_lose(&memory, session);
         } else {

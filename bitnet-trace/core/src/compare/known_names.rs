@@ -81,24 +81,33 @@ impl<'m> PresentLayers<'m> {
 
 #[cfg(test)]
 mod tests {
-    use super::NameMap;
+    use super::{NameMap, NameTarget};
 
-    fn stages(names: &[&str]) -> Vec<Option<Option<String>>> {
+    /// The first rule of each name: the stage, `-` if it is left out, or an empty text if there is no rule.
+    fn stages(names: &[&str]) -> Vec<String> {
         let map = NameMap::preset("hf").expect("the preset");
-        map.targets(names).into_iter().map(|rules| Some(rules.into_iter().next()?.stage)).collect()
+        let first = |rules: Vec<NameTarget>| {
+            let first = rules.into_iter().next();
+            first.map_or_else(String::new, |rule| rule.stage.unwrap_or_else(|| "-".to_owned()))
+        };
+        map.targets(names).into_iter().map(first).collect()
     }
 
     #[test]
     fn a_name_is_mapped_by_what_stands_beside_it() {
         let norm = "model.layers.0.post_attention_layernorm";
-        let stage = |name: &str| Some(Some(name.to_owned()));
-        assert_eq!(stages(&[norm]), [stage("ffn_norm")]);
-        assert_eq!(
-            stages(&[norm, "model.layers.0.pre_feedforward_layernorm"]),
-            [stage("attn_post_norm"), stage("ffn_norm")]
-        );
-        assert_eq!(stages(&["norm", "layers.0.mlp"]), [stage("final_norm"), Some(None)]);
-        assert_eq!(stages(&["norm"]), [None]);
+        assert_eq!(stages(&[norm]), ["ffn_norm"]);
+        assert_eq!(stages(&[norm, "model.layers.0.pre_feedforward_layernorm"]), ["attn_post_norm", "ffn_norm"]);
+        assert_eq!(stages(&["norm", "layers.0.mlp"]), ["final_norm", "-"]);
+        assert_eq!(stages(&["norm"]), [""]);
+    }
+
+    #[test]
+    fn a_stage_that_not_every_program_has_is_marked() {
+        let map = NameMap::preset("hf").expect("the preset");
+        let targets = map.targets(&["model.layers.0.mlp.act_fn", "model.layers.0.mlp.up_proj"]);
+        let found: Vec<_> = targets.iter().map(|rules| (rules[0].stage.as_deref(), rules[0].optional)).collect();
+        assert_eq!(found, [(Some("gate_act"), true), (Some("up_proj"), false)]);
     }
 
     #[test]

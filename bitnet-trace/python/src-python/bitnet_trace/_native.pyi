@@ -35,7 +35,6 @@ class Recorder:
         request: Optional[int] = None,
         tokens: Optional[tuple[int, int]] = None,
     ) -> None: ...
-    def wants(self, name: str, stage: Optional[str], layer: Optional[int] = None, io: str = "out") -> bool: ...
 
 @final
 class Site:
@@ -47,7 +46,6 @@ class Site:
         layer: Optional[int] = None,
         output: Optional[str] = None,
         io: str = "out",
-        site: Optional[str] = None,
     ) -> Site: ...
     def tensor(self, tensor: object) -> bool: ...
     def memory(
