@@ -169,3 +169,30 @@ def test_settings_that_are_wrong_say_so(llama: Any, tmp_path: Path) -> None:
     assert hooks(llama) == 0
     with pytest.raises(RuntimeError, match="there is no trace"):
         _ = capture(llama, memory=True).trace
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "own"),
+    [
+        ("Qwen3", {"head_dim": 16}, {"q_norm", "k_norm"}),
+        ("Gemma2", {"head_dim": 16}, {"attn_post_norm", "ffn_post_norm"}),
+        ("Phi3", {"pad_token_id": 0}, {"qkv_proj", "gate_up_proj"}),
+        ("Mixtral", {"num_local_experts": 2}, {"ffn_moe_logits", "ffn_moe_out"}),
+    ],
+)
+def test_other_families_have_their_stages(family: str, settings: dict[str, Any], own: set[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 50}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    config = getattr(transformers, f"{family}Config")(**sizes, **heads, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    tokens = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        expected = model(tokens).logits
+        with capture(model, memory=True) as recorded:
+            assert torch.equal(model(tokens).logits, expected)
+    assert recorded.lost is None
+    between = {"q_rope", "k_rope", "attn_scores_softmax", "attn_ctx", "attn_residual"}
+    stages = {record.stage for record in recorded.trace.records}
+    assert {"embeddings", "attn_norm", "o_proj", "ffn_norm", "block_out", "final_norm", "logits", *between, *own} <= stages
+    assert None not in stages
