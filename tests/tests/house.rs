@@ -11,18 +11,21 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
 /// The packages of ours that each published package may depend on.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("bitnet-trace-core", &[]),
+    ("bitnet-trace-annotate", &[]),
     ("bitnet-trace-macros", &[]),
-    ("bitnet-trace-cli", &["bitnet-trace-core"]),
+    ("bitnet-trace-capi", &["bitnet-trace-core"]),
+    ("bitnet-trace-cli", &["bitnet-trace-annotate", "bitnet-trace-core"]),
     ("bitnet-trace", &["bitnet-trace-core", "bitnet-trace-macros"]),
     ("bitnet-models", &["bitnet-trace"]),
 ];
 
 /// What a package may not depend on beyond that: whoever links the core or installs the command must not
 /// build it.
-const KEPT_OUT: [(&str, &[&str]); 3] = [
+const KEPT_OUT: [(&str, &[&str]); 4] = [
     ("bitnet-trace-core", &["candle", "clap", "syn", "quote", "proc-macro2"]),
+    ("bitnet-trace-annotate", &["candle"]),
     ("bitnet-trace-cli", &["candle"]),
     ("bitnet-trace-macros", &["candle"]),
 ];

@@ -1,8 +1,10 @@
-//! The command `bitnet-trace`: finds the first tensor where two runs of a model differ, and looks into traces.
+//! The command `bitnet-trace`: annotates a model's source, finds the first tensor where two runs of the model differ,
+//! and looks into traces.
 //!
 //! Each subcommand has a file of its own, which holds its arguments, its `--help` text and what it does. `outcome`
 //! holds what they share: the result type, the exit codes, warnings and the progress bar. `slice` and `table` serve
-//! one subcommand each. The work is done by `bitnet_trace_core`; the command only parses arguments and prints.
+//! one subcommand each. The work is done by `bitnet_trace_core` and `bitnet_trace_annotate`; the command only parses
+//! arguments and prints.
 //!
 //! Exit codes: 0 for success, 1 if something differs or a trace is damaged, 2 for wrong usage, input that cannot be
 //! read, or nothing to compare.
@@ -10,6 +12,7 @@
 mod completions;
 mod convert;
 mod diff;
+mod init;
 mod ls;
 mod outcome;
 mod report;
@@ -53,6 +56,7 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Init),
     Diff(diff::Diff),
     Report(report::Report),
     Ls(ls::Ls),
@@ -64,6 +68,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Init(init) => init.execute(),
         Command::Diff(diff) => diff.execute(),
         Command::Report(report) => report.execute(),
         Command::Ls(ls) => ls.execute(),

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod hostile;
+mod init;
 mod single;
 mod tables;
 
@@ -211,7 +212,7 @@ fn completions_and_help_are_there() {
         assert!(code == Some(0) && out.contains("bitnet-trace"), "{shell}");
     }
     assert_eq!(said(&["--help"]).0, Some(0));
-    for command in ["diff", "report", "ls", "show", "verify", "convert"] {
+    for command in ["init", "diff", "report", "ls", "show", "verify", "convert"] {
         let (code, out, _) = said(&[command, "--help"]);
         let has = |text: &str| out.contains(text) || out.contains(&text.to_lowercase());
         assert!(code == Some(0) && has("Example") && has("Exit codes"), "{command}: {out}");

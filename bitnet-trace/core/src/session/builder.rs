@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Plain, Session, TensorLibrary, abort, environment, state};
-use crate::context::TraceContext;
+use crate::context::{ContextGuard, TraceContext};
 use crate::error::Error;
 use crate::failing::locked;
 use crate::record::Loss;
@@ -70,6 +70,12 @@ impl<L: TensorLibrary> TraceSession<L> {
     /// Calls `f` and records the annotated functions that it calls, on this thread and in contexts taken from it.
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         TraceContext::of_session(Arc::clone(&self.session) as _).in_scope(f)
+    }
+
+    /// Makes this thread record into the session until the guard is dropped. [`in_scope`](Self::in_scope) is the same
+    /// for a closure, and cannot be left in the wrong order.
+    pub fn enter(&self) -> ContextGuard {
+        TraceContext::of_session(Arc::clone(&self.session) as _).enter()
     }
 
     /// The directory of the records; `None` for a session in memory. If another process or program uses the requested

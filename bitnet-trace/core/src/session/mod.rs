@@ -22,11 +22,12 @@ pub use builder::{FinishError, TraceSession, TraceSessionBuilder};
 pub use draft::{Draft, IN, LET, OUT, WEIGHT, record};
 pub use state::{OFF, active, flush, in_directory, may_record, state};
 
+use crate::context::TraceContext;
 use crate::digest::TensorView;
 use crate::error::Error;
 use crate::failing::{locked, warn};
 use crate::record::TraceRecord;
-use crate::record::filter::Subject;
+use crate::record::filter::{Rest, Subject};
 use crate::run::config::Config;
 use crate::run::losses::Losses;
 use crate::run::own::OwnRecords;
@@ -111,6 +112,13 @@ impl Session {
     #[must_use]
     pub fn wants_stage(&self, stage: &str, io: &str) -> Option<bool> {
         self.wants(&Subject { stage: Some(stage), io, rest: None })
+    }
+
+    /// Whether the filters accept a record of this name and stage in a context.
+    #[must_use]
+    pub fn wants_record(&self, name: &str, stage: Option<&str>, io: &str, context: &TraceContext) -> bool {
+        let TraceContext { seq, layer, request, .. } = *context;
+        self.wants(&Subject { stage, io, rest: Some(Rest { name, layer, seq, request }) }) == Some(true)
     }
 
     /// Whether a record is to be written or printed; `None` if that depends on facts that are not known yet.

@@ -1,0 +1,1 @@
+//! Nothing: the package only names where the sources of ggml come from.
