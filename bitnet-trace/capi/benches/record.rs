@@ -51,7 +51,15 @@ fn in_c(data: &[f32], dims: &[i64; 2]) {
     let stage = black_box(c"q_proj").as_ptr();
     // SAFETY: the texts end with a zero byte, and the data holds what the dimensions say.
     let status = unsafe {
-        bt_record(std::ptr::null(), data.as_ptr().cast(), Dtype::BtF32 as i32, 2, dims.as_ptr(), std::ptr::null(), stage)
+        bt_record(
+            std::ptr::null(),
+            data.as_ptr().cast(),
+            Dtype::BtF32 as i32,
+            2,
+            dims.as_ptr(),
+            std::ptr::null(),
+            stage,
+        )
     };
     assert_eq!(status as i32, 0);
 }
