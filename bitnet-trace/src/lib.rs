@@ -11,7 +11,7 @@ mod off;
 #[cfg(feature = "read")]
 mod values;
 
-pub use annotation::{Annotation, Part, Site, TensorVisitor, Traced};
+pub use annotation::{Annotation, AsTensor, Part, Site, TensorVisitor, Traced};
 #[cfg(feature = "read")]
 pub use bitnet_trace_core::{Error, Tolerance, Trace, TraceRecord, compare, diff, report, tools, trace};
 #[cfg(feature = "trace")]

@@ -7,10 +7,27 @@ use std::process::Command;
 
 use crate::repository;
 
+/// A dependency of a manifest.
+#[derive(Debug, Clone, Copy)]
+pub struct Dependency {
+    /// The package.
+    pub name: &'static str,
+    /// The version that it asks for.
+    pub version: &'static str,
+    /// The features that it asks for.
+    pub features: &'static [&'static str],
+}
+
 /// Dependencies that the code does not use: with them, candle's dependencies have the same features as in the
 /// workspace, and candle is not built again.
-const SHARED: &str = "clap = { version = \"4\", features = [\"derive\"] }\nonce_cell = \"1\"\nrand = \"0.10\"\nrustix = { version = \"1\", features = [\"time\"] }\nserde_core = \"1\"\n\
-    serde_json = { version = \"1\", features = [\"float_roundtrip\"] }\n";
+pub const SHARED: [Dependency; 6] = [
+    Dependency { name: "clap", version: "4", features: &["derive"] },
+    Dependency { name: "once_cell", version: "1", features: &[] },
+    Dependency { name: "rand", version: "0.10", features: &[] },
+    Dependency { name: "rustix", version: "1", features: &["time"] },
+    Dependency { name: "serde_core", version: "1", features: &[] },
+    Dependency { name: "serde_json", version: "1", features: &["float_roundtrip"] },
+];
 
 /// The feature of a package that turns capture on.
 pub const ON: [&str; 2] = ["--features", "trace"];
@@ -57,8 +74,11 @@ impl Package {
     }
 
     fn make(temporary: &str, name: &str, edition: &str, dependency: &str, feature: &str) -> Self {
-        let dependencies = format!("{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n{SHARED}");
-        Self::with_dependencies(temporary, name, edition, &dependencies, feature)
+        let dependencies = format!("{dependency}async-trait = \"0.1\"\ncandle-core = \"0.11.1\"\n");
+        let shared = SHARED.map(|Dependency { name, version, features }| {
+            format!("{name} = {{ version = \"{version}\", features = {features:?} }}\n")
+        });
+        Self::with_dependencies(temporary, name, edition, &(dependencies + &shared.concat()), feature)
     }
 
     fn with_dependencies(temporary: &str, name: &str, edition: &str, dependencies: &str, feature: &str) -> Self {
@@ -116,7 +136,12 @@ impl Package {
 }
 
 /// The profiles of the workspace, so that dependencies built for it can be reused.
-fn profiles() -> String {
+///
+/// # Panics
+///
+/// If the workspace's manifest cannot be read, or has none.
+#[must_use]
+pub fn profiles() -> String {
     let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the workspace's manifest");
     manifest[manifest.find("[profile.dev]").expect("profiles")..].to_owned()
 }

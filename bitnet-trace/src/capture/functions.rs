@@ -1,8 +1,6 @@
-//! The functions: `dump_trace` as in the earlier tracer, `tap`, `annotate_run`, `record_weights`.
+//! The functions: `dump_trace` as in the earlier tracer, `tap`, `annotate_run`.
 
-use std::borrow::Borrow;
-
-use bitnet_trace_core::session::{self, Draft, OUT, WEIGHT};
+use bitnet_trace_core::session::{self, Draft, OUT};
 use bitnet_trace_core::{Error, TraceContext};
 use candle_core::Tensor;
 use serde_json::Value;
@@ -62,33 +60,6 @@ pub fn dump_trace_with_context(
 pub fn tap<T: Traced>(stage: &str, value: &T) {
     if session::may_record() {
         record_value(stage, None, value);
-    }
-}
-
-/// Records a model's weights, each under its own name and with `io` set to `weight`. The context plays no part.
-///
-/// Call it once, where the checkpoint is loaded: then a comparison tells a wrong weight from a wrong
-/// computation. Each weight is read once, at the speed of its hash. Without an active session the
-/// iterator is not touched; a filter such as `io!=weight` leaves the weights out.
-///
-/// ```
-/// # use bitnet_trace::record_weights;
-/// # use candle_core::{Device, Result, Tensor};
-/// # use std::collections::HashMap;
-/// fn loaded(checkpoint: &HashMap<String, Tensor>) {
-///     record_weights(checkpoint);
-/// }
-/// ```
-pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(weights: impl IntoIterator<Item = (N, T)>) {
-    if !session::may_record() {
-        return;
-    }
-    let Some(session) = active() else { return };
-    let context = TraceContext::default();
-    for (name, tensor) in weights {
-        let name = name.as_ref().to_owned();
-        let draft = Draft { name, stage: None, output: None, io: WEIGHT, site: None, context: &context };
-        draft.record_or_lose(&Source(tensor.borrow()), &session);
     }
 }
 

@@ -7,6 +7,7 @@ mod functions;
 mod future;
 mod layers;
 mod module;
+mod named;
 mod observe;
 #[doc(hidden)]
 pub mod private;
@@ -22,7 +23,8 @@ pub use bitnet_trace_macros::Traced;
 pub use bitnet_trace_macros::traced;
 
 pub(crate) use call_site::CallSite;
-pub use functions::{annotate_run, dump_trace, dump_trace_with_context, record_weights, tap};
+pub use functions::{annotate_run, dump_trace, dump_trace_with_context, tap};
 pub use module::TracedModule;
+pub use named::{record_gradients, record_weights};
 pub use session::{TraceSession, TraceSessionBuilder};
 pub use sites::sites;

@@ -1,11 +1,12 @@
 //! The functions without the feature `trace`: they do nothing.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Cow;
 use std::ops::Deref;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Module, Tensor};
 
-use crate::annotation::{Annotation, Site, Traced};
+use crate::annotation::{Annotation, AsTensor, Site, Traced};
 
 /// Does nothing.
 ///
@@ -47,7 +48,15 @@ pub fn flush() {}
 
 /// Does nothing; the iterator is not touched.
 #[inline]
-pub fn record_weights<N: AsRef<str>, T: Borrow<Tensor>>(_weights: impl IntoIterator<Item = (N, T)>) {}
+pub fn record_weights<N: AsRef<str>, T: AsTensor>(_weights: impl IntoIterator<Item = (N, T)>) {}
+
+/// Does nothing; the iterator is not touched.
+#[inline]
+pub fn record_gradients<N: AsRef<str>, T: AsTensor>(
+    _gradients: &GradStore,
+    _tensors: impl IntoIterator<Item = (N, T)>,
+) {
+}
 
 /// Wraps a module and records nothing.
 #[derive(Debug, Clone)]

@@ -9,5 +9,6 @@ pub use bitnet_trace_macros::TracedOff as Traced;
 pub use bitnet_trace_macros::traced_off as traced;
 pub use context::{ContextGuard, Instrumented, TraceContext};
 pub use functions::{
-    TracedModule, annotate_run, dump_trace, dump_trace_with_context, flush, record_weights, sites, tap,
+    TracedModule, annotate_run, dump_trace, dump_trace_with_context, flush, record_gradients, record_weights, sites,
+    tap,
 };

@@ -1,5 +1,6 @@
 //! The lines that are added to the models.
 
+use bitnet_trace_annotate::{Style, annotate};
 use bitnet_trace_candle_models::{by_hand, models, plain};
 
 /// The lines that were added to a text, each with the line after it. Panics if anything else was changed.
@@ -40,5 +41,15 @@ fn every_model_is_annotated_by_whole_lines() {
         assert_eq!(functions.count() + 1, added.len(), "{file}: {added:?}");
         assert!(added.len() > 7, "{file}: {added:?}");
         assert!(added.iter().any(|(line, _)| line.contains("layers(")), "{file}: {added:?}");
+    }
+}
+
+#[test]
+fn the_lines_are_those_that_init_writes() {
+    for (file, annotated) in models::TEXTS {
+        let written = annotate(text(plain::TEXTS, file), Style::Init).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let lines = written.source.lines().zip(annotated.lines());
+        let differ: Vec<_> = lines.filter(|(written, line)| written != line).take(3).collect();
+        assert!(written.source == *annotated, "{file}: init writes, and build/annotations.rs adds: {differ:#?}");
     }
 }

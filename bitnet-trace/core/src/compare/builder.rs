@@ -53,7 +53,9 @@ impl<'m> Builder<'m> {
     }
 
     pub(crate) fn add(&mut self, head: &Head<'_>, process: u32, place: Location) {
-        let parts = parts_of(&head.name, head.stage());
+        // The name of a gradient is that of its tensor: it does not follow the convention of stages.
+        let stage = head.stage().or(head.is_gradient().then_some(&*head.name));
+        let parts = parts_of(&head.name, stage);
         let position = Position {
             process,
             request: head.request,
@@ -77,7 +79,7 @@ impl<'m> Builder<'m> {
             layer_from_name: false,
             alone: false,
         };
-        if self.map.is_empty() || head.is_weight() {
+        if self.map.is_empty() || head.is_weight() || head.is_gradient() {
             self.entries.push(entry);
         } else {
             let name = self.name(&head.name);

@@ -18,7 +18,7 @@ pub(crate) fn coverage(pairs: &[Pair]) -> Vec<Coverage> {
             _ if !pair.compared => Where::Both,
             _ => continue,
         };
-        let stage = stage_of(&pair.key);
+        let stage = stage_of(&pair.key) + pair.key.mark();
         let note = pair.details.as_ref().and_then(|details| details.note.as_deref());
         let number = *numbers.entry((stage.clone(), side, note)).or_insert_with(|| {
             let note = note.map(str::to_owned);

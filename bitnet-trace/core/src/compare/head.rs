@@ -75,6 +75,11 @@ impl Head<'_> {
         self.io() == Some("weight")
     }
 
+    /// Whether this is a gradient. It has the name of its tensor, which is no stage of the computation.
+    pub(crate) fn is_gradient(&self) -> bool {
+        self.io() == Some("grad")
+    }
+
     pub(crate) fn raw_hash(&self) -> Option<Box<Hash>> {
         self.raw_blake3.as_ref().map(|raw| Box::new(Hash::parse(&raw.0)))
     }

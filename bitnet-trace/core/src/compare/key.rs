@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+/// The `io` of a gradient.
+const GRADIENT: &str = "grad";
+
 /// The key of a record. A record and its partner on the other side have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -19,11 +22,12 @@ pub struct Key {
     pub token: Option<usize>,
     /// The index of the block.
     pub layer: Option<usize>,
-    /// The fine name of the computation; of a weight its own name.
+    /// The fine name of the computation; of a weight or a gradient the name of the tensor.
     pub stage: Arc<str>,
     /// The label of one of several tensors, or the name of the argument or local.
     pub output: Option<Arc<str>>,
-    /// `in` for an input, `let` for a local, `weight` for a weight; `None` for what a function returned.
+    /// `in` for an input, `let` for a local, `weight` for a weight, `grad` for a gradient; `None` for what a function
+    /// returned.
     pub io: Option<Arc<str>>,
     /// How many records with the same key came before.
     pub call: usize,
@@ -66,6 +70,27 @@ impl Key {
 impl Label {
     pub(crate) fn is_weight(&self) -> bool {
         self.io.as_deref() == Some("weight")
+    }
+
+    /// Whether the stage is a name that the user gave to the tensor: that of a weight, or of what a gradient belongs to.
+    pub(crate) fn is_named_tensor(&self) -> bool {
+        self.is_weight() || self.is_gradient()
+    }
+
+    pub(crate) fn is_gradient(&self) -> bool {
+        self.io.as_deref() == Some(GRADIENT)
+    }
+}
+
+impl Key {
+    /// The key as people read it: the name, and whether it is that of a gradient. A weight has the same name.
+    pub(crate) fn title(&self) -> String {
+        format!("{self}{}", self.mark())
+    }
+
+    /// What tells the gradient of a tensor from the tensor.
+    pub(crate) fn mark(&self) -> &'static str {
+        if self.io.as_deref() == Some(GRADIENT) { " (gradient)" } else { "" }
     }
 }
 

@@ -80,10 +80,18 @@ pub(crate) fn compare<'a>(
     comparison
 }
 
-type LayerStages<'s> = HashSet<(Option<usize>, &'s str), RandomState>;
+/// A stage in a layer. The gradient of a tensor is another stage than what has the name of the tensor.
+type LayerStage<'s> = (Option<usize>, &'s str, bool);
+
+type LayerStages<'s> = HashSet<LayerStage<'s>, RandomState>;
+
+fn layer_stage(entry: &Entry) -> LayerStage<'_> {
+    let label = &entry.kind.label;
+    (entry.position.layer, &label.stage, label.is_gradient())
+}
 
 fn stages<'s>(trace: &'s Side<'_>) -> LayerStages<'s> {
-    trace.entries.iter().map(|entry| (entry.position.layer, &*entry.kind.label.stage)).collect()
+    trace.entries.iter().map(layer_stage).collect()
 }
 
 /// The state of a comparison while its pairs are judged.
@@ -179,6 +187,6 @@ impl Walk<'_> {
 
     /// Whether the trace has some record of the stage in this layer.
     fn is_in_trace(&self, entry: &Entry) -> bool {
-        self.stages.get_or_init(|| stages(self.trace)).contains(&(entry.position.layer, &*entry.kind.label.stage))
+        self.stages.get_or_init(|| stages(self.trace)).contains(&layer_stage(entry))
     }
 }

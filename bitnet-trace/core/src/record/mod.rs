@@ -60,7 +60,7 @@ pub struct TraceRecord {
     /// The label if a function returned several tensors, or the argument's name for an input.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
-    /// `in` for an input, `weight` for a weight; `None` for a returned tensor.
+    /// `in` for an input, `weight` for a weight, `grad` for a gradient; `None` for a returned tensor.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub io: Option<String>,
     /// Number of the prompt, for programs that run several.

@@ -171,6 +171,7 @@ fn stage(key: &Key) -> Value {
         // Writing to a String does not fail.
         let _ = write!(label, "#{}", key.call);
     }
+    label.push_str(key.mark());
     json!([label, &*key.stage, key.io.as_deref().unwrap_or("out")])
 }
 
@@ -243,5 +244,7 @@ mod tests {
         key = Key { process: 0, request: None, seq: None, token: None, output: None, io: None, call: 0, ..key };
         assert_eq!(step(&key), json!(["-", null, null]));
         assert_eq!(stage(&key), json!(["q_proj", "q_proj", "out"]));
+        key = Key { stage: "fc1.weight".into(), io: Some("grad".into()), call: 2, ..key };
+        assert_eq!(stage(&key), json!(["fc1.weight#2 (gradient)", "fc1.weight", "grad"]));
     }
 }

@@ -95,7 +95,7 @@ impl Screen<'_> {
         let comparison = self.comparison;
         let (compared, alone) = (comparison.compared(), comparison.without_partner());
         if let Some(first) = comparison.first_divergence() {
-            return writeln!(f, "first divergence  {}  {}", printable(&first.key.to_string()), first.verdict);
+            return writeln!(f, "first divergence  {}  {}", printable(&first.key.title()), first.verdict);
         }
         match comparison.conclusion() {
             Conclusion::Matches => writeln!(f, "match: no divergence in {compared} pairs"),
@@ -210,7 +210,7 @@ fn row(pair: &Pair) -> [String; 4] {
         None => gain,
     };
     [
-        printable(&pair.key.to_string()).into_owned(),
+        printable(&pair.key.title()).into_owned(),
         if pair.compared || pair.verdict.has_no_partner() { pair.verdict.name() } else { "not compared" }.to_owned(),
         error.map(|error| format!("{error:.2e}")).unwrap_or_default(),
         printable(note.trim()).into_owned(),

@@ -24,6 +24,9 @@ pub const LET: &str = "let";
 /// The `io` of a weight in filters and records.
 pub const WEIGHT: &str = "weight";
 
+/// The `io` of a gradient in filters and records.
+pub const GRAD: &str = "grad";
+
 /// Records a tensor under a stage, in the context of this thread, if a session records. It never fails: a tensor that
 /// cannot be recorded is counted as lost.
 ///
@@ -58,7 +61,7 @@ pub struct Draft<'a> {
     pub stage: Option<&'a str>,
     /// The label if a function returned several tensors, or the argument's name.
     pub output: Option<&'a str>,
-    /// [`OUT`], [`IN`], [`LET`] or [`WEIGHT`].
+    /// [`OUT`], [`IN`], [`LET`], [`WEIGHT`] or [`GRAD`].
     pub io: &'a str,
     /// `file:line function` of the annotated function.
     pub site: Option<&'a str>,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use serde_json::Value;
 
 pub use builder::{FinishError, TraceSession, TraceSessionBuilder};
-pub use draft::{Draft, IN, LET, OUT, WEIGHT, record};
+pub use draft::{Draft, GRAD, IN, LET, OUT, WEIGHT, record};
 pub use state::{OFF, active, flush, in_directory, may_record, state};
 
 use crate::context::TraceContext;
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Whether the filters accept records of a stage; `None` if that depends on layer, step, request or name. `io`
-    /// is [`OUT`], [`IN`] or [`WEIGHT`].
+    /// is [`OUT`], [`IN`], [`LET`], [`WEIGHT`] or [`GRAD`].
     #[must_use]
     pub fn wants_stage(&self, stage: &str, io: &str) -> Option<bool> {
         self.wants(&Subject { stage: Some(stage), io, rest: None })

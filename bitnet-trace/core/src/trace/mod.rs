@@ -155,8 +155,10 @@ impl Trace {
         })?;
         let takes = |record: &&TraceRecord| {
             let io = record.io.as_deref();
-            // The name of a weight is that of its model file: it does not follow the convention of stages.
-            let stage = record.stage.as_deref().or((io == Some("weight")).then_some(&*record.name));
+            // The name of a weight is that of its model file: it does not follow the convention of stages. A gradient
+            // has the name of its weight.
+            let has_own_name = matches!(io, Some("weight" | "grad"));
+            let stage = record.stage.as_deref().or(has_own_name.then_some(&*record.name));
             let parts = parts_of(&record.name, stage);
             let rest = Rest {
                 name: &record.name,

@@ -57,8 +57,12 @@ const LAYER_STAGES: [&str; 17] = [
 const OTHER_STAGES: [&str; 3] = ["embeddings", "final_norm", "logits"];
 
 fn compared(reference: &Path, trace: &Path, preset: &str) -> Comparison {
-    let map = NameMap::preset(&format!("candle-transformers/{preset}")).expect("a preset");
-    let map = NameMap::preset("hf").expect("a preset").and(map);
+    compared_by(reference, trace, ["hf", &format!("candle-transformers/{preset}")])
+}
+
+fn compared_by(reference: &Path, trace: &Path, presets: [&str; 2]) -> Comparison {
+    let [one, other] = presets.map(|name| NameMap::preset(name).expect("a preset"));
+    let map = one.and(other);
     let options = DiffOptions::default().with_tolerance(Tolerance::rel_l2(1e-5)).with_map(map);
     diff_paths(reference, trace, &options, &mut |_, _| ()).expect("readable")
 }
@@ -99,6 +103,11 @@ fn every_stage_that_a_model_names_matches_transformers() {
         // And nothing of the model is noise.
         assert_eq!(comparison.pairs.len(), (matching.len() + alone.len()) * STEPS.len(), "{name}: {comparison}");
         assert!(comparison.ignored[1] > 100 && comparison.problems.is_empty(), "{name}: {comparison}");
+        // Whichever preset comes first, and whichever side is the reference.
+        let turned = compared_by(&trace, &reference, [&format!("candle-transformers/{preset}"), "hf"]);
+        assert_eq!(turned.compared(), comparison.compared(), "{name}: {turned}");
+        assert_eq!(turned.count(Verdict::Diverged), 0, "{name}: {turned}");
+        assert_eq!(turned.pairs.len(), comparison.pairs.len(), "{name}: {turned}");
     }
 }
 

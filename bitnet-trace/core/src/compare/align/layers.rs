@@ -54,7 +54,7 @@ pub(crate) fn from_trailing_numbers(reference: &mut [Entry], trace: &mut [Entry]
 }
 
 fn is_candidate(entry: &Entry) -> bool {
-    entry.position.layer.is_none() && !entry.kind.label.is_weight()
+    entry.position.layer.is_none() && !entry.kind.label.is_named_tensor()
 }
 
 fn bases(entries: &[Entry]) -> HashSet<Arc<str>> {

@@ -103,8 +103,8 @@ fn vote<'e>(gap: &[Vec<&'e Entry>; 2], votes: &mut Votes<'e>) {
     for (one, other) in couples.into_iter().filter(|(one, other)| same_form(one, other)) {
         let (a, b) = (&one.kind.label, &other.kind.label);
         let same_place = one.position.layer == other.position.layer && (&a.output, &a.io) == (&b.output, &b.io);
-        // Weights with different names are different weights.
-        if same_place && !a.is_weight() && a.stage != b.stage {
+        // Weights with different names are different weights, and so are those that gradients belong to.
+        if same_place && !a.is_named_tensor() && a.stage != b.stage {
             let vote = votes.entry((&a.stage, &b.stage)).or_default();
             vote.records += 1;
             vote.identical += usize::from(one.hash.proves_equal(&other.hash));

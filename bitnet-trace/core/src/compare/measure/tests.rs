@@ -86,6 +86,9 @@ fn steps_that_are_impossible_are_refused() {
         (Step::Reshape(vec![usize::MAX, 2]), "does not have its 24"),
         (Step::Transpose(0, 3), "no dimension 3"),
         (Step::Transpose(i64::MIN, 0), "no dimension"),
+        (Step::Transpose(i64::MIN, -1), "no dimension"),
+        (Step::Transpose(-7, -1), "no dimension"),
+        (Step::Transpose(-4, 0), "no dimension"),
         (Step::Permute(vec![0, 1]), "each of 3 dimensions"),
         (Step::Permute(vec![0, 1, 1]), "each of 3 dimensions"),
         (Step::Flatten(1, 3), "no dimension 3"),
@@ -130,4 +133,13 @@ fn rows_shifted_along_the_dimension_of_tokens_that_is_given() {
     for other in [None, Some(0), Some(2), Some(9)] {
         assert_eq!(found(other), None, "{other:?}");
     }
+}
+
+/// The rotated query of one token, as ggml counts its dimensions.
+#[test]
+fn a_dimension_from_the_end_may_be_a_leading_one_of_size_1() {
+    let values = numbers(24);
+    let turned = view(&values, &[6, 4]).after(&[Step::Transpose(-3, -2)], &[1, 6, 1, 4]).expect("possible");
+    assert_eq!(turned.dims(), [6, 1, 4]);
+    assert_eq!(elements(&turned), elements(&view(&values, &[6, 4])));
 }

@@ -44,6 +44,9 @@ pub(crate) struct View<'a> {
 /// The reason why a step cannot be applied.
 pub(crate) type Refused = String;
 
+/// The most leading dimensions of size 1 that a tensor may lack. Tensors of models have up to four dimensions.
+const MOST_MISSING: usize = 3;
+
 /// The number of elements in a block.
 const BLOCK: usize = 2048;
 
@@ -108,7 +111,16 @@ impl<'a> View<'a> {
                 let dims = [&dims[..first], &[one], &dims[last + 1..]].concat();
                 return self.reshaped(&dims);
             }
-            Step::Transpose(a, b) => self.strides.transposed(self.dimension(*a)?, self.dimension(*b)?),
+            Step::Transpose(a, b) => {
+                // Programs that leave out leading dimensions of size 1 give one token fewer dimensions than several.
+                let rank = [a, b].map(|dim| usize::try_from(dim.unsigned_abs()).unwrap_or(usize::MAX));
+                let missing = (self.dims().len()..rank[0].max(rank[1])).len();
+                if a.max(b) < &0 && (1..=MOST_MISSING).contains(&missing) {
+                    let dims = [&vec![1; missing][..], self.dims()].concat();
+                    return self.reshaped(&dims)?.apply(step, other);
+                }
+                self.strides.transposed(self.dimension(*a)?, self.dimension(*b)?)
+            }
             Step::Permute(order) => self
                 .strides
                 .permuted(order)
