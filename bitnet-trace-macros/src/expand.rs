@@ -73,15 +73,19 @@ fn recording() -> Ident {
 }
 
 // Input:  when = self.debug
-// Output: let __recording: bool = self.debug;
+// Output: let __recording: &'static ::core::primitive::bool = if self.debug { &true } else { &false };
+//
+// A closure that does not move its captures then captures what lives as long as any thread.
 fn evaluate_once(args: &mut Args) -> Option<TokenStream> {
     let recording = recording();
-    let variable = syn::parse_quote! { #recording };
+    let variable = syn::parse_quote! { *#recording };
     let when = args.when.replace(variable);
     if when.is_none() {
         args.when = None;
     }
-    when.map(|when| quote! { let #recording: bool = #when; })
+    when.map(|when| {
+        quote! { let #recording: &'static ::core::primitive::bool = if #when { &true } else { &false }; }
+    })
 }
 
 /// The body with what `locals` and `layers` add to it.
@@ -93,6 +97,7 @@ fn look_into(args: &Args, function: &Function, has_when: bool) -> Result<Group> 
         stage: args.stage.as_ref().unwrap_or(&name),
         function: &name,
         when: has_when.then_some(&recording),
+        is_async: function.sig.asyncness.is_some(),
     };
     locals::look_into(&function.body, &names, args.locals.as_deref(), args.layers.as_ref())
 }

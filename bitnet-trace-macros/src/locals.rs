@@ -3,13 +3,16 @@
 //! Only here is a body parsed. Statements are added, and the expression of a loop is wrapped; nothing else
 //! changes, and every token of the user's keeps its span.
 
-use proc_macro2::{Group, Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt;
-use syn::fold::{Fold, fold_expr, fold_expr_assign, fold_expr_closure, fold_expr_for_loop, fold_local, fold_pat_ident};
+use syn::fold::{
+    Fold, fold_expr, fold_expr_assign, fold_expr_async, fold_expr_closure, fold_expr_for_loop, fold_local,
+    fold_pat_ident,
+};
 use syn::{
-    Attribute, Block, Error, Expr, ExprAssign, ExprBlock, ExprClosure, ExprForLoop, ExprRepeat, GenericArgument, Item,
-    LitStr, Local, Macro, Pat, PatIdent, Path, Result, Stmt, Type, parse_quote_spanned,
+    Attribute, Block, Error, Expr, ExprAssign, ExprClosure, ExprForLoop, ExprRepeat, GenericArgument, Item, LitStr,
+    Local, Macro, Pat, PatIdent, Path, Result, Stmt, Token, Type, parse_quote_spanned,
 };
 
 use crate::picks::{Pick, Picks};
@@ -23,6 +26,8 @@ pub(crate) struct Names<'a> {
     pub(crate) function: &'a LitStr,
     /// The variable that says whether this call records, if the attribute has `when`.
     pub(crate) when: Option<&'a Ident>,
+    /// Whether the body is that of an `async fn`.
+    pub(crate) is_async: bool,
 }
 
 // Input:
@@ -43,12 +48,11 @@ pub(crate) fn look_into(
     locals: Option<&[Pick]>,
     layers: Option<&Ident>,
 ) -> Result<Group> {
-    let parsed: Block =
-        syn::parse2(TokenStream::from(proc_macro2::TokenTree::from(body.clone()))).map_err(|error| {
-            let argument = if locals.is_some() { "locals" } else { "layers" };
-            Error::new(error.span(), format!("`{argument}` cannot read this body: {error}"))
-        })?;
-    let mut body = Body { names, picks: locals.map(Picks::new), layers, loops: 0 };
+    let parsed = parse(body).map_err(|error| {
+        let argument = if locals.is_some() { "locals" } else { "layers" };
+        Error::new(error.span(), format!("`{argument}` cannot read this body: {error}"))
+    })?;
+    let mut body = Body { names, picks: locals.map(Picks::new), layers, loops: 0, in_future: names.is_async };
     let parsed = body.fold_block(parsed);
     if let Some(picks) = body.picks {
         picks.finish()?;
@@ -58,9 +62,47 @@ pub(crate) fn look_into(
     }
     let mut stream = parsed.into_token_stream().into_iter();
     match (stream.next(), stream.next()) {
-        (Some(proc_macro2::TokenTree::Group(group)), None) => Ok(group),
+        (Some(TokenTree::Group(group)), None) => Ok(group),
         _ => Err(Error::new(Span::call_site(), "expected the function's body in braces")),
     }
+}
+
+fn parse(body: &Group) -> Result<Block> {
+    let parsed = |body: Group| syn::parse2(TokenStream::from(TokenTree::from(body)));
+    parsed(body.clone()).or_else(|error| parsed(group(body, without_groups(body.stream()))).map_err(|_| error))
+}
+
+fn group(of: &Group, stream: TokenStream) -> Group {
+    let mut group = Group::new(of.delimiter(), stream);
+    group.set_span(of.span());
+    group
+}
+
+// Input:  ⟦{ let q = 1; }⟧ Ok(x), where ⟦ ⟧ is the invisible group of a `$body:block` or a `$step:stmt`
+// Output: { let q = 1; } Ok(x)
+//
+// The compiler reads such a group as a statement that needs no semicolon; syn reads it as an expression.
+fn without_groups(tokens: TokenStream) -> TokenStream {
+    let is_statement = |first: &TokenTree| match first {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Ident(word) => ["if", "match", "for", "while", "loop", "unsafe"].iter().any(|begin| word == begin),
+        _ => false,
+    };
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Group(inner) => {
+                let stream = without_groups(inner.stream());
+                let first = stream.clone().into_iter().next();
+                if inner.delimiter() == Delimiter::None && first.is_some_and(|first| is_statement(&first)) {
+                    stream
+                } else {
+                    TokenTree::from(group(&inner, stream)).into()
+                }
+            }
+            token => token.into(),
+        })
+        .collect()
 }
 
 impl Names<'_> {
@@ -76,14 +118,24 @@ struct Body<'a> {
     layers: Option<&'a Ident>,
     /// The number of loops that bind `layers`.
     loops: usize,
+    /// Whether the code belongs to a future: what it borrows may have to move between threads.
+    in_future: bool,
+}
+
+/// How a variable that was just bound is recorded.
+struct Record {
+    variable: Ident,
+    /// `::bitnet_trace::private::binding!(..)`
+    binding: TokenStream,
+    library: TokenStream,
+    when: Option<Ident>,
+    /// Where `locals(..)` names the variable.
+    named: Option<Span>,
 }
 
 impl Body<'_> {
-    /// The statement that records a variable that was just bound, if it is wanted.
-    ///
-    /// The call has no bound on the variable's type, so it forces no type to be known. A variable that
-    /// `locals(..)` names must hold a tensor; its error underlines the name there.
-    fn record(&mut self, variable: &Ident, attrs: &[Attribute]) -> Option<Stmt> {
+    /// Counts a binding. Returns `None` if it is not recorded.
+    fn record(&mut self, variable: &Ident) -> Option<Record> {
         let wanted = self.picks.as_mut()?.take(variable)?;
         let Names { stage, function, when, .. } = self.names;
         let span = variable.span().resolved_at(Span::mixed_site());
@@ -94,34 +146,11 @@ impl Body<'_> {
         let label = wanted.stage.is_none().then(|| LitStr::new(&wanted.label, Span::mixed_site()));
         let label = label.map(|label| quote_spanned! { span => , #label });
         let binding = quote_spanned! { span => #library::private::binding!(#stage, #function, #line #label) };
-        let record = match wanted.named {
-            None => quote_spanned! { span => #library::private::local(#binding, &#variable) },
-            Some(at) => {
-                let at = at.resolved_at(Span::mixed_site());
-                let named = Ident::new(&variable.to_string(), at.resolved_at(variable.span()));
-                let value = quote_spanned! { at => &#named };
-                let library = self.names.library(at);
-                quote_spanned! { at => #library::private::named_local(#binding, #value) }
-            }
-        };
-        let record = if let Some(when) = when {
-            quote_spanned! { span => if #when { #record; } }
-        } else {
-            quote_spanned! { span => #record; }
-        };
-        let configured = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
-        Some(Stmt::Expr(
-            Expr::Verbatim(quote_spanned! { span =>
-                #(#configured)*
-                #[allow(unreachable_code, clippy::used_underscore_binding)]
-                #record
-            }),
-            None,
-        ))
+        Some(Record { variable: variable.clone(), binding, library, when: when.cloned(), named: wanted.named })
     }
 
     /// The records of a `let` with an initial value, in the order of its pattern.
-    fn records_of(&mut self, local: &Local) -> Vec<Stmt> {
+    fn records_of(&mut self, local: &Local) -> Vec<Record> {
         let Some(init) = &local.init else { return Vec::new() };
         let mut variables = Vec::new();
         bound(&local.pat, &mut variables);
@@ -129,7 +158,108 @@ impl Body<'_> {
             // In a pattern that may fail to match, such a name is a constant or a variant.
             variables.retain(|variable| !is_capitalised(variable));
         }
-        variables.iter().filter_map(|variable| self.record(variable, &local.attrs)).collect()
+        variables.iter().filter_map(|variable| self.record(variable)).collect()
+    }
+
+    /// Whether the value of a variable passes through the record: what a future borrows counts as borrowed until its
+    /// scope ends, and the future could no longer move to another thread if the variable cannot. A variable that
+    /// `locals(..)` names holds tensors, which can.
+    fn passes(&self, record: &Record) -> bool {
+        self.in_future && record.named.is_none()
+    }
+}
+
+impl Record {
+    // Output: ::bitnet_trace::private::local(..., &q);
+    //
+    // The call has no bound on the variable's type, so it forces no type to be known. A variable that `locals(..)`
+    // names must hold a tensor; its error underlines the name there.
+    fn after(&self, attrs: &[Attribute]) -> Stmt {
+        let Self { variable, binding, library, when, named } = self;
+        let span = variable.span().resolved_at(Span::mixed_site());
+        let call = match named {
+            None => {
+                let function = Ident::new(if when.is_some() { "local_when" } else { "local" }, span);
+                let when = when.as_ref().map(|when| quote_spanned! { span => *#when, });
+                quote_spanned! { span => #library::private::#function(#when #binding, &#variable); }
+            }
+            Some(at) => {
+                let at = at.resolved_at(Span::mixed_site());
+                let named = Ident::new(&variable.to_string(), at.resolved_at(variable.span()));
+                let value = quote_spanned! { at => &#named };
+                let function = Ident::new(if when.is_some() { "named_local_when" } else { "named_local" }, at);
+                let when = when.as_ref().map(|when| quote_spanned! { at => *#when, });
+                // The compiler underlines a call from its first token on.
+                let library = library.clone().into_iter().map(|mut token| {
+                    token.set_span(at.resolved_at(token.span()));
+                    token
+                });
+                let library: TokenStream = library.collect();
+                quote_spanned! { at => #library::private::#function(#when #binding, #value); }
+            }
+        };
+        let configured = configured(attrs);
+        Stmt::Expr(
+            Expr::Verbatim(quote_spanned! { span =>
+                #(#configured)*
+                #[allow(static_mut_refs, unreachable_code, clippy::used_underscore_binding)]
+                #call
+            }),
+            None,
+        )
+    }
+
+    /// `::bitnet_trace::private::passed(..., value)`
+    fn passed(&self, value: &impl ToTokens) -> TokenStream {
+        let Self { variable, binding, library, when, .. } = self;
+        let span = variable.span().resolved_at(Span::mixed_site());
+        let function = Ident::new(if when.is_some() { "passed_when" } else { "passed" }, span);
+        let when = when.as_ref().map(|when| quote_spanned! { span => *#when, });
+        quote_spanned! { span => #library::private::#function(#when #binding, #value) }
+    }
+
+    // Input:  let mut q = self.wq.forward(x).await?;
+    // Output: let q = self.wq.forward(x).await?;
+    //         let mut q = ::bitnet_trace::private::passed(..., q);
+    fn rebound(&self, pat: &mut Pat, attrs: &[Attribute]) -> Stmt {
+        let Self { variable, .. } = self;
+        let span = variable.span().resolved_at(Span::mixed_site());
+        let mutability = take_mut(pat, variable);
+        let passed = self.passed(variable);
+        let configured = configured(attrs);
+        Stmt::Expr(
+            Expr::Verbatim(quote_spanned! { span =>
+                #(#configured)*
+                #[allow(unreachable_code, clippy::used_underscore_binding)]
+                let #mutability #variable = #passed;
+            }),
+            None,
+        )
+    }
+}
+
+/// The attributes of a `let` that decide whether it is there.
+fn configured(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    fn has_cfg(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Group(group) => has_cfg(group.stream()),
+            TokenTree::Ident(word) => word == "cfg",
+            _ => false,
+        })
+    }
+    attrs.iter().filter(|attr| {
+        attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr") && has_cfg(attr.meta.to_token_stream())
+    })
+}
+
+/// Takes the `mut` of a variable out of its pattern.
+fn take_mut(pat: &mut Pat, variable: &Ident) -> Option<Token![mut]> {
+    match pat {
+        Pat::Ident(PatIdent { ident, by_ref: None, mutability, .. }) if ident == variable => mutability.take(),
+        Pat::Tuple(tuple) => tuple.elems.iter_mut().find_map(|pat| take_mut(pat, variable)),
+        Pat::Type(typed) => take_mut(&mut typed.pat, variable),
+        Pat::Paren(inner) => take_mut(&mut inner.pat, variable),
+        _ => None,
     }
 }
 
@@ -151,6 +281,16 @@ fn is_made_by_async_trait(block: &Block) -> bool {
 }
 
 impl Body<'_> {
+    // Input:  y = x.neg()?
+    // Output: y = ::bitnet_trace::private::passed(..., x.neg()?), in a future
+    fn assignment(&mut self, assign: ExprAssign, record: Option<&Record>) -> Expr {
+        let mut assign = fold_expr_assign(self, assign);
+        if let Some(record) = record.filter(|record| self.passes(record)) {
+            *assign.right = Expr::Verbatim(record.passed(&assign.right));
+        }
+        Expr::Assign(assign)
+    }
+
     fn inside_async_trait(&mut self, block: Block) -> Block {
         let stmts = block.stmts.into_iter().map(|stmt| match stmt {
             Stmt::Local(local) if binds(&local.pat, &Ident::new("__ret", Span::call_site())) => {
@@ -212,15 +352,24 @@ impl Fold for Body<'_> {
                 Stmt::Local(local) => {
                     // The bindings are numbered in the order of the source, and so before those in the value.
                     let records = self.records_of(&local);
-                    stmts.push(Stmt::Local(fold_local(self, local)));
-                    stmts.extend(records);
+                    let mut local = fold_local(self, local);
+                    let added: Vec<_> = records
+                        .iter()
+                        .map(|record| match self.passes(record) {
+                            true => record.rebound(&mut local.pat, &local.attrs),
+                            false => record.after(&local.attrs),
+                        })
+                        .collect();
+                    stmts.push(Stmt::Local(local));
+                    stmts.extend(added);
                 }
                 Stmt::Expr(Expr::Assign(assign), semi) => {
-                    let record = assigned(&assign).and_then(|variable| self.record(&variable, &assign.attrs));
-                    let assign = Expr::Assign(fold_expr_assign(self, assign));
-                    let semi = semi.or_else(|| record.is_some().then(Default::default));
+                    let record = assigned(&assign).and_then(|variable| self.record(&variable));
+                    let added = record.as_ref().filter(|record| !self.passes(record)).map(|it| it.after(&assign.attrs));
+                    let assign = self.assignment(assign, record.as_ref());
+                    let semi = semi.or_else(|| added.is_some().then(Default::default));
                     stmts.push(Stmt::Expr(assign, semi));
-                    stmts.extend(record);
+                    stmts.extend(added);
                 }
                 other => stmts.push(self.fold_stmt(other)),
             }
@@ -233,16 +382,25 @@ impl Fold for Body<'_> {
     fn fold_expr(&mut self, expr: Expr) -> Expr {
         match expr {
             Expr::Assign(assign) => {
-                let record = assigned(&assign).and_then(|variable| self.record(&variable, &[]));
+                let record = assigned(&assign).and_then(|variable| self.record(&variable));
+                let added = record.as_ref().filter(|record| !self.passes(record)).map(|record| record.after(&[]));
                 let span = assign.eq_token.spans[0].resolved_at(Span::mixed_site());
-                let assign = Expr::Assign(fold_expr_assign(self, assign));
-                match record {
-                    Some(record) => {
-                        let block: ExprBlock = parse_quote_spanned! { span => { #assign; #record } };
-                        Expr::Block(block)
-                    }
+                let assign = self.assignment(assign, record.as_ref());
+                match added {
+                    Some(added) => Expr::Block(parse_quote_spanned! { span => { #assign; #added } }),
                     None => assign,
                 }
+            }
+            Expr::Async(block) => {
+                let (outer, loops) = (std::mem::replace(&mut self.in_future, true), self.loops);
+                let block = fold_expr_async(self, block);
+                self.in_future = outer;
+                if self.loops == loops {
+                    return Expr::Async(block);
+                }
+                let span = block.async_token.span.resolved_at(Span::mixed_site());
+                let library = self.names.library(span);
+                Expr::Verbatim(quote_spanned! { span => #library::private::kept(#block) })
             }
             // What is evaluated at compile time cannot record.
             Expr::Const(constant) => Expr::Const(constant),
@@ -264,7 +422,13 @@ impl Fold for Body<'_> {
     }
 
     fn fold_expr_closure(&mut self, closure: ExprClosure) -> ExprClosure {
-        if closure.constness.is_some() { closure } else { fold_expr_closure(self, closure) }
+        if closure.constness.is_some() {
+            return closure;
+        }
+        let outer = std::mem::replace(&mut self.in_future, closure.asyncness.is_some());
+        let closure = fold_expr_closure(self, closure);
+        self.in_future = outer;
+        closure
     }
 
     fn fold_expr_repeat(&mut self, repeat: ExprRepeat) -> ExprRepeat {

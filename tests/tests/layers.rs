@@ -236,3 +236,78 @@ fn a_future_that_is_dropped_inside_its_loop_leaves_the_layer_of_others_alone() {
     });
     assert_eq!(layers(&trace), Some(Some(0)));
 }
+
+impl Model {
+    #[traced(stage = "reset", layers(layer))]
+    fn reset_on_the_way(&mut self, x: &Tensor) -> Result<Tensor> {
+        for layer in &mut self.layers {
+            if *layer < 0.0 {
+                self.layers.clear();
+                return x.neg();
+            }
+            tap("pass", x);
+        }
+        Ok(x.clone())
+    }
+}
+
+#[test]
+fn a_loop_may_be_left_by_changing_what_it_went_over() {
+    let mut model = Model { layers: vec![1.0, -1.0, 2.0], heads: 0 };
+    assert_eq!(names_of(|| model.reset_on_the_way(&tensor())), ["blk0/pass", "reset"]);
+    assert!(model.layers.is_empty());
+}
+
+/// Polls two futures in turn.
+async fn both<A: Future, B: Future>(one: A, two: B) -> (A::Output, B::Output) {
+    let (mut one, mut two) = (Box::pin(one), Box::pin(two));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(|task| {
+        if first.is_none()
+            && let Poll::Ready(value) = one.as_mut().poll(task)
+        {
+            first = Some(value);
+        }
+        if second.is_none()
+            && let Poll::Ready(value) = two.as_mut().poll(task)
+        {
+            second = Some(value);
+        }
+        if first.is_some() && second.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    (first.expect("it is ready"), second.expect("it is ready"))
+}
+
+#[traced(stage = "model", layers(layer), locals)]
+async fn at_once(x: &Tensor) -> Result<Tensor> {
+    let run = |passes: usize| async move {
+        let mut y = x.clone();
+        for layer in 0..passes {
+            let _: usize = layer;
+            Yield::default().await;
+            y = y.neg()?;
+        }
+        Ok::<_, candle_core::Error>(y)
+    };
+    let idle = async {
+        Yield::default().await;
+        tap("idle", x);
+        Yield::default().await;
+    };
+    let ((one, two), ()) = both(both(run(1), run(2)), idle).await;
+    let after = (one? + two?)?;
+    Ok(after)
+}
+
+#[test]
+fn blocks_that_run_at_once_have_layers_of_their_own() {
+    let mut names = names_of(|| block_on(at_once(&tensor())));
+    let last = names.split_off(names.len() - 2);
+    assert_eq!(last, ["model.let.after", "model"]);
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["blk0/model.let.y.2", "blk0/model.let.y.2#1", "blk1/model.let.y.2", "idle", "model.let.y", "model.let.y#1"]
+    );
+}

@@ -223,3 +223,93 @@ fn a_filter_decides_by_the_kind_of_record() {
     let _ = session.in_scope(|| attention(&tensor(), None));
     assert_eq!(names(&session.finish().expect("nothing lost")), ["attn"]);
 }
+
+/// Code that a closer look at a variable would break.
+#[traced(stage = "odd", locals, when = n < 9)]
+#[allow(clippy::all, clippy::pedantic, unused, unsafe_code)]
+fn odd(x: &Tensor, n: usize) -> Result<Tensor> {
+    #[allow(non_upper_case_globals)]
+    static mut counter: u32 = 0;
+    unsafe { counter = 1 };
+    #[cfg_attr(all(), cfg(any()))]
+    let absent = no_such_function();
+    let thread = std::thread::spawn(|| {
+        let inside = 3;
+        inside
+    });
+    let y = match n {
+        0 => {
+            let never: u8 = return x.neg();
+        }
+        _ => x.abs()?,
+    };
+    Ok(y)
+}
+
+#[traced(locals, when = n > 1)]
+fn boxed<'a>(x: &'a Tensor, n: usize) -> std::pin::Pin<Box<dyn Future<Output = Result<Tensor>> + 'a>> {
+    Box::pin(async {
+        let y = x.neg()?;
+        y.abs()
+    })
+}
+
+#[test]
+fn a_condition_is_seen_wherever_the_code_runs() {
+    assert_eq!(names_of(|| odd(&tensor(), 1)), ["odd.let.y", "odd"]);
+    assert_eq!(names_of(|| odd(&tensor(), 0)), ["odd"]);
+    assert_eq!(names_of(|| odd(&tensor(), 9)), [""; 0]);
+    assert_eq!(names_of(|| bitnet_trace_tests::block_on(boxed(&tensor(), 2))), ["boxed.let.y", "boxed"]);
+    assert_eq!(names_of(|| bitnet_trace_tests::block_on(boxed(&tensor(), 1))), [""; 0]);
+}
+
+#[traced(locals)]
+#[allow(clippy::all, clippy::pedantic, unused)]
+async fn not_send_before_it_waits(x: Tensor) -> Result<Tensor> {
+    let shared = std::rc::Rc::new(1);
+    drop(shared);
+    let mut y = x.neg()?;
+    std::future::ready(()).await;
+    y = y.abs()?;
+    let (mut a, _) = (y.clone(), 1);
+    a = (a + 1.0)?;
+    Ok(a)
+}
+
+#[test]
+fn a_future_that_may_move_between_threads_still_may() {
+    const fn is_send<T: Send>(_: &T) {}
+    let future = not_send_before_it_waits(tensor());
+    is_send(&future);
+    let prefix = |name: &str| format!("not_send_before_it_waits.let.{name}");
+    let expected: Vec<_> = ["y", "y.2", "a", "a.2"].map(prefix).into();
+    assert_eq!(names_of(|| bitnet_trace_tests::block_on(future))[..4], expected);
+}
+
+macro_rules! made {
+    ($name:ident, $body:block, $step:stmt) => {
+        #[traced(locals)]
+        #[allow(clippy::all, clippy::pedantic, unused)]
+        fn $name(x: &Tensor) -> Result<Tensor> {
+            $body
+            $step
+            let y = x.neg()?;
+            Ok(y)
+        }
+    };
+}
+
+made!(
+    made,
+    {
+        let q = tensor();
+    },
+    if true {
+        let r = tensor();
+    }
+);
+
+#[test]
+fn a_body_that_a_macro_puts_together_is_read() {
+    assert_eq!(names_of(|| made(&tensor())), ["made.let.q", "made.let.r", "made.let.y", "made"]);
+}

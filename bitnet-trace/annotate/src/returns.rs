@@ -10,12 +10,17 @@ use syn::{
 use crate::Reason;
 use crate::parse::Text;
 
+/// The longest tuple that `#[traced]` records.
+const MOST_ELEMENTS: usize = 8;
+
 /// What a type holds.
 enum Holds {
     /// Neither tensors nor what may stand beside them.
     Other,
-    /// A number, a string, a bool, or several of them: passed over beside a tensor.
+    /// A number, a string or a bool: passed over beside a tensor.
     Plain,
+    /// A `Vec` or an `Option` of one: passed over beside a tensor, but in nothing else.
+    PlainSeveral,
     Tensors,
     /// Tensors where `#[traced]` does not find them.
     Hidden(Reason),
@@ -25,7 +30,7 @@ enum Holds {
 pub(crate) fn returns_tensors(output: &ReturnType, text: Text<'_>) -> Option<Result<(), Reason>> {
     let ReturnType::Type(_, ty) = output else { return None };
     match holds(ty, text) {
-        Holds::Other | Holds::Plain => None,
+        Holds::Other | Holds::Plain | Holds::PlainSeveral => None,
         Holds::Tensors => Some(Ok(())),
         Holds::Hidden(reason) => Some(Err(reason)),
     }
@@ -37,7 +42,7 @@ fn holds(ty: &Type, text: Text<'_>) -> Holds {
         Type::Group(inner) => holds(&inner.elem, text),
         Type::Reference(inner) => match &*inner.elem {
             Type::Path(path) if path.path.is_ident("str") => Holds::Plain,
-            elem => holds(elem, text),
+            elem => tensors_alone(holds(elem, text)),
         },
         Type::Slice(inner) => tensors_alone(holds(&inner.elem, text)),
         Type::Array(inner) => tensors_alone(holds(&inner.elem, text)),
@@ -46,11 +51,14 @@ fn holds(ty: &Type, text: Text<'_>) -> Holds {
             if !elems.iter().any(|(_, holds)| matches!(holds, Holds::Tensors | Holds::Hidden(_))) {
                 return Holds::Other;
             }
+            if elems.len() > MOST_ELEMENTS {
+                return Holds::Hidden(Reason::Holder(written(ty, text)));
+            }
             for (elem, holds) in elems {
                 match holds {
                     Holds::Hidden(reason) => return Holds::Hidden(reason),
                     Holds::Other => return Holds::Hidden(Reason::Beside(written(elem, text))),
-                    Holds::Plain | Holds::Tensors => {}
+                    Holds::Plain | Holds::PlainSeveral | Holds::Tensors => {}
                 }
             }
             Holds::Tensors
@@ -85,7 +93,10 @@ fn named(ty: &Type, last: &PathSegment, text: Text<'_>) -> Holds {
             [],
         ) => Holds::Plain,
         ("Cow", [inner]) if is_text(inner) => Holds::Plain,
-        ("Option" | "Vec", [inner]) => holds(inner, text),
+        ("Option" | "Vec", [inner]) => match holds(inner, text) {
+            Holds::Plain => Holds::PlainSeveral,
+            other => tensors_alone(other),
+        },
         ("Result", [inner, ..]) | ("Box" | "Rc" | "Arc" | "BoxFuture" | "LocalBoxFuture", [inner]) => {
             tensors_alone(holds(inner, text))
         }
@@ -100,7 +111,7 @@ fn named(ty: &Type, last: &PathSegment, text: Text<'_>) -> Holds {
 
 /// Plain values are passed over by themselves, in a `Vec` and in an `Option`, and in nothing else.
 fn tensors_alone(inner: Holds) -> Holds {
-    if matches!(inner, Holds::Plain) { Holds::Other } else { inner }
+    if matches!(inner, Holds::Plain | Holds::PlainSeveral) { Holds::Other } else { inner }
 }
 
 fn hidden(ty: &Type, text: Text<'_>) -> Holds {

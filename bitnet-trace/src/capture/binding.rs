@@ -93,6 +93,18 @@ pub(crate) fn as_tensors<T>(value: &T) -> Option<&dyn Traced> {
         Vec<Option<(Tensor, Tensor)>>,
     );
     if_one_of!(
+        &&Tensor,
+        (Tensor,),
+        (&Tensor,),
+        (Tensor, &Tensor),
+        (&Tensor, Tensor),
+        (&Tensor, &Tensor, &Tensor, &Tensor),
+        Option<Option<Tensor>>,
+        Option<Vec<&Tensor>>,
+        Option<&[Tensor]>,
+        &Option<&Tensor>,
+        Vec<(&Tensor, &Tensor)>,
+        &mut [Tensor],
         Option<&Tensor>,
         Option<&mut Tensor>,
         Option<&(Tensor, Tensor)>,

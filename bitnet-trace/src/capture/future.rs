@@ -51,6 +51,44 @@ impl<F: Future<Output: Traced>> Future for TracedFuture<F> {
 }
 
 pin_project! {
+    /// An `async` block inside a body, with a loop whose passes are layers. It keeps its layer while it waits, and leaves
+    /// the layer of whoever polls it as it was.
+    #[must_use = "a future does nothing unless it is polled"]
+    #[derive(Debug)]
+    pub struct Kept<F> {
+        #[pin]
+        future: F,
+        // Set at the first poll, while something records.
+        context: Option<(TraceContext, u64)>,
+    }
+}
+
+impl<F> Kept<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future, context: None }
+    }
+}
+
+impl<F: Future> Future for Kept<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if this.context.is_none() && !may_record() {
+            return this.future.poll(task);
+        }
+        let (context, number) = this.context.get_or_insert_with(|| (TraceContext::current(), next_number()));
+        let _polled = Polled::begin(*number);
+        let _context = context.clone().enter();
+        let poll = this.future.poll(task);
+        if poll.is_pending() {
+            *context = TraceContext::current();
+        }
+        poll
+    }
+}
+
+pin_project! {
     /// The future of an annotated `async fn`, without an `async fn` around it.
     ///
     /// It owns nothing that has to be dropped: otherwise the code that awaits it would move its result an
@@ -204,6 +242,7 @@ mod parked {
 
     struct Parked {
         site: Option<&'static CallSite>,
+        call: ParkedContext,
         context: ParkedContext,
         number: u64,
     }
@@ -215,14 +254,14 @@ mod parked {
     }
 
     pub(super) fn put(place: usize, followed: Followed) {
-        let Followed { site, context, number } = followed;
-        let before = parked().insert(place, Parked { site, context: context.park(), number });
+        let Followed { site, call, context, number } = followed;
+        let before = parked().insert(place, Parked { site, call: call.park(), context: context.park(), number });
         drop(before);
     }
 
     pub(super) fn take(place: usize) -> Option<Box<Followed>> {
-        let Parked { site, context, number } = parked().remove(&place)?;
-        Some(Box::new(Followed { site, context: context.unpark(), number }))
+        let Parked { site, call, context, number } = parked().remove(&place)?;
+        Some(Box::new(Followed { site, call: call.unpark(), context: context.unpark(), number }))
     }
 }
 
@@ -290,6 +329,9 @@ impl Drop for Awaiting {
 pub(crate) struct Followed {
     /// `None`: only what the future calls is recorded.
     site: Option<&'static CallSite>,
+    /// The context of the call, in which its own record is made.
+    call: TraceContext,
+    /// The context of the body where it waits: it may be inside a loop whose passes are layers.
     context: TraceContext,
     number: u64,
 }
@@ -298,7 +340,8 @@ impl Followed {
     /// Takes this thread's context as it is now.
     #[allow(clippy::unnecessary_box_returns)] // a box fits a register, the call itself would need memory
     pub(crate) fn here(site: Option<&'static CallSite>) -> Box<Self> {
-        Box::new(Self { site, context: TraceContext::current(), number: next_number() })
+        let context = TraceContext::current();
+        Box::new(Self { site, call: context.clone(), context, number: next_number() })
     }
 
     #[cold]
@@ -311,12 +354,13 @@ impl Followed {
         poll
     }
 
-    /// Records the value if it is ready. A future that waits keeps the context as its body left it: it may wait inside
-    /// a loop whose passes are layers.
+    /// Records the value if it is ready. A future that waits keeps the context as its body left it.
     fn after<T: Traced>(&mut self, poll: &Poll<T>) {
         match (poll, self.site) {
             (Poll::Pending, _) => self.context = TraceContext::current(),
-            (Poll::Ready(value), Some(site)) if may_record() => record_value(site.stage, Some(site), value),
+            (Poll::Ready(value), Some(site)) if may_record() => {
+                self.call.in_scope(|| record_value(site.stage, Some(site), value));
+            }
             (Poll::Ready(_), _) => {}
         }
     }

@@ -8,11 +8,21 @@ use super::future::polled;
 /// The passes of a loop. Each is a layer: 0, 1, 2, and so on.
 ///
 /// A scope lasts until the next pass begins or the loop is left, be it by `break`, `?`, `return` or a panic. It is not
-/// a guard that the body holds, so that a loop in a future that moves between threads compiles; the future that the
-/// loop runs in keeps the layer while it waits.
+/// a guard that the body holds, so that a loop in a future that moves between threads compiles. The annotated future, or
+/// the `async` block around the loop (see `Kept`), keeps the layer while it waits.
+///
+/// It has no `Drop` of its own: otherwise a loop that changes the owner of the iterator before it is left would no
+/// longer compile.
 #[derive(Debug)]
 pub struct Layers<I> {
+    // Dropped first: the iterator's own drop is outside of the layers.
+    scope: Scope,
     passes: I,
+}
+
+/// The layer that the loop is in.
+#[derive(Debug)]
+struct Scope {
     next: usize,
     /// Set while something records.
     outer: Option<Outer>,
@@ -30,7 +40,8 @@ impl<I> Layers<I> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // otherwise the compiler does not inline it, and it costs a call
     pub(crate) fn new(passes: I) -> Self {
-        Self { passes, next: 0, outer: if may_record() { Some(Outer::here()) } else { None } }
+        let outer = if may_record() { Some(Outer::here()) } else { None };
+        Self { scope: Scope { next: 0, outer }, passes }
     }
 }
 
@@ -54,14 +65,15 @@ impl<I: Iterator> Iterator for Layers<I> {
 
     #[inline]
     fn next(&mut self) -> Option<I::Item> {
-        if let Some(outer) = &self.outer {
+        let Scope { next, outer } = &mut self.scope;
+        if let Some(outer) = outer {
             // The iterator's own code is outside of the layers.
             outer.set(outer.layer);
         }
         let item = self.passes.next()?;
-        if let Some(outer) = &self.outer {
-            outer.set(Some(self.next));
-            self.next += 1;
+        if let Some(outer) = outer {
+            outer.set(Some(*next));
+            *next += 1;
         }
         Some(item)
     }
@@ -71,7 +83,7 @@ impl<I: Iterator> Iterator for Layers<I> {
     }
 }
 
-impl<I> Drop for Layers<I> {
+impl Drop for Scope {
     #[inline]
     fn drop(&mut self) {
         if let Some(outer) = &self.outer {

@@ -7,6 +7,7 @@ use bitnet_trace_core::{ContextGuard, TraceContext};
 pub use super::binding::Binding;
 use super::binding::as_tensors;
 pub use super::call_site::CallSite;
+pub use super::future::Kept;
 use super::future::{AsyncCall, Followed, TracedFuture, begun, is_awaited};
 pub use super::layers::Layers;
 pub use super::observe::Observe;
@@ -206,6 +207,56 @@ pub fn named_local<T: Local>(binding: &'static Binding, value: &T) {
     if may_record() {
         binding.record(value);
     }
+}
+
+/// [`local`] for an attribute with `when`, whose value comes first.
+#[inline(always)]
+pub fn local_when<T>(when: bool, binding: &'static Binding, value: &T) {
+    if when {
+        local(binding, value);
+    }
+}
+
+/// [`named_local`] for an attribute with `when`, whose value comes first.
+#[inline(always)]
+pub fn named_local_when<T: Local>(when: bool, binding: &'static Binding, value: &T) {
+    if when {
+        named_local(binding, value);
+    }
+}
+
+/// [`local`] in a future: the variable passes through. A borrow would count as one that lasts until the variable's
+/// scope ends, and the future could no longer move to another thread if the variable cannot.
+#[inline(always)]
+pub fn passed<T>(binding: &'static Binding, value: T) -> T {
+    local(binding, &value);
+    value
+}
+
+/// [`passed`] for a variable that `locals(..)` names.
+#[inline(always)]
+pub fn named_passed<T: Local>(binding: &'static Binding, value: T) -> T {
+    named_local(binding, &value);
+    value
+}
+
+/// [`passed`] for an attribute with `when`.
+#[inline(always)]
+pub fn passed_when<T>(when: bool, binding: &'static Binding, value: T) -> T {
+    local_when(when, binding, &value);
+    value
+}
+
+/// [`named_passed`] for an attribute with `when`.
+#[inline(always)]
+pub fn named_passed_when<T: Local>(when: bool, binding: &'static Binding, value: T) -> T {
+    named_local_when(when, binding, &value);
+    value
+}
+
+/// An `async` block with a loop whose passes are layers.
+pub fn kept<F: Future>(future: F) -> Kept<F> {
+    Kept::new(future)
 }
 
 /// A variable that `locals(..)` may name.

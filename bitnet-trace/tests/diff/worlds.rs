@@ -196,6 +196,13 @@ fn steps_numbered_by_their_positions_are_compared_with_steps_that_are_counted() 
         let comparison = of_lines(&reference, &trace);
         assert_eq!((comparison.compared(), comparison.count(Verdict::Identical)), (21, 21), "{comparison}");
     }
+    // One of them lacks the prefill.
+    let in_steps = |lines: Vec<String>| -> Vec<String> { lines.into_iter().filter(|it| it.contains("seq")).collect() };
+    let (whole, part) = (in_steps(by_position(9)), in_steps(counted(9)).split_off(2));
+    for (reference, trace) in [(&whole, &part), (&part, &whole)] {
+        let comparison = of_lines(reference, trace);
+        assert_eq!((comparison.compared(), comparison.count(Verdict::Identical)), (16, 16), "{comparison}");
+    }
     // Every fifth step of a run whose tensors happen to have five rows.
     let chosen = |number: usize| -> Vec<String> {
         let steps = (0..3u8).map(|step| line(&format!("t{}/x", usize::from(step) * number), &[5, 4], step, ""));
@@ -203,6 +210,27 @@ fn steps_numbered_by_their_positions_are_compared_with_steps_that_are_counted() 
     };
     let comparison = of_lines(&lines(9, &|step| step), &chosen(5));
     assert_eq!(comparison.adaptations, [], "{comparison}");
+}
+
+/// Prompts of different lengths, each a request: one side numbers the steps of each by positions, the other counts them.
+#[test]
+fn steps_by_position_are_counted_within_each_request() {
+    let lines = |number: &dyn Fn(usize, usize) -> usize| -> Vec<String> {
+        let of = |request: usize, step: usize| {
+            let prompt = request + 2;
+            let tokens = if step == 0 { prompt } else { 1 };
+            let (seq, holds) = (number(prompt, step), u8::try_from(request * 10 + step).expect("few"));
+            let fields = format!(r#","seq":{seq},"request":{request},"layer":0,"stage":"x""#);
+            line(&format!("t{seq}/blk0/x"), &[1, tokens, 4], holds, &fields)
+        };
+        (0..2).flat_map(|request| (0..4).map(move |step| (request, step))).map(|(r, s)| of(r, s)).collect()
+    };
+    let counted = lines(&|_, step| step);
+    let by_position = lines(&|prompt, step| if step == 0 { 0 } else { prompt + step - 1 });
+    for (reference, trace) in [(&counted, &by_position), (&by_position, &counted)] {
+        let comparison = of_lines(reference, trace);
+        assert!(comparison.matches() && comparison.count(Verdict::Identical) == 8, "{comparison}");
+    }
 }
 
 /// One side numbers its steps, the other ran for longer and numbers nothing.

@@ -92,6 +92,24 @@ fn what_cannot_be_recorded_is_passed_over_with_the_reason() {
             "it also returns `(usize, usize)`, which `#[traced]` passes over only if that implements `Traced`"
                 .to_owned(),
         ),
+        (
+            "fn f() -> (Tensor, &usize) { x }",
+            "it also returns `&usize`, which `#[traced]` passes over only if that implements `Traced`".to_owned(),
+        ),
+        (
+            "fn f() -> (Tensor, Vec<Vec<usize>>) { x }",
+            "it also returns `Vec<Vec<usize>>`, which `#[traced]` passes over only if that implements `Traced`"
+                .to_owned(),
+        ),
+        (
+            "fn f() -> (Tensor, Option<Vec<usize>>) { x }",
+            "it also returns `Option<Vec<usize>>`, which `#[traced]` passes over only if that implements `Traced`"
+                .to_owned(),
+        ),
+        (
+            "fn f() -> (T, T, T, T, T, T, T, T, Tensor) { x }",
+            format!("`#[traced]` records a `(T, T, T, T, T, T, T, T, Tensor)` {implements}"),
+        ),
     ] {
         assert_eq!(passed_over(source), [format!("f (line 1): {reason}")], "{source}");
         assert_eq!(init(source).source, source);

@@ -161,24 +161,31 @@ pub(super) struct Numbering {
     trace: BTreeSet<u64>,
     /// For each number of the trace the number of the reference, if the sides count the same steps differently.
     renumbered: HashMap<u64, u64>,
-    /// Whether one side numbers its steps by positions: then a number that both sides have is not the same step.
-    by_position: bool,
+    /// The same for the requests in which one side numbers its steps by positions: there a number that both sides have
+    /// is not the same step.
+    by_position: positions::Renumbered,
 }
 
 impl Numbering {
     pub(super) fn of_steps(reference: &[Entry], trace: &[Entry]) -> Self {
         let numbering = Self::of(reference, trace, |at| at.seq.map(|seq| seq as u64));
-        match positions::renumbered((reference, &numbering.reference), (trace, &numbering.trace)) {
-            Some(renumbered) => Self { renumbered, by_position: true, ..numbering },
-            None => numbering,
+        let by_position = positions::renumbered(reference, trace);
+        if by_position.is_empty() {
+            return numbering;
         }
+        // Of several requests with numbers of their own, none stands for all.
+        let mut different = by_position.values();
+        let first = different.next().filter(|first| different.all(|other| other == *first));
+        Self { renumbered: first.cloned().unwrap_or_default(), by_position, ..numbering }
     }
 
     /// The place of a record of the trace with the number that the reference gives its step; `None` if the reference
     /// does not have the step.
     pub(super) fn in_reference(&self, position: Position) -> Option<Position> {
-        let Some(seq) = position.seq.filter(|_| self.by_position) else { return Some(position) };
-        let seq = self.renumbered.get(&(seq as u64)).and_then(|seq| usize::try_from(*seq).ok())?;
+        let (Some(seq), Some(steps)) = (position.seq, self.by_position.get(&position.request)) else {
+            return Some(position);
+        };
+        let seq = steps.get(&(seq as u64)).and_then(|seq| usize::try_from(*seq).ok())?;
         Some(Position { seq: Some(seq), ..position })
     }
 
@@ -204,13 +211,13 @@ impl Numbering {
                 renumbered = by_rank().collect();
             }
         }
-        Self { reference, trace, renumbered, by_position: false }
+        Self { reference, trace, renumbered, by_position: HashMap::new() }
     }
 
     fn may_be_one(&self, reference: Option<u64>, trace: Option<u64>) -> bool {
         match (reference, trace) {
             (Some(reference), Some(trace)) => {
-                let is_same = reference == trace && !self.by_position;
+                let is_same = reference == trace && self.by_position.is_empty();
                 is_same || self.renumbered.get(&trace) == Some(&reference)
             }
             _ => true,
