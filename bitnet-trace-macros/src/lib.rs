@@ -31,6 +31,8 @@ mod locals;
 mod nearest;
 #[cfg(feature = "trace")]
 mod picks;
+#[cfg(feature = "trace")]
+mod record;
 #[cfg(all(test, feature = "trace"))]
 mod tests;
 

@@ -59,7 +59,7 @@ macro_rules! __binding {
 /// type that only later code decides, as in `let mut v = Vec::new();`. The identity is asked for when the type is
 /// known. `TypeId::of` alone would require `'static`.
 #[inline(always)]
-#[allow(clippy::inline_always)] // the type decides at compile time what is left of this
+#[allow(clippy::inline_always, clippy::ref_option_ref)] // the type decides at compile time what is left of this
 pub(crate) fn as_tensors<T>(value: &T) -> Option<&dyn Traced> {
     let id = typeid::of::<T>();
     macro_rules! if_one_of {
