@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "sweep.lock";
-const INDEX: &str = "index.html";
+pub(crate) const INDEX: &str = "index.html";
 
 /// Names that no scenario can have.
 pub(crate) const RESERVED: [&str; 2] = [LOCK, INDEX];

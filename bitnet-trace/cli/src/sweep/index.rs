@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::result::{Failure, ScenarioResult, SweepVerdict, summary};
-use super::screen::{TITLES, cells};
+use super::screen::{NOTES, TITLES, cells};
 
 /// The index of the reports.
 pub(crate) struct Index<'a> {
@@ -74,7 +74,8 @@ fn row(f: &mut fmt::Formatter<'_>, result: &ScenarioResult) -> fmt::Result {
     write!(f, "<td class=\"{class}\">{}", Escaped(&verdict))?;
     let failure = result.failure.as_ref().map(Failure::message);
     let log = result.failure.iter().flat_map(|failure| &failure.log);
-    let lines: Vec<&str> = failure.iter().chain(&result.notes).chain(log).map(String::as_str).collect();
+    let lines: Vec<&str> =
+        failure.iter().chain(result.notes.iter().take(NOTES)).chain(log).map(String::as_str).collect();
     if !lines.is_empty() {
         write!(f, "<pre>{}</pre>", Escaped(&lines.join("\n")))?;
     }

@@ -101,7 +101,7 @@ impl Sweep {
         directory::write(&out.index(), &index)?;
 
         let mut stdout = anstream::stdout().lock();
-        let index = out.index().display().to_string();
+        let index = self.output.join(directory::INDEX).display().to_string();
         if self.json {
             serde_json::to_writer(
                 &mut stdout,
@@ -141,9 +141,11 @@ impl Sweep {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.jobs.get().min(all) {
-                scope.spawn(work);
+            for _ in 1..self.jobs.get().min(all) {
+                // Fewer threads do the work too.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
+            work();
         });
         bar.finish_and_clear();
         let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -9,6 +9,9 @@ use super::result::{Failure, ScenarioResult, summary};
 /// The results, one line each; then what failed, with the last lines of the logs.
 pub(crate) struct Screen<'a>(pub(crate) &'a [ScenarioResult]);
 
+/// The largest number of notes on a scenario. A damaged trace has one for each of its lines.
+pub(crate) const NOTES: usize = 3;
+
 const LAYOUT: Columns<5> = Columns { right: [false, false, false, true, false], indent: "", widest: 40 };
 
 /// The cells of a result: scenario, verdict, first divergence, its error, the tolerance that would have been enough.
@@ -34,8 +37,11 @@ impl fmt::Display for Screen<'_> {
         LAYOUT.write(f, &rows)?;
         for result in self.0 {
             let failure = result.failure.as_ref().map(Failure::message);
-            for message in failure.iter().chain(&result.notes) {
+            for message in failure.iter().chain(result.notes.iter().take(NOTES)) {
                 writeln!(f, "\n{}: {}", result.name, printable(message))?;
+            }
+            if result.notes.len() > NOTES {
+                writeln!(f, "{}: {} more, in its report", result.name, result.notes.len() - NOTES)?;
             }
             for line in result.failure.iter().flat_map(|failure| &failure.log) {
                 writeln!(f, "  | {}", printable(line))?;
