@@ -65,7 +65,7 @@ fn each_scenario_names_the_stage_that_was_sabotaged() {
     );
     for (at, (prompt, tensor, _)) in SCENARIOS.iter().enumerate() {
         sabotaged(&directory.path().join(format!("models/s{at}")), tensor);
-        plan += &format!("[[scenario]]\nname = \"s{at}\"\nprompt = \"{prompt}\"\nsteps = 3\n");
+        plan.extend(["[[scenario]]\n", &format!("name = \"s{at}\"\nprompt = \"{prompt}\"\n"), "steps = 3\n"]);
     }
     // The last one is healthy.
     sabotaged(&directory.path().join("models/healthy"), "model.norm.weight");
