@@ -68,3 +68,57 @@ fn shown(tokens: &[Value]) -> String {
     let more = if tokens.len() > SHOWN { ", .." } else { "" };
     format!("[{}{more}]", first.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bitnet_trace_core::compare::{Comparison, DiffOptions, diff_paths};
+    use bitnet_trace_core::trace::Manifest;
+    use serde_json::json;
+
+    use super::{explained, generated_differ};
+
+    /// Two runs of so many steps, the second of which differs from a step on.
+    fn comparison(steps: usize, differing: usize) -> Comparison {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let sides = [("reference", steps), ("trace", differing)].map(|(side, differing)| {
+            let path = directory.path().join(side).with_extension("jsonl");
+            let record = |step: usize| {
+                let hash = format!("{:064}", u8::from(step >= differing));
+                json!({
+                    "name": format!("t{step}/logits"), "seq": step, "stage": "logits", "order": step, "shape": [2],
+                    "dtype": "F32", "num_elements": 2, "rms": 1.0, "blake3": hash,
+                })
+            };
+            let lines: Vec<_> = (0..steps).map(|step| record(step).to_string()).collect();
+            fs::write(&path, lines.join("\n")).expect("written");
+            path
+        });
+        diff_paths(&sides[0], &sides[1], &DiffOptions::default(), &mut |_, _| {}).expect("a comparison")
+    }
+
+    #[test]
+    fn a_divergence_explains_the_tokens_that_were_chosen_after_it() {
+        for (prompt, steps, tokens, at, first, expected) in [
+            // The prompt takes one step. Step 1 chooses token 1, which is the input of step 2.
+            (&[1, 2, 3][..], 3, [[7, 8, 9], [7, 1, 2]], 1, 0, true),
+            (&[1, 2, 3], 3, [[7, 8, 9], [7, 1, 2]], 1, 1, true),
+            (&[1, 2, 3], 3, [[7, 8, 9], [7, 1, 2]], 1, 2, false),
+            // Each token of the prompt takes a step of its own. Step 2 chooses token 0.
+            (&[1, 2, 3], 5, [[7, 8, 9], [6, 1, 2]], 0, 2, true),
+            (&[1, 2, 3], 5, [[7, 8, 9], [6, 1, 2]], 0, 3, false),
+            // Nothing diverged.
+            (&[1, 2, 3], 3, [[7, 8, 9], [6, 1, 2]], 0, 3, false),
+        ] {
+            let manifests = tokens.map(|tokens| -> Manifest {
+                let annotations = json!({ "prompt_tokens": prompt, "generated_tokens": tokens });
+                serde_json::from_value(json!({ "annotations": annotations })).expect("a manifest")
+            });
+            let manifests = [&manifests[0], &manifests[1]];
+            let case = format!("{steps} steps, {tokens:?}, differing from step {first}");
+            assert_eq!(generated_differ(manifests).map(|(at, _)| at), Some(at), "{case}");
+            assert_eq!(explained(&comparison(steps, first), manifests, at), expected, "{case}");
+        }
+    }
+}
