@@ -39,24 +39,8 @@ pub(crate) struct CompareArgs {
 
 impl CompareArgs {
     pub(crate) fn compare(&self) -> Result<Comparison, Box<dyn Error>> {
-        let tolerance = match (&self.tolerance, self.rel_l2) {
-            (Some(file), _) => Tolerance::open(file)?,
-            (None, Some(limit)) if limit >= 0.0 => Tolerance::rel_l2(limit),
-            (None, Some(limit)) => {
-                return Err(format!("--rel-l2 is {limit}, expected a number that is not negative").into());
-            }
-            (None, None) => Tolerance::default(),
-        };
-        let maps = self.map.iter().map(|name| match NameMap::preset(name) {
-            Some(map) => Ok(map),
-            None if Path::new(name).exists() => Ok(NameMap::open(name)?),
-            None => {
-                let presets: Vec<_> = NameMap::presets().map(|name| format!("`{name}`")).collect();
-                Err(format!("--map is {name:?}, expected {} or a TOML file", presets.join(", ")).into())
-            }
-        });
-        let map = maps.reduce(|one, next| Ok::<_, Box<dyn Error>>(one?.and(next?))).transpose()?.unwrap_or_default();
-        let options = DiffOptions::default().with_tolerance(tolerance).with_map(map).with_only_common(self.only_common);
+        let wanted = Wanted { tolerance: self.tolerance.as_deref(), rel_l2: self.rel_l2, map: &self.map };
+        let options = wanted.options(["--rel-l2", "--map"])?.with_only_common(self.only_common);
         let bar = progress("comparing");
         let comparison = diff_paths(&self.reference, &self.trace, &options, &mut |done, all| {
             bar.set_length(all as u64);
@@ -68,6 +52,37 @@ impl CompareArgs {
 
     pub(crate) fn names(&self) -> [String; 2] {
         [&self.reference, &self.trace].map(|path| path.display().to_string())
+    }
+}
+
+/// The limits and the map of a comparison as the user wrote them, on the command line or in the plan of a sweep.
+pub(crate) struct Wanted<'a> {
+    pub(crate) tolerance: Option<&'a Path>,
+    pub(crate) rel_l2: Option<f64>,
+    pub(crate) map: &'a [String],
+}
+
+impl Wanted<'_> {
+    /// Reads the files. Errors call the limit and the map by these names.
+    pub(crate) fn options(&self, [rel_l2_name, map_name]: [&str; 2]) -> Result<DiffOptions, Box<dyn Error>> {
+        let tolerance = match (self.tolerance, self.rel_l2) {
+            (Some(file), _) => Tolerance::open(file)?,
+            (None, Some(limit)) if limit >= 0.0 => Tolerance::rel_l2(limit),
+            (None, Some(limit)) => {
+                return Err(format!("{rel_l2_name} is {limit}, expected a number that is not negative").into());
+            }
+            (None, None) => Tolerance::default(),
+        };
+        let maps = self.map.iter().map(|name| match NameMap::preset(name) {
+            Some(map) => Ok(map),
+            None if Path::new(name).exists() => Ok(NameMap::open(name)?),
+            None => {
+                let presets: Vec<_> = NameMap::presets().map(|name| format!("`{name}`")).collect();
+                Err(format!("{map_name} is {name:?}, expected {} or a TOML file", presets.join(", ")).into())
+            }
+        });
+        let map = maps.reduce(|one, next| Ok::<_, Box<dyn Error>>(one?.and(next?))).transpose()?.unwrap_or_default();
+        Ok(DiffOptions::default().with_tolerance(tolerance).with_map(map))
     }
 }
 

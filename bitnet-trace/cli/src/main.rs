@@ -3,7 +3,7 @@
 //!
 //! Each subcommand has a file of its own, which holds its arguments, its `--help` text and what it does. `outcome`
 //! holds what they share: the result type, the exit codes, warnings and the progress bar. `slice` and `table` serve
-//! one subcommand each. The work is done by `bitnet_trace_core` and `bitnet_trace_annotate`; the command only parses
+//! one subcommand each; `sweep` is a folder. The work is done by `bitnet_trace_core` and `bitnet_trace_annotate`; the command only parses
 //! arguments and prints.
 //!
 //! Exit codes: 0 for success, 1 if something differs or a trace is damaged, 2 for wrong usage, input that cannot be
@@ -18,6 +18,7 @@ mod outcome;
 mod report;
 mod show;
 mod slice;
+mod sweep;
 mod table;
 mod verify;
 
@@ -59,6 +60,7 @@ enum Command {
     Init(init::Init),
     Diff(diff::Diff),
     Report(report::Report),
+    Sweep(sweep::Sweep),
     Ls(ls::Ls),
     Show(show::Show),
     Verify(verify::Verify),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Init(init) => init.execute(),
         Command::Diff(diff) => diff.execute(),
         Command::Report(report) => report.execute(),
+        Command::Sweep(sweep) => sweep.execute(),
         Command::Ls(ls) => ls.execute(),
         Command::Show(show) => show.execute(),
         Command::Verify(verify) => verify.execute(),

@@ -25,7 +25,8 @@ mod origin;
 mod precision;
 mod presets;
 mod rename;
-mod rules;
+#[doc(hidden)] // reads the plans of the command
+pub mod rules;
 mod scan;
 mod shared;
 mod side;

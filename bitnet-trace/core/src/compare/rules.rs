@@ -1,4 +1,6 @@
-//! Reads TOML files with lists of rules: tolerances and name maps.
+//! Reads TOML files with lists of tables: tolerances, name maps, and the plans of the command.
+//!
+//! Public for the command alone: what is here may change in any version.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -9,13 +11,17 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use crate::error::Error;
-use crate::record::nearest::unknown;
+pub use crate::record::nearest::unknown;
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
 /// Reads a file and parses its text. Errors name the file.
-pub(crate) fn open<T: FromStr<Err = String>>(path: &Path) -> Result<T, Error> {
+///
+/// # Errors
+///
+/// If the file cannot be read, is too large, or its text cannot be parsed.
+pub fn open<T: FromStr<Err = String>>(path: &Path) -> Result<T, Error> {
     let mut text = String::new();
     let file = crate::trace::pieces::open(path)?;
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(Error::io("read", path))?;
@@ -27,7 +33,11 @@ pub(crate) fn open<T: FromStr<Err = String>>(path: &Path) -> Result<T, Error> {
 }
 
 /// Parses the tables of a file. Errors have line and column, and name the allowed keys.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+///
+/// # Errors
+///
+/// If the text is not TOML, or does not have the expected keys and types.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
         let message = plain(error.message());
         error.span().map_or_else(|| message.clone(), |span| located(text, span.start, &message))
@@ -35,7 +45,11 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// Converts each table into rules. Errors have line and column.
-pub(crate) fn each<W, R>(
+///
+/// # Errors
+///
+/// If a table cannot be converted.
+pub fn each<W, R>(
     text: &str,
     written: Vec<Spanned<W>>,
     mut rules_of: impl FnMut(W) -> Result<Vec<R>, String>,

@@ -13,7 +13,8 @@ pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// The message for a name that is not among the known ones. `what` is the kind of names: `key`.
-pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+#[must_use]
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let one_of = if known.len() > 1 { " one of" } else { "" };
     let all = known.join(", ");
     match nearest(name, known).filter(|nearest| jaro_winkler(name, nearest) >= SIMILAR) {

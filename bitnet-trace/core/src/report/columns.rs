@@ -8,18 +8,22 @@ const GAP: &str = "  ";
 
 /// The layout of a table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Columns<const N: usize> {
+pub struct Columns<const N: usize> {
     /// Which columns are right-aligned.
-    pub(crate) right: [bool; N],
+    pub right: [bool; N],
     /// The text before each row.
-    pub(crate) indent: &'static str,
+    pub indent: &'static str,
     /// The largest width of a column, in characters. Wider cells stick out of their column.
-    pub(crate) widest: usize,
+    pub widest: usize,
 }
 
 impl<const N: usize> Columns<N> {
     /// Writes one line for each row, without trailing spaces.
-    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+    ///
+    /// # Errors
+    ///
+    /// If the formatter fails.
+    pub fn write(&self, f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
         let mut widths = [0; N];
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {

@@ -14,6 +14,8 @@ mod printable;
 mod screen;
 mod text;
 
+#[doc(hidden)] // for the tables of the command
+pub use columns::Columns;
 pub use html::Html;
 pub use printable::printable;
 pub use screen::Screen;
