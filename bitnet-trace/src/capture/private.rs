@@ -233,24 +233,10 @@ pub fn passed<T>(binding: &'static Binding, value: T) -> T {
     value
 }
 
-/// [`passed`] for a variable that `locals(..)` names.
-#[inline(always)]
-pub fn named_passed<T: Local>(binding: &'static Binding, value: T) -> T {
-    named_local(binding, &value);
-    value
-}
-
 /// [`passed`] for an attribute with `when`.
 #[inline(always)]
 pub fn passed_when<T>(when: bool, binding: &'static Binding, value: T) -> T {
     local_when(when, binding, &value);
-    value
-}
-
-/// [`named_passed`] for an attribute with `when`.
-#[inline(always)]
-pub fn named_passed_when<T: Local>(when: bool, binding: &'static Binding, value: T) -> T {
-    named_local_when(when, binding, &value);
     value
 }
 
