@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bitnet_trace_core::digest::Dtype;
-use bitnet_trace_core::session::{Draft, IN, LET, OUT};
-use bitnet_trace_core::{Error, record_name};
+use bitnet_trace_core::session::{Draft, GRAD, IN, LET, OUT};
+use bitnet_trace_core::{Error, TraceContext, record_name};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -58,8 +58,8 @@ impl Site {
         output: Option<String>,
         io: &str,
     ) -> PyResult<Self> {
-        let io = [OUT, IN, LET].into_iter().find(|known| *known == io);
-        let io = io.ok_or_else(|| PyValueError::new_err("`io` must be `out`, `in` or `let`"))?;
+        let io = [OUT, IN, LET, GRAD].into_iter().find(|known| *known == io);
+        let io = io.ok_or_else(|| PyValueError::new_err("`io` must be `out`, `in`, `let` or `grad`"))?;
         if name.is_none() && stage.is_none() {
             return Err(PyValueError::new_err("a record needs a name or a stage"));
         }
@@ -91,8 +91,7 @@ impl Site {
 
     /// Whether the filters accept a record of this place in the step of now.
     fn wants(&self) -> bool {
-        let mut context = self.recording.context();
-        context.layer = self.layer.or(context.layer);
+        let context = self.context();
         let name = self.name_in(context.seq, context.layer);
         self.recording.session.wants_record(&name, self.stage.as_deref(), self.io, &context)
     }
@@ -137,6 +136,17 @@ impl Site {
         Ok(true)
     }
 
+    /// The context of a record that is made now. A gradient has the name of its tensor, which says the layer.
+    fn context(&self) -> TraceContext {
+        let mut context = self.recording.context();
+        if self.io == GRAD {
+            (context.layer, context.tokens) = (None, None);
+        } else {
+            context.layer = self.layer.or(context.layer);
+        }
+        context
+    }
+
     fn name_in(&self, seq: Option<usize>, layer: Option<usize>) -> String {
         match (&self.name, &self.stage) {
             (Some(name), _) => name.clone(),
@@ -150,8 +160,7 @@ impl Site {
             Ok(memory) => memory,
             Err(error) => return py.detach(|| session.lose(&error)),
         };
-        let mut context = self.recording.context();
-        context.layer = self.layer.or(context.layer);
+        let context = self.context();
         let name = self.name_in(context.seq, context.layer);
         let (stage, output) = (self.stage.as_deref(), self.output.as_deref());
         let draft = Draft { name, stage, output, io: self.io, site: None, context: &context };

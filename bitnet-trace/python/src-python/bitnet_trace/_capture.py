@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._attention import AttentionSites, follow_attention
+from ._gradients import Gradients
 from ._native import Session, Site
 from ._outputs import HookSites
 from ._record import SCOPE, Scope, entered
 from ._stages import ModuleStage, stages
 from ._steps import Steps
-from ._tensor import learn_torch, record_array
+from ._tensor import INSIDE, learn_torch, record_array
 from ._trace import PathLike, Trace
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._compare import Map
     from ._native import Recorder
+    from ._operations import Frame, OperationMode, Operations
 
 # The stages that are the input of a module, each with the stages of such a module. If a block has both, the input of
 # the first is meant: a norm before a projection.
@@ -46,7 +48,10 @@ class Capture:
         settings: dict[str, Optional[str]],
         map: Map,  # noqa: A002 - the command's name for it
         all_modules: bool,
+        ops: bool,
+        backward: bool,
         prefix: str = "",
+        mode: Optional[OperationMode] = None,
     ) -> None:
         if directory is not None and memory:
             message = "a capture records into a directory or into memory, not both"
@@ -63,11 +68,15 @@ class Capture:
         self._settings = settings
         self._map = map
         self._all_modules = all_modules
+        self._ops = ops
+        self._backward = backward
         self._prefix = prefix
+        self._mode = mode
         self._undo = contextlib.ExitStack()
         self._trace: Optional[Trace] = None
         self._recorder: Optional[Recorder] = None
-        self._steps = Steps(model)
+        self._operations: Optional[Operations] = None
+        self._steps = Steps(model, training=backward)
         self.session: Optional[Session] = None
         self.lost: Optional[str] = None
         """What was lost, as a text; known after the block."""
@@ -134,20 +143,61 @@ class Capture:
         first = model.register_forward_pre_hook(self._guarded_step, with_kwargs=True, prepend=True)
         self._undo.callback(first.remove)
         inputs = _inputs(found)
+        gradients = self._gradients(recorder)
+        frames = self._frames(recorder, found, modules)
         for path, module in modules.items():
             stage = found[path]
             if path in inputs:
                 self._observe_input(recorder, path, module, inputs[path], stage.layer)
             if (stage.ignored or (not path and known)) and not self._all_modules:
                 continue
-            name = self._prefix + (path or type(module).__name__)
-            self._observe(module, HookSites(recorder, name, stage, keep_all=self._all_modules))
+            name = self._name_of(path, module)
+            sites = HookSites(recorder, name, stage, keep_all=self._all_modules, gradients=gradients)
+            self._observe(module, sites, frames.get(path))
         for path, module in modules.items():
             if found[path].layer is not None and f"{path}.o_proj" in modules:
-                sites = AttentionSites(recorder, self._prefix + path, found[path].layer)
-                self._undo.enter_context(follow_attention(module, sites))
+                attention = AttentionSites(recorder, self._prefix + path, found[path].layer)
+                self._undo.enter_context(follow_attention(module, attention))
+        self._follow_operations(modules, frames)
 
-    def _observe(self, module: torch.nn.Module, sites: HookSites) -> None:
+    def _name_of(self, path: str, module: torch.nn.Module) -> str:
+        return self._prefix + (path or type(module).__name__)
+
+    def _gradients(self, recorder: Recorder) -> Optional[Gradients]:
+        if not self._backward:
+            return None
+        gradients = Gradients(recorder)
+        self._undo.callback(gradients.close)
+        gradients.follow_parameters((self._prefix + name, one) for name, one in self._model.named_parameters())
+        return gradients
+
+    def _frames(
+        self, recorder: Recorder, found: dict[str, ModuleStage], modules: dict[str, torch.nn.Module]
+    ) -> dict[str, Frame]:
+        """What the operations of each module are recorded under."""
+        if not self._ops:
+            return {}
+        from ._operations import Operations
+
+        self._operations = operations = Operations(recorder)
+        return {
+            path: operations.frame(self._name_of(path, module), path, found[path]) for path, module in modules.items()
+        }
+
+    def _follow_operations(self, modules: dict[str, torch.nn.Module], frames: dict[str, Frame]) -> None:
+        """Records the operations of this thread, each with the innermost module that runs."""
+        if self._operations is None:
+            return
+        from ._operations import follow_operations
+
+        # After all other hooks: the operations of hooks belong to their module.
+        for path, frame in frames.items():
+            if getattr(modules[path], "_compiled_call_impl", None) is None:
+                for handle in self._operations.hook(modules[path], frame):
+                    self._undo.callback(handle.remove)
+        self._undo.enter_context(follow_operations(self._operations, self._mode))
+
+    def _observe(self, module: torch.nn.Module, sites: HookSites, frame: Optional[Frame]) -> None:
         """Records what a module returns."""
         hook = sites.hook()
         inner: Optional[Callable[..., Any]] = getattr(module, "_compiled_call_impl", None)
@@ -156,8 +206,17 @@ class Capture:
             return
 
         # `module.compile()` puts the module's hooks into the compiled code: only a call around it stays outside.
+        operations = self._operations
+
         def observed(*args: Any, **kwargs: Any) -> Any:
-            output = inner(*args, **kwargs)
+            if operations is None or frame is None:
+                output = inner(*args, **kwargs)
+            else:
+                operations.enter(frame)
+                try:
+                    output = inner(*args, **kwargs)
+                finally:
+                    operations.leave(frame)
             hook(module, args, output)
             return output
 
@@ -193,7 +252,8 @@ class Capture:
         if torch.compiler.is_compiling():
             return
         try:
-            self._steps.begin(args, kwargs)
+            with INSIDE:
+                self._steps.begin(args, kwargs)
         except Exception as error:  # noqa: BLE001 - tracing never fails the model
             if self.session is not None:
                 self.session.lose(f"the step is not known: {type(error).__name__}", str(error))
@@ -210,6 +270,8 @@ def capture(  # noqa: PLR0913 - the settings of a session
     print: Optional[str] = None,  # noqa: A002
     map: Map = "hf",  # noqa: A002 - the command's name for it
     all_modules: bool = False,
+    ops: bool = False,
+    backward: bool = False,
 ) -> Capture:
     """Records what the modules of a model return, while the `with` block runs.
 
@@ -220,6 +282,13 @@ def capture(  # noqa: PLR0913 - the settings of a session
     so that the trace compares with one of a Rust port. Modules that the rules leave out because they return the output
     of a module inside them are recorded only with `all_modules`.
 
+    With `ops`, every operation of PyTorch that the thread runs in the block is recorded too, under the module that it
+    ran in and its own name: `model.layers.0.self_attn.q_proj/aten.mm`, stage `q_proj/aten.mm`.
+
+    With `backward`, gradients are recorded while `backward()` computes them, with `io` set to `grad`: those of what
+    modules return, and the `grad` of each parameter each time that it has grown. The stage of a gradient is the name
+    of its tensor, and each call of the model is a step.
+
     `filter`, `format`, `capture` and `print` have the syntax of the variables `BITNET_TRACE_*`. With `memory` the trace
     is kept in memory. Without a directory, the variables say whether and where to record.
 
@@ -227,7 +296,16 @@ def capture(  # noqa: PLR0913 - the settings of a session
     `run.json`, with one warning for each cause.
     """
     settings = {"filter": filter, "format": format, "capture": capture, "print": print}
-    return Capture(model, directory, memory=memory, settings=settings, map=map, all_modules=all_modules)
+    return Capture(
+        model,
+        directory,
+        memory=memory,
+        settings=settings,
+        map=map,
+        all_modules=all_modules,
+        ops=ops,
+        backward=backward,
+    )
 
 
 def _modules(model: torch.nn.Module) -> tuple[dict[str, torch.nn.Module], list[str]]:

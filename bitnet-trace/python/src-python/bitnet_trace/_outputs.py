@@ -12,6 +12,7 @@ from ._tensor import record_array
 if TYPE_CHECKING:
     import torch
 
+    from ._gradients import Gradients
     from ._native import Recorder
     from ._stages import ModuleStage
 
@@ -23,13 +24,22 @@ Hook = Callable[["torch.nn.Module", Any, Any], None]
 
 
 class HookSites:
-    """The places that record the tensors of one module."""
+    """The places that record the tensors of one module, and with `gradients` their gradients."""
 
-    def __init__(self, recorder: Recorder, name: str, stage: ModuleStage, *, keep_all: bool) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        name: str,
+        stage: ModuleStage,
+        *,
+        keep_all: bool,
+        gradients: Optional[Gradients] = None,
+    ) -> None:
         self._recorder = recorder
         self._name = name
         self._stage = stage
         self._keep_all = keep_all
+        self._gradients = gradients
         self._sites: dict[tuple[int, str], Site] = {}
         self._first = self._site(0, "")
 
@@ -38,11 +48,17 @@ class HookSites:
         found = self._sites.get((number, label))
         if found is None:
             stage = self._stage.of(number)
-            labelled = label if label and (stage is None or number > 0) else None
-            name = f"{self._name}.{labelled}" if labelled else self._name
-            found = Site(self._recorder, name, stage, self._stage.layer, labelled)
+            name = self._name_of(number, label)
+            found = Site(self._recorder, name, stage, self._stage.layer, self._label_of(number, label))
             self._sites[(number, label)] = found
         return found
+
+    def _label_of(self, number: int, label: str) -> Optional[str]:
+        return label if label and (number > 0 or self._stage.of(number) is None) else None
+
+    def _name_of(self, number: int, label: str) -> str:
+        labelled = self._label_of(number, label)
+        return f"{self._name}.{labelled}" if labelled else self._name
 
     def hook(self) -> Hook:
         """A forward hook, which never fails."""
@@ -52,12 +68,13 @@ class HookSites:
         is_compiling = torch.compiler.is_compiling
         first = self._first
         record_first = first.tensor
+        gradients = self._gradients
 
         def hook(_module: torch.nn.Module, _args: Any, output: Any) -> None:
             if is_compiling():
                 return
             try:
-                if type(output) is not tensor_type or not record_first(output):
+                if type(output) is not tensor_type or gradients is not None or not record_first(output):
                     self.record(output)
             except Exception as error:  # noqa: BLE001 - tracing never fails the model
                 first.lose(f"a hook failed: {type(error).__name__}", f"{self._name}: {error}")
@@ -72,6 +89,8 @@ class HookSites:
                 return
             if self._keep_all or not self._stage.leaves_out(number):
                 record_array(self._site(number, label), tensor)
+                if self._gradients is not None:
+                    self._gradients.follow(self._name_of(number, label), tensor)
 
 
 def tensors(output: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:

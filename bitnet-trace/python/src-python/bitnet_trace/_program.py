@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import runpy
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+
+    from ._operations import OperationMode
 
 _VARIABLES = {
     "dir": "BITNET_TRACE_DIR",
@@ -34,7 +37,10 @@ class _Running(threading.local):
 class Follower:
     """Captures each root module when it is first called."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ops: bool, backward: bool) -> None:
+        self._ops = ops
+        self._backward = backward
+        self._mode: Optional[OperationMode] = None
         self._known: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         self._running = _Running()
         self._captures: list[Capture] = []
@@ -46,6 +52,13 @@ class Follower:
         is_compiling = torch.compiler.is_compiling
         original = torch.nn.Module.__call__
         running = self._running
+        if self._ops:
+            from ._operations import OperationMode
+
+            # Below every mode that the program enters and leaves.
+            self._mode = OperationMode(one_session=True)
+            self._mode.start()
+        mode, main = self._mode, threading.get_ident()
 
         def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
             if is_compiling() or running.depth:
@@ -53,8 +66,10 @@ class Follower:
             if module not in self._known:
                 self._attach(module)
             running.depth += 1
+            elsewhere = mode if threading.get_ident() != main else None
             try:
-                return original(module, *args, **kwargs)
+                with elsewhere or contextlib.nullcontext():
+                    return original(module, *args, **kwargs)
             finally:
                 running.depth -= 1
 
@@ -64,7 +79,18 @@ class Follower:
         # The modules of a second model may have the names of the first.
         prefix = f"{type(module).__name__}." if self._captures else ""
         settings: dict[str, Optional[str]] = {}
-        capture = Capture(module, None, memory=False, settings=settings, map="hf", all_modules=False, prefix=prefix)
+        capture = Capture(
+            module,
+            None,
+            memory=False,
+            settings=settings,
+            map="hf",
+            all_modules=False,
+            ops=self._ops,
+            backward=self._backward,
+            prefix=prefix,
+            mode=self._mode,
+        )
         try:
             self._known.update(module.modules())
             capture.__enter__()
@@ -85,6 +111,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--format", help="files or jsonl")
     parser.add_argument("--capture", help="what is kept besides hash and statistics: sketch, rows, values")
     parser.add_argument("--print", help="which records are printed: a filter, or all")
+    parser.add_argument("--ops", action="store_true", help="record every operation of PyTorch, with its module")
+    parser.add_argument("--backward", action="store_true", help="record the gradients of modules and parameters")
     parser.add_argument("-m", dest="module", action="store_true", help="the program is a module, as for python -m")
     parser.add_argument("program", help="the script, or with -m the module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the program")
@@ -94,7 +122,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             os.environ[variable] = getattr(given, name)
     if not os.environ.get("BITNET_TRACE_DIR") and not os.environ.get("BITNET_TRACE_PRINT"):
         parser.error("expected --dir or the variable BITNET_TRACE_DIR: there is no directory to record into")
-    Follower().start()
+    Follower(ops=given.ops, backward=given.backward).start()
     sys.argv = [given.program, *given.arguments]
     if given.module:
         runpy.run_module(given.program, run_name="__main__", alter_sys=True)

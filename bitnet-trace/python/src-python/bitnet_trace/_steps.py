@@ -21,12 +21,12 @@ class Steps:
     """Counts the calls of a model.
 
     A call with an empty cache is step 0, and each call after it one more. A model that takes no cache is counted from
-    its first call.
+    its first call, and so is any model in training, where each call begins a sequence.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, *, training: bool) -> None:
         self._parameters = _parameters(model)
-        self._takes_cache = any(name in self._parameters for name in _CACHES)
+        self._takes_cache = not training and any(name in self._parameters for name in _CACHES)
         self._recorder: Optional[Recorder] = None
         self._next = 0
         self.now = Scope()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -59,6 +60,21 @@ _TORCH_WIDER = {
 _torch_names: dict[object, str] = {}
 
 
+class _Inside(threading.local):
+    """How deep this thread is inside the package: what it asks of torch there is no operation of the model."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+INSIDE = _Inside()
+
+
 class Unreadable(Exception):  # noqa: N818 - a loss, which nobody raises to the user
     """A tensor that has no elements to read."""
 
@@ -98,7 +114,7 @@ def record_tensor(site: Site, tensor: torch.Tensor) -> None:
         return
     if not site.wants():
         return
-    with torch.no_grad():
+    with INSIDE, torch.no_grad():
         on_host, device = _on_host(tensor)
         if device is None and site.tensor(on_host):
             return
@@ -116,11 +132,8 @@ def _on_host(tensor: torch.Tensor) -> tuple[torch.Tensor, Optional[str]]:
     tensor = tensor.detach()
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    if tensor.device.type == "meta" or type(tensor).__name__ == "FakeTensor":
-        message = "a tensor without elements (meta or fake) has nothing to record"
-        raise Unreadable(message)
-    if tensor.is_nested:
-        message = "a nested tensor has no shape: record its components"
+    message = _why_unreadable(tensor)
+    if message is not None:
         raise Unreadable(message)
     device = None if tensor.device.type == "cpu" else str(tensor.device)
     if tensor.is_quantized:
@@ -147,6 +160,18 @@ def _on_host(tensor: torch.Tensor) -> tuple[torch.Tensor, Optional[str]]:
             message = "a tensor of type uint64 has values beyond those of int64"
             raise Unreadable(message)
     return tensor, device
+
+
+def _why_unreadable(tensor: torch.Tensor) -> Optional[str]:
+    import torch
+
+    if tensor.device.type == "meta" or type(tensor).__name__ == "FakeTensor":
+        return "a tensor without elements (meta or fake) has nothing to record"
+    if tensor.is_nested:
+        return "a nested tensor has no shape: record its components"
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        return "a CUDA graph is being captured: what its kernels compute is not known before it is replayed"
+    return None
 
 
 def _as_numpy(array: Any) -> np.ndarray[Any, Any]:
