@@ -63,12 +63,7 @@ class Operations:
         self._thread = threading.get_ident()
         # The module that runs from each number of a graph's node on.
         self._numbers: list[int] = []
-        self._frames: list[Frame] = []
-
-    @property
-    def inside(self) -> bool:
-        """Whether this thread is in a module of the capture."""
-        return bool(self._modules.stack)
+        self._frames: list[Optional[Frame]] = []
 
     def frame(self, name: str, path: str, stage: ModuleStage) -> Frame:
         """Makes the frame of a module."""
@@ -103,9 +98,9 @@ class Operations:
             if stack[index][0] is frame:
                 del stack[index:]
                 break
-        self._changed(stack[-1][0] if stack else self._outside)
+        self._changed(stack[-1][0] if stack else None)
 
-    def _changed(self, frame: Frame) -> None:
+    def _changed(self, frame: Optional[Frame]) -> None:
         # The numbers count the nodes of a thread.
         if not torch.is_grad_enabled() or threading.get_ident() != self._thread:
             return
@@ -118,31 +113,29 @@ class Operations:
         self._numbers.append(number)
         self._frames.append(frame)
 
-    def record(self, operation: str, results: Any) -> None:
-        """Records the tensors in the results of an operation, with the module that it ran in. It never fails."""
-        try:
-            stack = self._modules.stack
-            node = torch._C._current_autograd_node()
-            # A module that was called inside the backward pass is a checkpoint that is computed again.
-            if node is None or (stack and stack[-1][1] == torch._C._current_graph_task_id()):
-                frame = stack[-1][0] if stack else self._outside
-            else:
-                operation = f"backward.{operation}"
-                frame = self._made_in(node._sequence_nr())
-            for label, tensor in tensors(results):
-                record_array(self._site(frame, operation, label), tensor)
-        except Exception as error:  # noqa: BLE001 - tracing never fails the model
-            self.lose(operation, error)
+    def where(self) -> tuple[Optional[Frame], bool]:
+        """The module that the operation of now runs in, and whether it is one of the backward pass.
+
+        There it is the module that made the node of the graph.
+        """
+        stack = self._modules.stack
+        node = torch._C._current_autograd_node()
+        # A module that was called inside the backward pass is a checkpoint that is computed again.
+        if node is None or (stack and stack[-1][1] == torch._C._current_graph_task_id()):
+            return (stack[-1][0] if stack else None), False
+        number = node._sequence_nr()
+        index = bisect_right(self._numbers, number) - 1
+        return (self._frames[index] if index >= 0 and number < _NO_MODULE else None), True
+
+    def record(self, operation: str, results: Any, frame: Optional[Frame]) -> None:
+        """Records the tensors in the results of an operation, with the module that it ran in."""
+        for label, tensor in tensors(results):
+            record_array(self._site(frame or self._outside, operation, label), tensor)
 
     def lose(self, operation: str, error: Exception) -> None:
         """Counts an operation that could not be recorded."""
         site = self._site(self._outside, operation, "")
         site.lose(f"an operation is not recorded: {type(error).__name__}", f"{operation}: {error}")
-
-    def _made_in(self, number: int) -> Frame:
-        """The module that made a node of the graph."""
-        index = bisect_right(self._numbers, number) - 1
-        return self._frames[index] if index >= 0 and number < _NO_MODULE else self._outside
 
     def _site(self, frame: Frame, operation: str, label: str) -> Site:
         site = frame.sites.get((operation, label))
@@ -209,13 +202,12 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         if kind.written and (result is None or result in ((), [])):
             result = kind.written_in(args, kwargs)
-        for capture in self._concerned():
-            capture.record(kind.name, result)
-
-    def _concerned(self) -> list[Operations]:
-        if not self._one_session:
-            return self.captures
-        return [capture for capture in self.captures if capture.inside][-1:] or self.captures[:1]
+        places = [(capture, *capture.where()) for capture in self.captures]
+        if self._one_session:
+            # One capture has the operation: that of the innermost module, or the first.
+            places = [place for place in places if place[1] is not None][-1:] or places[:1]
+        for capture, frame, backward in places:
+            capture.record(f"backward.{kind.name}" if backward else kind.name, result, frame)
 
 
 def _is_parameter(tensor: Any) -> bool:
