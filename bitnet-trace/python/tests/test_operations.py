@@ -174,9 +174,16 @@ def test_operations_of_the_backward_pass_have_the_module_of_the_forward_pass() -
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_checkpoint_that_is_computed_again_is_a_repeat_of_its_module(*, reentrant: bool) -> None:
     model = nn.Sequential(Calls(lambda x: x.cos()), nn.Linear(2, 2))
-    outer = nn.Sequential(Calls(lambda x: checkpoint(model, x, use_reentrant=reentrant)))
-    outer.add_module("inner", model)
-    outer.forward = outer[0]  # type: ignore[method-assign]
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return checkpoint(self.inner, x, use_reentrant=reentrant)
+
+    outer = Outer()
     with capture(outer, memory=True, ops=True) as recorded:
         outer(torch.ones(1, 2, requires_grad=True)).sum().backward()
     found = [(r.name, r.call) for r in recorded.trace.records if "cos" in r.name or "sin" in r.name]
