@@ -14,6 +14,14 @@ from ._trace import PathLike, Trace
 
 Map = Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]], None]
 
+# A notebook keeps what it shows in its file: characters of HTML.
+_MOST_IN_NOTEBOOK = 4 << 20
+# The frame can be dragged longer.
+_FRAME = (
+    "box-sizing: border-box; width: 100%; height: 44em; resize: vertical; overflow: auto; "
+    "border: 1px solid rgba(128, 128, 128, 0.4); border-radius: 4px"
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -80,8 +88,13 @@ class Comparison:
         return self._native.html()
 
     def _repr_html_(self) -> str:
-        page = html.escape(self.html(), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
+        """The report for a notebook, in a frame of its own: what a trace holds cannot reach the notebook."""
+        page = self.html()
+        if len(page) > _MOST_IN_NOTEBOOK:
+            hint = "The report is too large for a notebook: write <code>html()</code> to a file."
+            return f"<pre>{html.escape(str(self))}</pre><p>{hint}</p>"
+        page = html.escape(page, quote=True)
+        return f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="bitnet-trace diff" style="{_FRAME}"></iframe>'
 
     def __str__(self) -> str:
         return self._native.screen(all=False)
