@@ -1,9 +1,9 @@
 """What a hook costs a stage, beside other ways to fingerprint a tensor.
 
-A model of 64 modules, each with one operation, runs without hooks and with each way in turn, round after round, so that
-a busy machine slows all of them; PyTorch has one thread. Printed is the median of the rounds by module, that less the
-median without hooks, and how our `capture, sketch` compares with it: the median over the rounds of the quotient within a
-round.
+A model of 64 modules, each with one operation, runs without hooks and with each way in turn, round after round. Taken
+is the processor time of the thread, and PyTorch has one thread, so that other programs disturb little. Printed by module:
+the median of the rounds, that less the median without hooks, the least of it, and our `capture, sketch` as a part of it
+(the median of the quotients of the rounds).
 
     python benches/hooks.py [rounds]
 
@@ -92,7 +92,7 @@ def by_hand(model: nn.Module) -> Iterator[None]:
     kept: dict[str, tuple[str, float]] = {}
 
     def record(name: str, output: torch.Tensor) -> None:
-        kept[name] = (blake3(output.numpy().data).hexdigest(), output.square().mean().sqrt().item())
+        kept[name] = (blake3(output.numpy().view("u1").data).hexdigest(), output.square().mean().sqrt().item())
 
     yield from of_children(model, record)
     assert len(kept) == MODULES
@@ -193,9 +193,9 @@ def measure(ways: dict[str, Callable[[nn.Module], Any]], shape: tuple[int, int],
         for number in range(rounds + WARMING_UP):
             for name, way in ways.items():
                 with way(models[name]):
-                    begin = time.perf_counter()
+                    begin = time.thread_time()
                     models[name](x)
-                    took = (time.perf_counter() - begin) / MODULES * 1e6
+                    took = (time.thread_time() - begin) / MODULES * 1e6
                 if number >= WARMING_UP:
                     times[name].append(took)
     base = times["no hooks"]
@@ -206,7 +206,7 @@ def measure(ways: dict[str, Callable[[nn.Module], Any]], shape: tuple[int, int],
         line = f"  {name:24} {median:9.1f}  over no hooks {added:8.1f}  best {min(found) - min(base):8.1f}"
         if name not in ("no hooks", "empty hook", OURS):
             quotients = [(one - bare) / (other - bare) for one, other, bare in zip(times[OURS], found, base)]
-            line += f"  {OURS} is {statistics.median(quotients):6.3f} of it"
+            line += f"  ours is {statistics.median(quotients):6.3f} of it"
         print(line)
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -76,6 +77,23 @@ def test_an_output_that_holds_itself_ends() -> None:
         return items
 
     assert len(names_of(endless)) == 8
+
+
+def test_sparse_quantized_and_nested_outputs(tmp_path: Path) -> None:
+    dense = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    model = nn.Sequential(
+        Returns(lambda x: x.to_sparse()),
+        Returns(lambda x: x.to_dense().to_sparse_csr()),
+        Returns(lambda x: torch.quantize_per_tensor(x.to_dense(), 1.0, 0, torch.quint8)),
+        Returns(lambda x: torch.nested.nested_tensor([x.dequantize(), torch.ones(1, 2)])),
+    )
+    with capture(model, tmp_path / "t", filter="name!=Sequential") as recorded:
+        assert model(dense).is_nested
+    assert [record.name for record in recorded.trace.records] == ["0", "1", "2"]
+    assert len({record.blake3 for record in recorded.trace.records}) == 1
+    run = json.loads((tmp_path / "t" / "run.json").read_text())
+    [loss] = run["losses"]
+    assert (loss["cause"], loss["count"]) == ("cannot read the tensor", 1)
 
 
 def test_modules_that_are_called_twice_or_shared_are_counted() -> None:
@@ -200,6 +218,18 @@ def test_of_compiled_modules_only_the_border_is_seen(in_place: bool) -> None:
     with pytest.warns(UserWarning, match="only what it returns"), capture(model, memory=True) as recorded:
         model(example)
     assert len(recorded.trace.records) == 3
+
+
+def test_several_compiled_modules_are_said_once() -> None:
+    model = nn.Sequential(*[torch.compile(nn.ReLU(), backend="eager") for _ in range(3)])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with capture(model, memory=True) as recorded:
+            for _ in range(2):
+                model(torch.ones(1))
+    ours = [str(one.message) for one in said if "is compiled" in str(one.message)]
+    assert [text.partition(":")[0] for text in ours] == ["0 is compiled"]
+    assert len(recorded.trace.records) == 8
 
 
 def test_a_function_that_compiles_the_model_still_compiles() -> None:
