@@ -1,16 +1,17 @@
-"""What a hook costs a stage, beside other ways to fingerprint a tensor.
+r"""What a hook costs a stage, beside other ways to fingerprint a tensor.
 
 A model of 64 modules, each with one operation, runs without hooks and with each way in turn, round after round. Taken
-is the processor time of the thread, and PyTorch has one thread, so that other programs disturb little. Printed by module:
-the median of the rounds, that less the median without hooks, the least of it, and our `capture, sketch` as a part of it
-(the median of the quotients of the rounds).
+is the processor time of the thread, and PyTorch has one thread, so that other programs disturb little. Printed by
+module: the median of the rounds, that less the median without hooks, the least of it, and our `capture, sketch` as a
+part of it (the median of the quotients of the rounds).
 
     python benches/hooks.py [rounds]
 
 msprobe is measured where it is installed. It wants many packages, which need not go into the environment:
 
     pip install --target /tmp/msprobe --no-deps mindstudio-probe matplotlib openpyxl et_xmlfile pytz tensorboard \
-        psutil einops contourpy cycler fonttools kiwisolver pyparsing pillow protobuf absl-py grpcio markdown werkzeug
+        tensorboard-data-server psutil einops contourpy cycler fonttools kiwisolver pyparsing pillow protobuf absl-py \
+        grpcio markdown werkzeug skl2onnx onnx onnx_ir scikit-learn scipy joblib threadpoolctl narwhals ml_dtypes
     PYTHONPATH=/tmp/msprobe python benches/hooks.py
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -134,6 +136,8 @@ class Msprobe:
     """Huawei's msprobe: a 32-bit CRC of what each module returns. It writes its file after the round."""
 
     def __init__(self, directory: str) -> None:
+        # Errors alone: it tells of each start and stop.
+        os.environ.setdefault("MSPROBE_LOG_LEVEL", "3")
         from msprobe.pytorch import PrecisionDebugger
 
         statistics = {"scope": [], "list": [], "data_mode": ["forward", "output"], "summary_mode": "md5"}
