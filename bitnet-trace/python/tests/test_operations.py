@@ -208,6 +208,23 @@ def test_an_error_in_an_operation_passes_and_the_modules_stay_right() -> None:
     assert _get_current_dispatch_mode() is None
 
 
+def test_a_failure_of_the_mode_is_counted_and_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.ReLU())
+
+    def fail(*_: Any) -> None:
+        message = "not today"
+        raise ZeroDivisionError(message)
+
+    for place in ("enter", "leave", "where", "record"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"bitnet_trace._operations.Operations.{place}", fail)
+            with capture(model, memory=True, ops=True) as recorded:
+                assert model(torch.ones(1)) == 1
+        assert recorded.lost is not None
+        assert "ZeroDivisionError" in recorded.lost
+        assert "0" in {record.name for record in recorded.trace.records}
+
+
 class Counting(TorchDispatchMode):
     """Another mode of the program."""
 

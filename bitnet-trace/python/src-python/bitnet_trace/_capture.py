@@ -212,11 +212,8 @@ class Capture:
             if operations is None or frame is None:
                 output = inner(*args, **kwargs)
             else:
-                operations.enter(frame)
-                try:
+                with operations.inside(frame):
                     output = inner(*args, **kwargs)
-                finally:
-                    operations.leave(frame)
             hook(module, args, output)
             return output
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
@@ -75,16 +75,31 @@ class Operations:
 
         def before(*_: Any) -> None:
             if not is_compiling():
-                self.enter(frame)
+                self._guarded(self.enter, frame)
 
         def after(*_: Any) -> None:
             if not is_compiling():
-                self.leave(frame)
+                self._guarded(self.leave, frame)
 
         return [
             module.register_forward_pre_hook(before, prepend=True),
             module.register_forward_hook(after, always_call=True),
         ]
+
+    @contextlib.contextmanager
+    def inside(self, frame: Frame) -> Iterator[None]:
+        """Follows one call of a module."""
+        self._guarded(self.enter, frame)
+        try:
+            yield
+        finally:
+            self._guarded(self.leave, frame)
+
+    def _guarded(self, change: Callable[[Frame], None], frame: Frame) -> None:
+        try:
+            change(frame)
+        except Exception as error:  # noqa: BLE001 - tracing never fails the model
+            self.lose(frame.name, error)
 
     def enter(self, frame: Frame) -> None:
         """Notes that a module begins."""
@@ -200,7 +215,7 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         if kind.is_view and args and _is_parameter(args[0]):
             return
-        if kind.written and (result is None or result in ((), [])):
+        if kind.written and (result is None or (isinstance(result, (tuple, list)) and not result)):
             result = kind.written_in(args, kwargs)
         places = [(capture, *capture.where()) for capture in self.captures]
         if self._one_session:
