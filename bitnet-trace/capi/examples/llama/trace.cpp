@@ -92,6 +92,10 @@ struct Arguments {
 };
 
 Tokens encoded(const llama_vocab *vocab, const char *text) {
+    // llama.cpp aborts without one.
+    if (llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_NONE) {
+        fail("the model has no tokenizer; give it --tokens instead of --prompt");
+    }
     const auto length = (int32_t)std::strlen(text);
     // With room for none it returns the number that it needs, negated.
     const int32_t count = -llama_tokenize(vocab, text, length, nullptr, 0, true, true);
