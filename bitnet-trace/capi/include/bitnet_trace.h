@@ -123,6 +123,19 @@ const char *bt_version(void);
 enum bt_status bt_scope_enter(int64_t seq, int64_t layer);
 
 /*
+ Enters a scope of this thread: records made in it are computed for the tokens at the positions `start` to `end - 1`
+ of the sequence. With them a prefill can be compared with single steps. If a number is negative or `end` is less than
+ `start`, the result is `BT_INVALID`, and no scope is entered. Each other call needs one `bt_scope_leave`.
+ */
+enum bt_status bt_scope_enter_tokens(int64_t start, int64_t end);
+
+/*
+ Enters a scope of this thread: records made in it belong to this request, which tells prompts apart that a server
+ computes. Needs one `bt_scope_leave`.
+ */
+enum bt_status bt_scope_enter_request(uint64_t request);
+
+/*
  Leaves the innermost scope of this thread.
  */
 enum bt_status bt_scope_leave(void);
@@ -180,6 +193,16 @@ enum bt_status bt_session_finish(uint64_t session);
 enum bt_status bt_annotate(const char *key, const char *value);
 
 /*
+ As `bt_annotate`, with a value in JSON: a number, or a list such as the ids of the prompt's tokens, `[1, 17, 200]`.
+ `bitnet-trace sweep` compares the lists `prompt_tokens` and `generated_tokens` of two runs.
+
+ # Safety
+
+ `key` and `json` are NULL or texts that end with a zero byte.
+ */
+enum bt_status bt_annotate_json(const char *key, const char *json);
+
+/*
  Makes everything recorded so far readable by other processes. A process that ends cleanly need not call it.
  */
 enum bt_status bt_flush(void);
@@ -195,7 +218,8 @@ enum bt_status bt_flush(void);
  between neighbours in each dimension, in elements, or NULL for a tensor in row-major order without gaps. A stride of
  0 repeats an element. `data` is the first element; the tensor is read before the function returns.
 
- A tensor that cannot be recorded is counted as lost in `run.json`, with one warning for each cause.
+ A tensor that cannot be recorded is counted as lost in `run.json`, with one count and one warning for each argument
+ that was refused and for each other cause.
 
  # Safety
 

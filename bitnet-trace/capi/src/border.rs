@@ -35,11 +35,18 @@ pub enum Status {
 pub(crate) struct Failure {
     pub(crate) status: Status,
     pub(crate) message: String,
+    /// The argument at fault, if it is one.
+    pub(crate) argument: Option<&'static str>,
 }
 
 impl Failure {
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), argument: None }
+    }
+
+    /// An argument that is refused.
+    pub(crate) fn of(argument: &'static str, status: Status, message: impl Into<String>) -> Self {
+        Self { argument: Some(argument), ..Self::new(status, message) }
     }
 }
 
@@ -65,9 +72,8 @@ pub(crate) fn returned(body: impl FnOnce() -> Result<(), Failure>) -> Status {
     match caught(body) {
         Ok(()) => Status::BtOk,
         Err(failure) => {
-            let Failure { status, message } = failure;
-            remember(&message);
-            status
+            remember(&failure.message);
+            failure.status
         }
     }
 }
@@ -99,7 +105,7 @@ fn remember(message: &str) {
 /// # Safety
 ///
 /// The pointer is NULL, or points to a text that ends with a zero byte and outlives `'a`.
-pub(crate) unsafe fn text<'a>(argument: &str, pointer: *const c_char) -> Result<Option<&'a str>, Failure> {
+pub(crate) unsafe fn text<'a>(argument: &'static str, pointer: *const c_char) -> Result<Option<&'a str>, Failure> {
     if pointer.is_null() {
         return Ok(None);
     }
@@ -107,7 +113,7 @@ pub(crate) unsafe fn text<'a>(argument: &str, pointer: *const c_char) -> Result<
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str()
         .map(Some)
-        .map_err(|error| Failure::new(Status::BtInvalid, format!("`{argument}` is not UTF-8: {error}")))
+        .map_err(|error| Failure::of(argument, Status::BtInvalid, format!("`{argument}` is not UTF-8: {error}")))
 }
 
 /// Describes the last failure on this thread; an empty text if there was none. The text is valid until the next call

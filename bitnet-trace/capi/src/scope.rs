@@ -1,4 +1,4 @@
-//! The scopes of a thread: step, layer and session, left in the reverse order in which they were entered.
+//! The scopes of a thread: step, layer, tokens, request and session, left in the reverse order in which they were entered.
 //!
 //! `unsafe` is needed here because C finds functions by names that must be unique.
 #![allow(unsafe_code)]
@@ -12,7 +12,7 @@ use crate::border::{Failure, Status, returned};
 /// What a thread entered.
 pub(crate) struct Scope {
     guard: ContextGuard,
-    /// The session's number; `None` for a step or layer.
+    /// The session's number; `None` for every other scope.
     session: Option<u64>,
 }
 
@@ -69,6 +69,27 @@ pub extern "C" fn bt_scope_enter(seq: i64, layer: i64) -> Status {
         (context.seq, context.layer) = (usize::try_from(seq).ok(), usize::try_from(layer).ok());
         enter(context.enter(), None)
     })
+}
+
+/// Enters a scope of this thread: records made in it are computed for the tokens at the positions `start` to `end - 1`
+/// of the sequence. With them a prefill can be compared with single steps. If a number is negative or `end` is less than
+/// `start`, the result is `BT_INVALID`, and no scope is entered. Each other call needs one `bt_scope_leave`.
+#[unsafe(no_mangle)]
+pub extern "C" fn bt_scope_enter_tokens(start: i64, end: i64) -> Status {
+    returned(|| {
+        let positions = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        let (start, end) = positions.filter(|(start, end)| start <= end).ok_or_else(|| {
+            Failure::new(Status::BtInvalid, format!("tokens from position {start} to {end} are not a range"))
+        })?;
+        enter(TraceContext::tokens(start..end).enter(), None)
+    })
+}
+
+/// Enters a scope of this thread: records made in it belong to this request, which tells prompts apart that a server
+/// computes. Needs one `bt_scope_leave`.
+#[unsafe(no_mangle)]
+pub extern "C" fn bt_scope_enter_request(request: u64) -> Status {
+    returned(|| enter(TraceContext::request(request).enter(), None))
 }
 
 /// Leaves the innermost scope of this thread.

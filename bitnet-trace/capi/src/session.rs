@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bitnet_trace_core::session::{self, OUT, Plain, may_record};
 use bitnet_trace_core::{TraceContext, TraceSession, record_name};
+use serde_json::Value;
 
 use crate::border::{Failure, Status, returned, returned_or, text};
 use crate::scope;
@@ -130,13 +131,38 @@ pub unsafe extern "C" fn bt_annotate(key: *const c_char, value: *const c_char) -
         let (Some(key), Some(value)) = (key, value) else {
             return Err(Failure::new(Status::BtNull, "`bt_annotate` needs a key and a value"));
         };
-        if may_record()
-            && let Some(session) = session::active::<Plain>()
-        {
-            session.annotate(key, value.into());
-        }
+        annotate(key, value.into());
         Ok(())
     })
+}
+
+/// As `bt_annotate`, with a value in JSON: a number, or a list such as the ids of the prompt's tokens, `[1, 17, 200]`.
+/// `bitnet-trace sweep` compares the lists `prompt_tokens` and `generated_tokens` of two runs.
+///
+/// # Safety
+///
+/// `key` and `json` are NULL or texts that end with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bt_annotate_json(key: *const c_char, json: *const c_char) -> Status {
+    returned(|| {
+        // SAFETY: as this function requires.
+        let (key, json) = unsafe { (text("key", key)?, text("json", json)?) };
+        let (Some(key), Some(json)) = (key, json) else {
+            return Err(Failure::new(Status::BtNull, "`bt_annotate_json` needs a key and a value"));
+        };
+        let value = serde_json::from_str(json)
+            .map_err(|error| Failure::of("json", Status::BtInvalid, format!("`json` is not JSON: {error}")))?;
+        annotate(key, value);
+        Ok(())
+    })
+}
+
+fn annotate(key: &str, value: Value) {
+    if may_record()
+        && let Some(session) = session::active::<Plain>()
+    {
+        session.annotate(key, value);
+    }
 }
 
 /// Makes everything recorded so far readable by other processes. A process that ends cleanly need not call it.

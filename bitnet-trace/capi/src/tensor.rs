@@ -60,7 +60,8 @@ impl Dtype {
         ];
         let known = usize::try_from(code).ok().and_then(|code| ALL.get(code));
         known.copied().ok_or_else(|| {
-            Failure::new(Status::BtInvalid, format!("`dtype` is {code}; expected a `bt_dtype`, 0 to {}", ALL.len() - 1))
+            let message = format!("`dtype` is {code}; expected a `bt_dtype`, 0 to {}", ALL.len() - 1);
+            Failure::of("dtype", Status::BtInvalid, message)
         })
     }
 
@@ -142,11 +143,14 @@ impl<'a> Source<'a> {
     ) -> Result<Self, Failure> {
         let held = if shape.contains(&0) { Some(0) } else { held(shape, strides) };
         let held = held.filter(|held| *held <= isize::MAX.unsigned_abs() / dtype.size()).ok_or_else(|| {
-            let strides = strides.map_or_else(String::new, |strides| format!(" and strides {strides:?}"));
-            Failure::new(Status::BtInvalid, format!("no memory holds a tensor of dimensions {shape:?}{strides}"))
+            let (argument, strides) = strides
+                .map_or_else(|| ("dims", String::new()), |strides| ("strides", format!(" and strides {strides:?}")));
+            let message = format!("no memory holds a tensor of dimensions {shape:?}{strides}");
+            Failure::of(argument, Status::BtInvalid, message)
         })?;
         if data.is_null() && held > 0 {
-            return Err(Failure::new(Status::BtNull, format!("`data` is NULL for a tensor of dimensions {shape:?}")));
+            let message = format!("`data` is NULL for a tensor of dimensions {shape:?}");
+            return Err(Failure::of("data", Status::BtNull, message));
         }
         Ok(Self { data, dtype, shape, strides, held })
     }
@@ -172,14 +176,17 @@ fn held(shape: &[usize], strides: Option<&[usize]>) -> Option<usize> {
 ///
 /// The pointer is NULL or points to `count` numbers.
 unsafe fn numbers<'a>(
-    argument: &str,
+    argument: &'static str,
     count: i32,
     pointer: *const i64,
     buffer: &'a mut [usize; MOST_DIMENSIONS],
 ) -> Result<Option<&'a [usize]>, Failure> {
-    let invalid = |message: String| Failure::new(Status::BtInvalid, message);
-    let count = usize::try_from(count).ok().filter(|count| *count <= MOST_DIMENSIONS);
-    let count = count.ok_or_else(|| invalid(format!("`n_dims` must be 0 to {MOST_DIMENSIONS}")))?;
+    let invalid = |message: String| Failure::of(argument, Status::BtInvalid, message);
+    let known = usize::try_from(count).ok().filter(|count| *count <= MOST_DIMENSIONS);
+    let count = known.ok_or_else(|| {
+        let message = format!("`n_dims` is {count}; expected 0 to {MOST_DIMENSIONS}");
+        Failure::of("n_dims", Status::BtInvalid, message)
+    })?;
     if count == 0 {
         return Ok(Some(&[]));
     }
@@ -209,7 +216,8 @@ unsafe fn numbers<'a>(
 /// between neighbours in each dimension, in elements, or NULL for a tensor in row-major order without gaps. A stride of
 /// 0 repeats an element. `data` is the first element; the tensor is read before the function returns.
 ///
-/// A tensor that cannot be recorded is counted as lost in `run.json`, with one warning for each cause.
+/// A tensor that cannot be recorded is counted as lost in `run.json`, with one count and one warning for each argument
+/// that was refused and for each other cause.
 ///
 /// # Safety
 ///
@@ -236,13 +244,19 @@ pub unsafe extern "C" fn bt_record(
         // SAFETY: as this function requires.
         let checked = unsafe { arguments.checked(&context, &mut buffers) };
         let (source, draft) = checked.inspect_err(|failure| {
-            session.lose(&Error::Tensor(failure.message.clone().into()));
+            session.lose(&refused(failure));
         })?;
         draft.record(&source, &session).map_err(|error| {
             session.lose(&error);
             error.into()
         })
     })
+}
+
+/// What is counted as lost. The cause names the argument, so that each has one warning and one count.
+fn refused(failure: &Failure) -> Error {
+    let argument = failure.argument.unwrap_or("an argument");
+    Error::Foreign { cause: format!("bt_record refused `{argument}`"), message: failure.message.clone() }
 }
 
 /// The arguments of `bt_record`, of which nothing is known yet.
@@ -271,12 +285,13 @@ impl Arguments {
             let shape = numbers("dims", self.n_dims, self.dims, shape)?;
             (name, stage, shape, numbers("strides", self.n_dims, self.strides, strides)?)
         };
-        let shape = shape.ok_or_else(|| Failure::new(Status::BtNull, "`dims` is NULL, but `n_dims` is not 0"))?;
+        let shape =
+            shape.ok_or_else(|| Failure::of("dims", Status::BtNull, "`dims` is NULL, but `n_dims` is not 0"))?;
         let source = Source::checked(self.data, Dtype::of(self.dtype)?, shape, strides)?;
         let name = match (name, stage) {
             (Some(name), _) => name.to_owned(),
             (None, Some(stage)) => record_name(context.seq, context.layer, stage, ""),
-            (None, None) => return Err(Failure::new(Status::BtNull, "a record needs a `name` or a `stage`")),
+            (None, None) => return Err(Failure::of("name", Status::BtNull, "a record needs a `name` or a `stage`")),
         };
         Ok((source, Draft { name, stage, output: None, io: OUT, site: None, context }))
     }

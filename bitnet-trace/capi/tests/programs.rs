@@ -156,17 +156,40 @@ fn sessions_scopes_and_threads() {
         run(program, &arguments, &[], &[]);
         let trace = Trace::open(&first).expect("a trace");
         let names: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
-        assert_eq!(names, ["t0/blk3/q_proj", "t0/blk3/q_turned", "in_thread"]);
-        let [q, turned, _] = trace.records() else { panic!("{names:?}") };
+        assert_eq!(names, ["t0/blk3/q_proj", "t0/blk3/q_turned", "t0/logits", "in_thread"]);
+        let [q, turned, logits, _] = trace.records() else { panic!("{names:?}") };
         assert_eq!((q.seq_index, q.layer_idx, q.stage.as_deref()), (Some(0), Some(3), Some("q_proj")));
         assert_eq!((q.shape.as_slice(), turned.shape.as_slice()), (&[2, 3][..], &[3, 2][..]));
         assert_ne!(q.blake3, turned.blake3);
+        assert_eq!((logits.tokens, logits.request), (Some([5, 7]), Some(9)));
+        assert_eq!((q.tokens, q.request), (None, None));
         let other = Trace::open(&second).expect("a trace");
         assert_eq!((other.records().len(), other.records()[0].name.as_str()), (1, "Qcur-0"));
         assert_eq!(other.records()[0].blake3, q.blake3);
         let manifest: Value = serde_json::from_slice(&fs::read(first.join("run.json")).expect("it")).expect("JSON");
         assert_eq!(manifest["annotations"]["prompt"], "1+1=");
+        assert_eq!(manifest["annotations"]["prompt_tokens"], serde_json::json!([1, 17, 200]));
     });
+}
+
+/// What `run.json` says of an argument that was refused.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Refusal {
+    cause: String,
+    count: u64,
+    first: String,
+}
+
+impl Refusal {
+    fn new(argument: &str, count: u64, why: &str) -> Self {
+        let cause = format!("bt_record refused `{argument}`");
+        Self { first: format!("{cause}: {why}"), cause, count }
+    }
+
+    fn of(loss: &Value) -> Self {
+        let text = |key: &str| loss[key].as_str().expect("a text").to_owned();
+        Self { cause: text("cause"), count: loss["count"].as_u64().expect("a count"), first: text("first") }
+    }
 }
 
 #[test]
@@ -175,9 +198,24 @@ fn nonsense_is_an_error_and_the_program_goes_on() {
         let trace = directory.join("trace");
         let output = run(program, &["nonsense", trace.to_str().expect("UTF-8")], &[], &[]);
         let said = String::from_utf8_lossy(&output.stderr);
-        // One warning for all of this kind.
-        assert_eq!(said.matches("warning").count(), 1, "{said}");
-        assert!(said.contains("needs a `name` or a `stage`"), "{said}");
+        // Each argument has one count in `run.json` and one warning, however many calls it was wrong in.
+        let manifest: Value = serde_json::from_slice(&fs::read(trace.join("run.json")).expect("it")).expect("JSON");
+        assert_eq!(manifest["lost"], 14, "{manifest:#}");
+        let mut losses: Vec<_> = manifest["losses"].as_array().expect("a list").iter().map(Refusal::of).collect();
+        losses.sort();
+        let expected = [
+            ("data", 1, "`data` is NULL for a tensor of dimensions [2, 2]"),
+            ("dims", 4, "`dims` is NULL, but `n_dims` is not 0"),
+            ("dtype", 2, "`dtype` is 99; expected a `bt_dtype`, 0 to 10"),
+            ("n_dims", 2, "`n_dims` is -1; expected 0 to 16"),
+            ("name", 2, "a record needs a `name` or a `stage`"),
+            ("strides", 3, "`strides` holds -2; copy such a tensor to row-major order first"),
+        ];
+        assert_eq!(losses, expected.map(|(argument, count, why)| Refusal::new(argument, count, why)), "{manifest:#}");
+        assert_eq!(said.matches("warning").count(), expected.len(), "{said}");
+        for loss in &losses {
+            assert!(said.contains(&loss.first), "{said}");
+        }
         let trace = Trace::open(&trace).expect("a trace");
         let names: Vec<_> = trace.records().iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["unaligned", "empty", "scalar", "aligned"]);

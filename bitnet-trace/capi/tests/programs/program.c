@@ -70,6 +70,7 @@ static void sessions(const char *directory, const char *other) {
     CHECK(!bt_enabled());
     CHECK(bt_session_enter(session) == BT_OK);
     CHECK(bt_annotate("prompt", "1+1=") == BT_OK);
+    CHECK(bt_annotate_json("prompt_tokens", "[1, 17, 200]") == BT_OK);
     CHECK(bt_scope_enter(0, -1) == BT_OK);
     CHECK(bt_scope_enter(-1, 3) == BT_OK);
     CHECK(bt_wants(NULL, "q_proj") && !bt_wants(NULL, "unwanted") && bt_wants("Qcur-3", NULL));
@@ -79,6 +80,10 @@ static void sessions(const char *directory, const char *other) {
     CHECK(bt_session_leave() == BT_NOT_INNERMOST);
     CHECK(strstr(bt_last_error(), "bt_scope_leave") != NULL);
     CHECK(bt_scope_leave() == BT_OK);
+    CHECK(bt_scope_enter_tokens(5, 7) == BT_OK && bt_scope_enter_request(9) == BT_OK);
+    CHECK(bt_scope_enter_tokens(-1, 2) == BT_INVALID && bt_scope_enter_tokens(2, 1) == BT_INVALID);
+    CHECK(bt_record(NULL, data, BT_F32, 2, dims, NULL, "logits") == BT_OK);
+    CHECK(bt_scope_leave() == BT_OK && bt_scope_leave() == BT_OK);
     CHECK(bt_session_enter(second) == BT_OK);
     CHECK(bt_scope_leave() == BT_NOT_INNERMOST);
     CHECK(bt_record("Qcur-0", data, BT_F32, 2, dims, NULL, NULL) == BT_OK);
@@ -135,6 +140,8 @@ static void nonsense(const char *directory) {
     CHECK(bt_record(not_utf8, data, BT_F32, 2, dims, NULL, NULL) == BT_INVALID);
     CHECK(bt_record("x", data, BT_F32, 2, (const int64_t *)(const void *)((const char *)dims + 1), NULL, NULL) == BT_INVALID);
     CHECK(bt_annotate(NULL, "x") == BT_NULL && bt_annotate("x", NULL) == BT_NULL && bt_annotate("x", not_utf8) == BT_INVALID);
+    CHECK(bt_annotate_json(NULL, "1") == BT_NULL && bt_annotate_json("x", NULL) == BT_NULL);
+    CHECK(bt_annotate_json("x", "[1,") == BT_INVALID && bt_annotate_json("x", "") == BT_INVALID);
     /* What looks odd and is none. */
     memcpy(unaligned + 1, data, sizeof data);
     CHECK(bt_record("unaligned", unaligned + 1, BT_F32, 2, dims, NULL, NULL) == BT_OK);
