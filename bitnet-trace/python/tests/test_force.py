@@ -102,12 +102,12 @@ def test_no_trace_and_a_damaged_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_decoded_is_refused(llama: Any, tmp_path: Path) -> None:
-    for annotations, said in [
+    for named, said in [
         ({"prompt_tokens": [1, 2], "generated_tokens": [3, 4]}, "had another prompt"),
         ({"prompt_tokens": [*PROMPT, 6], "generated_tokens": [3, 4]}, "had another prompt"),
         ({"generated_tokens": [3, VOCABULARY]}, f"expected an id below {VOCABULARY} at index 1, found {VOCABULARY}"),
         ({"generated_tokens": [3]}, "pass max_new_tokens=1"),
     ]:
-        forced = force(reference(tmp_path / "r", **annotations))
+        forced = force(reference(tmp_path / "r", **named))
         with pytest.raises(ValueError, match=said):
             generate(llama, 2, do_sample=False, logits_processor=[forced])

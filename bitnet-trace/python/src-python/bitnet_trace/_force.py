@@ -51,7 +51,9 @@ class Force:
             raise ValueError(message)
         token, vocabulary = self.tokens[step], int(scores.shape[-1])
         if token >= vocabulary:
-            message = f"{self._source}: `{_GENERATED}`: expected an id below {vocabulary} at index {step}, found {token}"
+            message = (
+                f"{self._source}: `{_GENERATED}`: expected an id below {vocabulary} at index {step}, found {token}"
+            )
             raise ValueError(message)
         self.chosen.append(int(scores[0].argmax()))
         self._annotate()
@@ -83,12 +85,12 @@ def force(reference: PathLike) -> Force:
         with bitnet_trace.capture(model, "mine"):
             model.generate(input_ids, logits_processor=[forced], max_new_tokens=len(forced.tokens))
 
-    `reference` is the trace of that run. Its `run.json` has to name the tokens as the annotation `generated_tokens`, and
-    may name those of the prompt as `prompt_tokens`. `forced.chosen` and the annotation `chosen_tokens` say what the
+    `reference` is the trace of that run. Its `run.json` has to name the tokens as the annotation `generated_tokens`,
+    and may name those of the prompt as `prompt_tokens`. `forced.chosen` and the annotation `chosen_tokens` say what the
     model would have chosen. An end token ends `generate` as it always does.
 
-    Raises `ValueError` if the trace does not name the tokens, and in `generate` if its prompt is another one, if a token
-    is not in the vocabulary, or if there is no token left.
+    Raises `ValueError` if the trace does not name the tokens, and in `generate` if its prompt is another one, if a
+    token is not in the vocabulary, or if there is no token left.
     """
     path = Path(reference)
     path = (path.parent if path.is_file() else path) / "run.json"
