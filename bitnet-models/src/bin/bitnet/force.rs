@@ -56,21 +56,8 @@ impl Reference {
         read.map_err(|source| ForceError::Read { path: path.clone(), source })?;
         let json: Value =
             serde_json::from_slice(&text).map_err(|source| ForceError::Json { path: path.clone(), source })?;
-        let list = |name| match &json["annotations"][name] {
-            Value::Null => Ok(None),
-            value => tokens(value).map(Some).map_err(|reason| format!("`{name}`: {reason}")),
-        };
-        let of = || {
-            let tokens = list(GENERATED)?.filter(|tokens| !tokens.is_empty()).ok_or_else(|| {
-                format!(
-                    "the run names no tokens that it generated; expected the annotation `{GENERATED}`, a list of ids"
-                )
-            })?;
-            let mut given = GIVEN.iter().map(|name| Ok(list(name)?.map(|prompt| (*name, prompt))));
-            let prompt = given.find_map(Result::transpose).transpose()?;
-            Ok((tokens, prompt))
-        };
-        match of() {
+        let annotations = &json["annotations"];
+        match tokens_and_prompt(annotations) {
             Ok((tokens, prompt)) => Ok(Self { path, tokens, prompt }),
             Err(reason) => Err(ForceError::Content { path, reason }),
         }
@@ -100,6 +87,32 @@ impl Reference {
             }
             error => Box::new(error),
         }
+    }
+}
+
+/// The tokens that a run generated, and those that it was given under the name of the annotation.
+type TokensAndPrompt = (Vec<u32>, Option<(&'static str, Vec<u32>)>);
+
+fn tokens_and_prompt(annotations: &Value) -> Result<TokensAndPrompt, String> {
+    let generated = list(annotations, GENERATED)?.filter(|tokens| !tokens.is_empty());
+    let Some(generated) = generated else {
+        return Err(format!(
+            "the run names no tokens that it generated; expected the annotation `{GENERATED}`, a list of ids"
+        ));
+    };
+    for name in GIVEN {
+        if let Some(prompt) = list(annotations, name)? {
+            return Ok((generated, Some((name, prompt))));
+        }
+    }
+    Ok((generated, None))
+}
+
+/// The token ids of an annotation; `None` if it is not there.
+fn list(annotations: &Value, name: &str) -> Result<Option<Vec<u32>>, String> {
+    match annotations.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => tokens(value).map(Some).map_err(|reason| format!("`{name}`: {reason}")),
     }
 }
 
