@@ -52,7 +52,7 @@ DTYPES = {
     "I32": torch.int32,
     "I64": torch.int64,
 }
-# candle has no such type.
+# candle has no such type: the cases of this type come last, and Rust records those before them.
 NOT_IN_CANDLE = "F8E5M2"
 
 
@@ -110,7 +110,7 @@ def cases() -> list[Case]:
     # Names that are alike as names of files, and a long one.
     content = struct.pack("<2f", 1, 2)
     found += [Case("F32", [2], content, "s", name) for name in ("a/b", "a_b", "a:b", ".a", "CON", "n" * 250, "é" * 120)]
-    return found
+    return sorted(found, key=lambda case: case.dtype == NOT_IN_CANDLE)
 
 
 def described(case: Case, dtypes: list[str]) -> bytes:
@@ -122,6 +122,11 @@ def described(case: Case, dtypes: list[str]) -> bytes:
     head = [dtypes.index(case.dtype), tensor.dim(), offset, bool(case.views), seq, layer]
     numbers = [*head, len(name), len(stage), len(case.bytes), *tensor.shape, *(tensor.stride() if case.views else ())]
     return struct.pack(f"={len(numbers)}q", *numbers) + name + stage + case.bytes
+
+
+def text(cases: list[Case]) -> bytes:
+    """The cases as JSON, for Python and Rust."""
+    return json.dumps([{**asdict(case), "bytes": case.bytes.hex()} for case in cases]).encode()
 
 
 def record(cases: list[Case]) -> None:
@@ -142,10 +147,16 @@ def files(directory: Path) -> dict[str, bytes]:
     return {name: content for name, content in names.items() if name != ".lock"}
 
 
-def compare(one: Path, other: Path, what: str) -> int:
-    """Checks that two traces are the same; returns the number of files that are equal."""
+def compare(one: Path, other: Path, what: str, *, begins: bool = False) -> int:
+    """Checks that two traces are the same, or that the second begins as the first; returns how many files are equal."""
     found = [files(directory) for directory in (one, other)]
     runs = [json.loads(side.pop("run.json")) for side in found]
+    if begins:
+        count = runs[0].pop("records")
+        expect(0 < count < runs[1].pop("records"), f"{what}: {count} records")
+        found[1] = {name: content for name, content in found[1].items() if name in found[0]}
+        if "trace.jsonl" in found[1]:
+            found[1]["trace.jsonl"] = b"".join(found[1]["trace.jsonl"].splitlines(keepends=True)[:count])
     expect(found[0].keys() == found[1].keys(), f"{what}: other files: {sorted(found[0].keys() ^ found[1].keys())}")
     for name, content in found[0].items():
         lines = zip(content.splitlines(), found[1][name].splitlines())
@@ -153,7 +164,7 @@ def compare(one: Path, other: Path, what: str) -> int:
         expect(content == found[1][name], f"{what}: {name} differs:\n{differ[0]!r}\n{differ[1]!r}")
     differing = {key for key in runs[0].keys() | runs[1].keys() if runs[0].get(key) != runs[1].get(key)}
     expect(differing <= OF_THE_PROCESS, f"{what}: run.json differs in {differing - OF_THE_PROCESS}")
-    expect(runs[0]["lost"] == 0, f"{what}: {runs[0]['losses']}")
+    expect(runs[0]["lost"] == runs[1]["lost"] == 0, f"{what}: {runs[0]['losses']}, {runs[1]['losses']}")
     return len(found[0])
 
 
@@ -179,22 +190,19 @@ def main() -> None:
     programs, c_program = Path(sys.argv[1]), sys.argv[2]
     everything = cases()
     in_candle = [case for case in everything if case.dtype != NOT_IN_CANDLE]
-    expect(len(in_candle) > 130, f"only {len(in_candle)} cases")
+    binary = b"".join(described(case, list(DTYPES)) for case in everything)
     with tempfile.TemporaryDirectory() as work:
         for form in ("files", "jsonl"):
             settings = {"BITNET_TRACE_FORMAT": form, "BITNET_TRACE_CAPTURE": "sketch,rows,values"}
-            for name, chosen in [("all", everything), ("in candle", in_candle)]:
-                binary = b"".join(described(case, list(DTYPES)) for case in chosen)
-                text = json.dumps([{**asdict(case), "bytes": case.bytes.hex()} for case in chosen]).encode()
-                folder = Path(work) / form / name
-                run([sys.executable, __file__, "record"], text, folder / "python", settings)
-                run([c_program], binary, folder / "c", settings)
-                equal = compare(folder / "python", folder / "c", f"{form}, Python and C")
-                print(f"{form}: {len(chosen)} tensors, {equal} files of Python and C are equal")
-                if chosen is in_candle:
-                    run([str(programs / "examples" / "record")], text, folder / "rust", settings)
-                    equal = compare(folder / "rust", folder / "c", f"{form}, Rust and C")
-                    print(f"{form}: {len(chosen)} tensors, {equal} files of Rust and C are equal")
+            python, c, rust = (Path(work) / form / side for side in ("python", "c", "rust"))
+            run([sys.executable, __file__, "record"], text(everything), python, settings)
+            run([c_program], binary, c, settings)
+            run([str(programs / "examples" / "record")], text(in_candle), rust, settings)
+            equal = compare(python, c, f"{form}, Python and C")
+            expect(json.loads((c / "run.json").read_text())["records"] == len(everything), f"{form}: too few records")
+            print(f"{form}: {len(everything)} tensors, {equal} files of Python and C are equal")
+            equal = compare(rust, c, f"{form}, Rust and C", begins=True)
+            print(f"{form}: {len(in_candle)} tensors, {equal} files of Rust and C are equal")
 
 
 if __name__ == "__main__":
