@@ -83,7 +83,8 @@ class Case:
 def cases() -> list[Case]:
     """The vectors of the digest, and every type with strides, in scopes, and repeated."""
     specification = importlib.util.spec_from_file_location("make_vectors", CORE / "make_vectors.py")
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     vectors = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(vectors)
     found = []
@@ -176,7 +177,7 @@ def run(command: list[str], content: bytes, directory: Path, settings: dict[str,
     expect(not process.stderr, f"{command[0]} says: {process.stderr.decode()}")
 
 
-def expect(condition: bool, message: str) -> None:  # noqa: FBT001
+def expect(condition: bool, message: str) -> None:
     """Ends with the message unless the condition holds."""
     if not condition:
         sys.exit(f"error: {message}")

@@ -131,7 +131,7 @@ def make(family: Family, folder: Path) -> None:
 
 
 def pack(folder: Path, quantization: dict[str, Any]) -> None:
-    """Makes the projections ternary and packs four weights into a byte, as published checkpoints of BitNet have them."""
+    """Makes the projections ternary and packs four weights into a byte, as in published checkpoints of BitNet."""
     weights = load_file(folder / "model.safetensors")
     packed: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
@@ -276,9 +276,14 @@ def check(programs: Path, family: Family, work: Path) -> None:
     layers = {(layer, stage): STEPS for layer in range(LAYERS) for stage in family.missing}
     alone = same.steps("only-reference"), same.steps("only-trace")
     expect(alone == (layers, {}), f"{family.name}: without a partner: {alone}\n{same.screen}")
-    print(f"{family.name}: {len(same.content['pairs'])} pairs, needed rel_l2 = {same.content['smallest_tolerance']:.2e}")
+    print(
+        f"{family.name}: {len(same.content['pairs'])} pairs, needed rel_l2 = {same.content['smallest_tolerance']:.2e}"
+    )
 
-    for place, name in [("t0/blk1/q_proj", "layers.1.self_attn.q_proj"), ("t0/blk0/down_proj", "layers.0.mlp.down_proj")]:
+    for place, name in [
+        ("t0/blk1/q_proj", "layers.1.self_attn.q_proj"),
+        ("t0/blk0/down_proj", "layers.0.mlp.down_proj"),
+    ]:
         wrong = work / f"scaled-{name}"
         scale(checkpoint, wrong, f"model.{name}.{family.scaled}")
         trace = work / f"port-{name}"
@@ -299,7 +304,7 @@ def finds(comparison: Diff, place: str, what: str) -> None:
     print(f"{what}: found at {place}")
 
 
-def expect(condition: bool, message: str) -> None:  # noqa: FBT001
+def expect(condition: bool, message: str) -> None:
     """Ends with the message unless the condition holds."""
     if not condition:
         sys.exit(f"error: {message}")

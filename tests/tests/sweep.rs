@@ -26,8 +26,8 @@ fn program(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Writes the embedded checkpoint with one tensor of F32 doubled.
-fn sabotaged(directory: &Path, tensor: &str) {
+/// Writes the embedded checkpoint with one tensor of F32 scaled.
+fn sabotaged(directory: &Path, tensor: &str, factor: f32) {
     let embedded = repository().join("bitnet-models/src/tiny");
     fs::create_dir_all(directory).expect("created");
     for name in ["config.json", "tokenizer.json"] {
@@ -42,8 +42,8 @@ fn sabotaged(directory: &Path, tensor: &str) {
         data + usize::try_from(header[tensor]["data_offsets"][at].as_u64().expect("an offset")).expect("it fits")
     };
     for element in file[offset(0)..offset(1)].chunks_exact_mut(4) {
-        let doubled = f32::from_le_bytes(element.try_into().expect("4 bytes")) * 2.0;
-        element.copy_from_slice(&doubled.to_le_bytes());
+        let scaled = f32::from_le_bytes(element.try_into().expect("4 bytes")) * factor;
+        element.copy_from_slice(&scaled.to_le_bytes());
     }
     fs::write(directory.join("model.safetensors"), file).expect("written");
 }
@@ -69,11 +69,11 @@ fn each_scenario_names_the_stage_that_was_sabotaged() {
         "timeout = \"5m\"\n[reference]\ncommand = {run}]\n[trace]\ncommand = {run}, \"--model\", \"models/{{name}}\"]\n"
     );
     for (at, (prompt, tensor, _)) in SCENARIOS.iter().enumerate() {
-        sabotaged(&directory.path().join(format!("models/s{at}")), tensor);
+        sabotaged(&directory.path().join(format!("models/s{at}")), tensor, 2.0);
         plan.extend(["[[scenario]]\n", &format!("name = \"s{at}\"\nprompt = \"{prompt}\"\n"), "steps = 3\n"]);
     }
     // The last one is healthy.
-    sabotaged(&directory.path().join("models/healthy"), "model.norm.weight");
+    sabotaged(&directory.path().join("models/healthy"), "model.norm.weight", 2.0);
     let healthy = repository().join("bitnet-models/src/tiny/model.safetensors");
     fs::copy(healthy, directory.path().join("models/healthy/model.safetensors")).expect("copied");
     plan += "[[scenario]]\nname = \"healthy\"\nprompt = \"1+1=\"\nsteps = 3\n";
@@ -103,7 +103,8 @@ const STEPS: usize = 6;
 fn with_force_all_steps_stay_comparable() {
     let Some((sweep, bitnet)) = programs() else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
-    sabotaged(&directory.path().join("model"), "model.layers.1.mlp.down_proj.weight_scale");
+    // The least likely token becomes the most likely one.
+    sabotaged(&directory.path().join("model"), "model.norm.weight", -1.0);
     for forced in [false, true] {
         let command =
             format!("{:?}, \"run\", \"--prompt\", \"{{prompt}}\", \"--ignore-eos\"", bitnet.display().to_string());
@@ -121,7 +122,7 @@ fn with_force_all_steps_stay_comparable() {
         assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
         let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let result = &results["scenarios"][0];
-        assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &"t0/blk1/down_proj".into()));
+        assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &"t0/final_norm".into()));
 
         let sides = ["reference", "trace"].map(|side| out.join("sum").join(side));
         let tokens = sides.each_ref().map(|side| {
