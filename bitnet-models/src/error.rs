@@ -76,7 +76,7 @@ pub enum Error {
     TokenOutOfRange {
         /// The id.
         id: u32,
-        /// Where in the prompt, from 0.
+        /// Where in the text, from 0.
         position: usize,
         /// The number of ids that the model knows.
         vocab_size: usize,

@@ -38,21 +38,69 @@ impl Default for Options {
 /// finite number of at least 0, or no logit is finite.
 pub fn generate(model: &Transformer, prompt: &[u32], options: &Options) -> Result<Vec<u32>> {
     let mut sampler = Sampler::new(options)?;
+    let ends = |token| !options.ignore_eos && model.config().eos_token_ids.contains(&token);
+    decode(model, prompt, options.max_new_tokens, |logits, position, _| {
+        let token = sampler.next(logits, position)?;
+        Ok((token, ends(token)))
+    })
+}
+
+/// What [`generate_forced`] decoded, and what the model would have chosen. The two have the same length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forced {
+    /// The tokens that were decoded: the first of the given ones.
+    pub decoded: Vec<u32>,
+    /// The model's own choice at each step, after the same tokens.
+    pub chosen: Vec<u32>,
+}
+
+/// Decodes the tokens `forced` after `prompt` instead of the model's own choices, so that each step computes what
+/// another run computed, whatever this one would have chosen. As in [`generate`] there is one prefill, then one decode
+/// step a token, and the last token is not computed. It ends with the last of `forced`, after
+/// [`max_new_tokens`](Options::max_new_tokens), or where the context is full; an end token does not end it, because the
+/// other run went on after it.
+///
+/// # Errors
+///
+/// As [`generate`], and if `forced` holds an id outside the vocabulary; then nothing is computed.
+pub fn generate_forced(model: &Transformer, prompt: &[u32], forced: &[u32], options: &Options) -> Result<Forced> {
+    let mut sampler = Sampler::new(options)?;
+    let vocab_size = model.config().vocab_size;
+    let outside = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= vocab_size);
+    if let Some((index, id)) = forced.iter().enumerate().find(|(_, id)| outside(id)) {
+        return Err(Error::TokenOutOfRange { id: *id, position: prompt.len() + index, vocab_size });
+    }
+    let mut chosen = Vec::new();
+    let decoded = decode(model, prompt, options.max_new_tokens.min(forced.len()), |logits, position, step| {
+        chosen.push(sampler.next(logits, position)?);
+        Ok((forced[step], false))
+    })?;
+    Ok(Forced { decoded, chosen })
+}
+
+/// Decodes at most so many tokens after `prompt`. `next` gives each token, and whether the text ends with it, for the
+/// logits `[vocabulary]` of the last token, its position and the number of the step, from 0.
+fn decode(
+    model: &Transformer,
+    prompt: &[u32],
+    most: usize,
+    mut next: impl FnMut(&[f32], usize, usize) -> Result<(u32, bool)>,
+) -> Result<Vec<u32>> {
     let config = model.config();
     let mut cache = KvCache::new(config);
     let mut logits = model.forward_full(prompt, &mut cache)?;
-    let mut generated = Vec::new();
-    while generated.len() < options.max_new_tokens {
-        let token = sampler.next(&last_row(&logits)?, cache.positions() - 1)?;
-        generated.push(token);
-        let ended = !options.ignore_eos && config.eos_token_ids.contains(&token);
+    let mut decoded = Vec::new();
+    while decoded.len() < most {
+        let (token, ended) = next(&last_row(&logits)?, cache.positions() - 1, decoded.len())?;
+        decoded.push(token);
         let full = cache.positions() == config.max_position_embeddings;
-        if ended || full || generated.len() == options.max_new_tokens {
+        if ended || full || decoded.len() == most {
             break;
         }
         logits = model.forward_incremental(token, &mut cache)?;
     }
-    Ok(generated)
+    Ok(decoded)
 }
 
 /// The last token's logits of `[1, tokens, vocabulary]`.

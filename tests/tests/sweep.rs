@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bitnet_trace::compare::{DiffOptions, Verdict, diff_paths};
 use bitnet_trace_tests::{repository, skip};
 use serde_json::Value;
 
@@ -25,8 +26,8 @@ fn program(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Writes the embedded checkpoint with one tensor of F32 doubled.
-fn sabotaged(directory: &Path, tensor: &str) {
+/// Writes the embedded checkpoint with one tensor of F32 scaled.
+fn sabotaged(directory: &Path, tensor: &str, factor: f32) {
     let embedded = repository().join("bitnet-models/src/tiny");
     fs::create_dir_all(directory).expect("created");
     for name in ["config.json", "tokenizer.json"] {
@@ -41,20 +42,24 @@ fn sabotaged(directory: &Path, tensor: &str) {
         data + usize::try_from(header[tensor]["data_offsets"][at].as_u64().expect("an offset")).expect("it fits")
     };
     for element in file[offset(0)..offset(1)].chunks_exact_mut(4) {
-        let doubled = f32::from_le_bytes(element.try_into().expect("4 bytes")) * 2.0;
-        element.copy_from_slice(&doubled.to_le_bytes());
+        let scaled = f32::from_le_bytes(element.try_into().expect("4 bytes")) * factor;
+        element.copy_from_slice(&scaled.to_le_bytes());
     }
     fs::write(directory.join("model.safetensors"), file).expect("written");
 }
 
+/// The two programs, if both were built.
+fn programs() -> Option<(PathBuf, PathBuf)> {
+    let both = program("bitnet-trace").zip(program("bitnet"));
+    if both.is_none() {
+        skip("REQUIRE_PROGRAMS", "`bitnet-trace` or `bitnet` was not built; `cargo test --workspace` builds them");
+    }
+    both
+}
+
 #[test]
 fn each_scenario_names_the_stage_that_was_sabotaged() {
-    let (Some(sweep), Some(bitnet)) = (program("bitnet-trace"), program("bitnet")) else {
-        return skip(
-            "REQUIRE_PROGRAMS",
-            "`bitnet-trace` or `bitnet` was not built; `cargo test --workspace` builds them",
-        );
-    };
+    let Some((sweep, bitnet)) = programs() else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
     let run = format!(
         "[{:?}, \"run\", \"--prompt\", \"{{prompt}}\", \"--max-new-tokens\", \"{{steps}}\"",
@@ -64,11 +69,11 @@ fn each_scenario_names_the_stage_that_was_sabotaged() {
         "timeout = \"5m\"\n[reference]\ncommand = {run}]\n[trace]\ncommand = {run}, \"--model\", \"models/{{name}}\"]\n"
     );
     for (at, (prompt, tensor, _)) in SCENARIOS.iter().enumerate() {
-        sabotaged(&directory.path().join(format!("models/s{at}")), tensor);
+        sabotaged(&directory.path().join(format!("models/s{at}")), tensor, 2.0);
         plan.extend(["[[scenario]]\n", &format!("name = \"s{at}\"\nprompt = \"{prompt}\"\n"), "steps = 3\n"]);
     }
     // The last one is healthy.
-    sabotaged(&directory.path().join("models/healthy"), "model.norm.weight");
+    sabotaged(&directory.path().join("models/healthy"), "model.norm.weight", 2.0);
     let healthy = repository().join("bitnet-models/src/tiny/model.safetensors");
     fs::copy(healthy, directory.path().join("models/healthy/model.safetensors")).expect("copied");
     plan += "[[scenario]]\nname = \"healthy\"\nprompt = \"1+1=\"\nsteps = 3\n";
@@ -87,4 +92,56 @@ fn each_scenario_names_the_stage_that_was_sabotaged() {
         assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &stage.into()), "{result:#}");
     }
     assert_eq!(results[SCENARIOS.len()]["verdict"], "match", "{:#}", results[SCENARIOS.len()]);
+}
+
+/// Steps of the runs whose tokens differ on their own.
+const STEPS: usize = 6;
+
+/// Without `force`, the sabotaged side decodes other tokens, so that a later step computes something else. With it, all
+/// steps of the two have the same input.
+#[test]
+fn with_force_all_steps_stay_comparable() {
+    let Some((sweep, bitnet)) = programs() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // The least likely token becomes the most likely one.
+    sabotaged(&directory.path().join("model"), "model.norm.weight", -1.0);
+    for forced in [false, true] {
+        let command =
+            format!("{:?}, \"run\", \"--prompt\", \"{{prompt}}\", \"--ignore-eos\"", bitnet.display().to_string());
+        let steps = "\"--max-new-tokens\", \"{steps}\"";
+        let (force, limit) =
+            if forced { ("force = \"reference\"", "\"--force\", \"{reference}\"") } else { ("", steps) };
+        let plan = format!(
+            "{force}\n[reference]\ncommand = [{command}, {steps}]\n[trace]\ncommand = [{command}, {limit}, \"--model\", \"model\"]\n\
+             [[scenario]]\nname = \"sum\"\nprompt = \"12+34=\"\nsteps = {STEPS}\n"
+        );
+        let (path, out) = (directory.path().join("plan.toml"), directory.path().join(format!("out-{forced}")));
+        fs::write(&path, plan).expect("written");
+        let output = Command::new(&sweep).arg("sweep").arg(&path).arg("-o").arg(&out).arg("--json").output();
+        let output = output.expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let result = &results["scenarios"][0];
+        assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &"t0/final_norm".into()));
+
+        let sides = ["reference", "trace"].map(|side| out.join("sum").join(side));
+        let tokens = sides.each_ref().map(|side| {
+            let run: Value = serde_json::from_slice(&fs::read(side.join("run.json")).expect("run.json")).expect("JSON");
+            run["annotations"].clone()
+        });
+        assert_eq!(tokens[0]["generated_tokens"] == tokens[1]["generated_tokens"], forced, "{tokens:?}");
+        let comparison = diff_paths(&sides[0], &sides[1], &DiffOptions::default(), &mut |_, _| {}).expect("traces");
+        let embeddings = comparison.pairs.iter().filter(|pair| &*pair.key.stage == "embeddings");
+        let same: Vec<bool> = embeddings.map(|pair| pair.verdict == Verdict::Identical).collect();
+        assert_eq!(same.len(), STEPS);
+        assert_eq!(same.iter().all(|same| *same), forced, "{same:?}");
+        let note = result["notes"][0].as_str().expect("a note");
+        if forced {
+            assert_eq!(comparison.pairs.len(), STEPS * (2 * 18 + 3));
+            assert_ne!(tokens[1]["chosen_tokens"], tokens[1]["generated_tokens"]);
+            assert!(note.starts_with("the trace would have left the tokens at "), "{note}");
+        } else {
+            assert!(note.starts_with("generated token "), "{note}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     for (folder, annotated, lines, what) in [
         ("plain", &INIT[..], false, "The files without a change."),
         ("models", &INIT[..], true, "What `bitnet-trace init` makes of them."),
-        ("by_hand", &BY_HAND[..], true, "`quantized_llama` with four lines."),
+        ("by_hand", &BY_HAND[..], true, "Files as a person annotates them."),
     ] {
         writeln!(modules, "/// {what}\npub mod {folder} {{")?;
         if folder == "models" {

@@ -5,7 +5,8 @@
 //!
 //! * `plain`: the files without a change.
 //! * `models`: what `bitnet-trace init` makes of them.
-//! * `by_hand`: `quantized_llama` with four lines: what a block binds, and no more.
+//! * `by_hand`: `quantized_llama` with four lines: what a block binds, and no more. `llama` and `qwen2` with a stage for
+//!   each value that has one, so that their traces need no map.
 
 // Their name for it.
 extern crate candle_core as candle;

@@ -33,6 +33,16 @@ fn four_lines_annotate_quantized_llama_and_none_is_inside_a_body() {
 }
 
 #[test]
+fn by_hand_each_line_is_an_attribute_before_a_function() {
+    assert_eq!(by_hand::TEXTS.iter().map(|(file, _)| *file).collect::<Vec<_>>(), ["quantized_llama", "llama", "qwen2"]);
+    for (file, annotated) in by_hand::TEXTS {
+        let added = added(text(plain::TEXTS, file), annotated);
+        let functions = added.iter().filter(|(line, next)| line.starts_with("#[traced(") && next.contains("fn "));
+        assert_eq!(functions.count() + 1, added.len(), "{file}: {added:?}");
+    }
+}
+
+#[test]
 fn every_model_is_annotated_by_whole_lines() {
     assert_eq!(models::TEXTS.len(), 5);
     for (file, annotated) in models::TEXTS {

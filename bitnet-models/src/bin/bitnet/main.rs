@@ -1,6 +1,7 @@
 //! `bitnet`: runs a BitNet b1.58 checkpoint.
 
 mod capture;
+mod force;
 mod run;
 
 use std::error::Error;
