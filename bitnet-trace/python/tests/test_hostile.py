@@ -276,6 +276,59 @@ def test_the_accelerator_is_named_and_copied() -> None:
     assert session_records[1].device == "cuda:0"
 
 
+FORKING = """
+import os, sys
+import bitnet_trace, torch
+model = torch.nn.Sequential(torch.nn.Identity())
+
+def fork(work):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+def work():
+    for _ in range(3000):
+        model(torch.ones(2))
+    bitnet_trace.record("worker", torch.ones(2))
+    with bitnet_trace.capture(model, sys.argv[1] + "/own", memory=False) as own:
+        model(torch.ones(2))
+    assert len(own.trace) == 2, own.trace
+    assert not model._forward_hooks
+
+def inside():
+    with bitnet_trace.capture(model, sys.argv[1] + "/parent", format=sys.argv[2]):
+        model(torch.zeros(2))
+        fork(work)
+        model(torch.zeros(2))
+
+inside()
+os.environ["BITNET_TRACE_DIR"] = sys.argv[1] + "/environment"
+bitnet_trace.record("before", torch.zeros(2))
+fork(lambda: bitnet_trace.record("worker", torch.ones(2)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("format", ["files", "jsonl"])
+def test_a_forked_process_leaves_the_trace_alone(tmp_path: Path, format: str) -> None:  # noqa: A002
+    script = tmp_path / "script.py"
+    script.write_text(FORKING)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BITNET_TRACE_")}
+    subprocess.run([sys.executable, str(script), str(tmp_path), format], check=True, env=environment, timeout=300)
+    trace = bitnet_trace.Trace.open(tmp_path / "parent")
+    assert [(record.order, record.max) for record in trace.records] == [(order, 0.0) for order in range(4)]
+    [record] = bitnet_trace.Trace.open(tmp_path / "environment").records
+    assert record.name == "before"
+    [own] = {record.max for record in bitnet_trace.Trace.open(tmp_path / "own").records}
+    assert own == 1.0
+
+
 SCRIPT = """
 import sys
 import torch

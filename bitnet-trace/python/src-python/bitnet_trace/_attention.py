@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -49,7 +50,10 @@ class _Running(threading.local):
 
 
 _running = _Running()
-_lock = threading.Lock()
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A forked process ends the captures that it inherits, whichever thread held the lock.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 # How many captures need a function around a global, by the dictionary of globals and the name.
 _users: dict[tuple[str, str], int] = {}
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._attention import AttentionSites, follow_attention
+from ._fork import OPEN, environment
 from ._gradients import Gradients
 from ._hook import Hook
 from ._native import Session, Site
@@ -97,7 +98,7 @@ class Capture:
 
     def __enter__(self) -> Capture:
         if self._directory is None and not self._memory:
-            self.session = Session.environment()
+            self.session = environment()
         else:
             self.session = Session.start(self._directory, **self._settings)
         if self.session is not None:
@@ -108,6 +109,7 @@ class Capture:
                 self._finish()
                 raise
             self._undo.enter_context(entered(replace(SCOPE.get(), capture=self)))
+            OPEN.add(self)
         return self
 
     def __exit__(
@@ -119,7 +121,14 @@ class Capture:
         self._undo.close()
         self._finish()
 
+    def abandon(self) -> None:
+        """Records nothing more, and leaves what was recorded to the process that this one was forked from."""
+        OPEN.discard(self)
+        self.session = None
+        self._undo.close()
+
     def _finish(self) -> None:
+        OPEN.discard(self)
         if self.session is not None and (self._directory is not None or self._memory):
             native, self.lost = self.session.finish()
             directory = self.session.directory or self._directory
@@ -291,7 +300,8 @@ def capture(  # noqa: PLR0913 - the settings of a session
     is kept in memory. Without a directory, the variables say whether and where to record.
 
     The model computes the same, and when the block ends, all hooks are gone. What cannot be recorded is counted in
-    `run.json`, with one warning for each cause.
+    `run.json`, with one warning for each cause. A process that is forked inside the block, such as a worker of a
+    `DataLoader`, records nothing.
     """
     settings = {"filter": filter, "format": format, "capture": capture, "print": print}
     return Capture(

@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from ._native import Session, Site
+from ._fork import environment
+from ._native import Site
 from ._tensor import record_array
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def record(
     """
     here = SCOPE.get()
     capture = here.capture
-    session = Session.environment() if capture is None else capture.session
+    session = environment() if capture is None else capture.session
     if session is None:
         return
     around = Scope() if capture is None else capture.step
