@@ -189,6 +189,20 @@ def test_the_environment_says_where_to_record(tmp_path: Path) -> None:
     assert run["complete"] is True
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [(None, {}), (3, {}), ("\ud800", {}), ("a", {"seq": -1}), ("a", {"layer": "3"}), ("a", {"seq": 1.5})],
+)
+def test_a_record_with_a_wrong_name_or_step_is_lost(name: Any, settings: dict[str, Any]) -> None:
+    model = torch.nn.Identity()
+    with bitnet_trace.capture(model, memory=True) as recorded:
+        bitnet_trace.record(name, np.ones(2), **settings)
+        bitnet_trace.record("b", np.ones(2))
+    assert [record.stage for record in recorded.trace.records] == ["b"]
+    assert recorded.lost is not None
+    assert "the name or the step of a record is not valid" in recorded.lost
+
+
 def test_a_trace_becomes_tables() -> None:
     trace = records(np.ones((2, 3), np.float32), np.zeros(1), capture="rows")
     assert isinstance(trace.records[0], Record)

@@ -85,13 +85,17 @@ def record(
         return
     around = Scope() if capture is None else capture.step
     recorder = session.recorder()
-    recorder.set_step(
-        _first(seq, here.seq, around.seq),
-        _first(layer, here.layer, around.layer),
-        _first(here.request, around.request),
-        here.tokens or around.tokens,
-    )
-    site = Site(recorder, None, name) if stage is None else Site(recorder, name, stage)
+    try:
+        recorder.set_step(
+            _first(seq, here.seq, around.seq),
+            _first(layer, here.layer, around.layer),
+            _first(here.request, around.request),
+            here.tokens or around.tokens,
+        )
+        site = Site(recorder, None, name) if stage is None else Site(recorder, name, stage)
+    except Exception as error:  # noqa: BLE001 - tracing never fails the program
+        session.lose(f"the name or the step of a record is not valid: {type(error).__name__}", f"{name!r}: {error}")
+        return
     record_array(site, array)
 
 
