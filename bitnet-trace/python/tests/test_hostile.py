@@ -194,6 +194,21 @@ def test_a_model_is_copied_and_saved_while_it_is_captured(llama: Any, settings: 
     assert [record.stage for record in recorded.trace.records] == ["logits"]
 
 
+def test_a_capture_is_not_entered_twice_at_a_time(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Identity())
+    once = capture(model, tmp_path / "t")
+    with once:
+        model(torch.ones(1))
+        with pytest.raises(RuntimeError, match="open already"):
+            once.__enter__()
+        model(torch.ones(1))
+    assert len(once.trace.records) == 4
+    assert not model._forward_hooks
+    with once:
+        model(torch.ones(1))
+    assert len(once.trace.records) == 2
+
+
 def test_two_threads_record_into_their_own_captures() -> None:
     results: dict[int, list[float]] = {}
 

@@ -97,6 +97,9 @@ class Capture:
         return self._trace
 
     def __enter__(self) -> Capture:
+        if self in OPEN:
+            message = "this capture is open already: make another one for a block inside its block"
+            raise RuntimeError(message)
         if self._directory is None and not self._memory:
             self.session = environment()
         else:
