@@ -49,6 +49,21 @@ static inline int32_t bt_ggml_dtype(enum ggml_type type) {
     }
 }
 
+/* Whether the elements can be read: not if they are part of a larger structure, nor if the blocks of a quantised tensor
+ * lie across its rows, as in a transposed view. ggml converts neither. */
+static inline bool bt_ggml_is_readable(const struct ggml_tensor *t) {
+    const size_t size = ggml_type_size(t->type);
+    if (bt_ggml_dtype(t->type) < 0) {
+        return t->type == GGML_TYPE_I8 || (t->nb[0] == size && t->ne[0] % ggml_blck_size(t->type) == 0);
+    }
+    for (int i = 0; i < GGML_MAX_DIMS; i++) {
+        if (t->ne[i] > 1 && t->nb[i] % size != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Converts the rows of a tensor, one after the other, to f32, or 8-bit integers to 16-bit ones. Returns the new memory,
  * or NULL. */
 static inline void *bt_ggml_converted(const struct ggml_tensor *t, const char *data) {
@@ -94,6 +109,9 @@ static inline bt_status bt_ggml_record(const struct ggml_tensor *t, const struct
     for (int i = 0; i < n_dims; i++) {
         dims[i] = t->ne[n_dims - 1 - i];
         strides[i] = is_strided ? (int64_t)(t->nb[n_dims - 1 - i] / ggml_type_size(t->type)) : 0;
+    }
+    if (!bt_ggml_is_readable(t)) {
+        data = NULL;
     }
     if (options && options->get && data && !is_empty) {
         const size_t size = ggml_nbytes(t);

@@ -1,11 +1,11 @@
-"""Compares the records of a ggml graph with the numbers that ggml reads itself: check.py TRACE READ COUNT."""
+"""Compares the records of a ggml graph with the numbers that ggml reads itself: check.py TRACE READ COUNT LOST."""
 
 import json
 import math
 import sys
 
 
-def main(trace: str, read: str, count: int) -> None:
+def main(trace: str, read: str, count: int, lost: int) -> None:
     with open(f"{trace}/trace.jsonl", encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     with open(read, encoding="utf-8") as lines:
@@ -24,6 +24,9 @@ def main(trace: str, read: str, count: int) -> None:
         assert (record["min"], record["max"]) == (min(values), max(values)), name
         # The order of the elements counts too: the sketch is a sum with signs that depend on the place.
         assert sketch(values) == record["sketch"], name
+    with open(f"{trace}/run.json", encoding="utf-8") as run:
+        losses = {loss["cause"]: loss["count"] for loss in json.load(run)["losses"]}
+    assert losses == ({"bt_record refused `data`": lost} if lost else {}), losses
     print(f"{count} nodes are recorded as ggml reads them")
 
 
@@ -54,4 +57,4 @@ def sketch(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
