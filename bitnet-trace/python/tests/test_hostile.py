@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -192,6 +193,27 @@ def test_a_model_is_copied_and_saved_while_it_is_captured(llama: Any, settings: 
         assert torch.equal(copied(tokens).logits, expected)
         assert torch.equal(llama(tokens).logits, expected)
     assert [record.stage for record in recorded.trace.records] == ["logits"]
+
+
+def test_single_arrays_go_into_a_capture_that_is_open() -> None:
+    def record_in(name: str) -> Iterator[Any]:
+        with capture(nn.Identity(), memory=True) as recorded:
+            yield recorded
+            bitnet_trace.record(name, torch.ones(1))
+        yield recorded
+
+    first, second = record_in("first"), record_in("second")
+    next(first)
+    next(second)
+    # The first ends although the second was opened inside it.
+    one = next(first)
+    two = next(second)
+    bitnet_trace.record("after", torch.ones(1))
+    names = [[record.name for record in recorded.trace.records] for recorded in (one, two)]
+    assert names == [[], ["first", "second"]]
+    third = record_in("third")
+    next(third)
+    assert [record.name for record in next(third).trace.records] == ["third"]
 
 
 def test_a_capture_is_not_entered_twice_at_a_time(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ._gradients import Gradients
 from ._hook import Hook
 from ._native import Session, Site
 from ._outputs import HookSites
-from ._record import SCOPE, Scope, entered
+from ._record import SCOPE, Scope, leave_scope, open_capture
 from ._stages import ModuleStage, stages
 from ._steps import Steps
 from ._tensor import INSIDE, learn_torch, record_array
@@ -82,6 +82,8 @@ class Capture:
         self.session: Optional[Session] = None
         self.lost: Optional[str] = None
         """What was lost, as a text; known after the block."""
+        self.around: Optional[Capture] = None
+        self.has_ended = True
 
     @property
     def step(self) -> Scope:
@@ -111,9 +113,23 @@ class Capture:
                 self._undo.close()
                 self._finish()
                 raise
-            self._undo.enter_context(entered(replace(SCOPE.get(), capture=self)))
+            self._enter_scope()
             OPEN.add(self)
         return self
+
+    def _enter_scope(self) -> None:
+        """Makes this the capture that single arrays are recorded into."""
+        self.around = open_capture()
+        self.has_ended = False
+        token = SCOPE.set(replace(SCOPE.get(), capture=self))
+
+        def leave() -> None:
+            self.has_ended = True
+            # A capture that was opened inside this block may outlive it.
+            if open_capture() in (None, self.around):
+                leave_scope(token)
+
+        self._undo.callback(leave)
 
     def __exit__(
         self,

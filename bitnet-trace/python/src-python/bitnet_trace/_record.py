@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -52,6 +52,14 @@ def scope(
         yield
 
 
+def open_capture() -> Optional[Capture]:
+    """The innermost capture of this thread or task whose block has not ended. Blocks may end in any order."""
+    capture = SCOPE.get().capture
+    while capture is not None and capture.has_ended:
+        capture = capture.around
+    return capture
+
+
 @contextlib.contextmanager
 def entered(inner: Scope) -> Iterator[None]:
     """Makes a scope that of this thread or task."""
@@ -59,9 +67,14 @@ def entered(inner: Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        # Another context may leave the scope: a generator that is closed elsewhere. Then there is nothing to restore.
-        with contextlib.suppress(ValueError):
-            SCOPE.reset(token)
+        leave_scope(token)
+
+
+def leave_scope(token: Token[Scope]) -> None:
+    """Makes the scope around a scope that of this thread or task again."""
+    # Another context may leave the scope: a generator that is closed elsewhere. Then there is nothing to restore.
+    with contextlib.suppress(ValueError):
+        SCOPE.reset(token)
 
 
 def record(
@@ -79,7 +92,7 @@ def record(
     What is not given comes from the scope. It never fails: what cannot be read is counted as lost.
     """
     here = SCOPE.get()
-    capture = here.capture
+    capture = open_capture()
     session = environment() if capture is None else capture.session
     if session is None:
         return
