@@ -285,3 +285,12 @@ def test_a_hook_that_cannot_read_is_counted_and_the_model_learns() -> None:
     assert model[0].weight.grad is not None
     assert recorded.lost is not None
     assert "meta" in recorded.lost
+
+
+def test_a_lazy_parameter_is_lost_until_the_model_was_called() -> None:
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    for lost, expected in [(True, {"1.weight", "1.bias"}), (False, {"0.weight", "0.bias", "1.weight", "1.bias"})]:
+        with capture(model, memory=True, backward=True, filter="stage=*.weight|*.bias") as recorded:
+            model(torch.ones(1, 2)).sum().backward()
+        assert {record.stage for record in recorded.trace.records} == expected
+        assert ("2 x a lazy parameter" in (recorded.lost or "")) == lost

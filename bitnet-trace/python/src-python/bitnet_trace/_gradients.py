@@ -30,7 +30,13 @@ class Gradients:
 
     def follow_parameters(self, parameters: Iterator[tuple[str, torch.nn.Parameter]]) -> None:
         """Records the `grad` of parameters, each time that a backward pass has added to it."""
+        from torch.nn.parameter import UninitializedParameter
+
         for name, parameter in parameters:
+            if isinstance(parameter, UninitializedParameter):
+                site = Site(self._recorder, None, name, io="grad")
+                site.lose("a lazy parameter takes no hook: call the model once before the capture", name)
+                continue
             # A frozen parameter takes no hook.
             if parameter.requires_grad and parameter.is_leaf:
                 hook = self._of_parameter(name)
