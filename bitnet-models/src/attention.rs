@@ -3,21 +3,21 @@
 use bitnet_trace::traced;
 use candle_core::{D, Tensor};
 
-use crate::bit_linear::BitLinear;
 use crate::checkpoint::Weights;
 use crate::config::Config;
 use crate::error::Result;
 use crate::kv_cache::Layer;
+use crate::linear::Linear;
 use crate::rms_norm::RmsNorm;
 use crate::rope::Rope;
 
 /// Attention of one block.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    q_proj: BitLinear,
-    k_proj: BitLinear,
-    v_proj: BitLinear,
-    o_proj: BitLinear,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
     sub_norm: RmsNorm,
     heads: usize,
     kv_heads: usize,
@@ -29,10 +29,10 @@ impl Attention {
         let hidden = config.hidden_size;
         let kv_width = config.num_key_value_heads * config.head_dim;
         Ok(Self {
-            q_proj: weights.bit_linear("q_proj", hidden, hidden)?,
-            k_proj: weights.bit_linear("k_proj", kv_width, hidden)?,
-            v_proj: weights.bit_linear("v_proj", kv_width, hidden)?,
-            o_proj: weights.bit_linear("o_proj", hidden, hidden)?,
+            q_proj: weights.linear("q_proj", hidden, hidden)?,
+            k_proj: weights.linear("k_proj", kv_width, hidden)?,
+            v_proj: weights.linear("v_proj", kv_width, hidden)?,
+            o_proj: weights.linear("o_proj", hidden, hidden)?,
             sub_norm: weights.rms_norm("attn_sub_norm", hidden, config)?,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,

@@ -6,23 +6,13 @@
 use candle_core::{Device, Tensor};
 
 use crate::error::Result;
+use crate::kernels::TernaryMatrix;
 
 /// Largest magnitude of an int8 activation.
 const Q_MAX: f32 = 127.0;
 
 /// The smallest maximum by which a row is scaled: a row of zeros must not cause a division by zero.
 const SMALLEST_MAX: f32 = 1e-5;
-
-/// A matrix of -1, 0 and +1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TernaryMatrix {
-    /// Number of outputs.
-    pub rows: usize,
-    /// Number of inputs.
-    pub columns: usize,
-    /// The elements in row-major order, each -1, 0 or 1.
-    pub values: Vec<i8>,
-}
 
 /// The scale of the product. The flavours of checkpoints store either the mean magnitude or its inverse.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,16 +44,29 @@ impl BitLinear {
     ///
     /// If `x` is not F32 or its last dimension is not the number of columns.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let TernaryMatrix { rows, columns, values } = &self.weight;
+        let TernaryMatrix { rows, columns, values, block_scales } = &self.weight;
         let x = x.contiguous()?;
         let inputs = x.reshape(((), *columns))?.flatten_all()?.to_vec1::<f32>()?;
         let mut outputs = Vec::with_capacity(inputs.len() / columns * rows);
         let mut quantized = vec![0; *columns];
         for row in inputs.chunks_exact(*columns) {
             let activation_scale = quantize_activations(row, &mut quantized);
-            outputs.extend(values.chunks_exact(*columns).map(|weights| {
+            outputs.extend(values.chunks_exact(*columns).enumerate().map(|(row, weights)| {
                 #[allow(clippy::cast_precision_loss)] // |product| <= 127 * columns, exact below 2^24
-                let product = dot(weights, &quantized) as f32;
+                let mut product = dot(weights, &quantized) as f32;
+                if let Some(scales) = block_scales {
+                    let blocks = columns / 256;
+                    let d = scales[0];
+                    if scales.iter().all(|scale| *scale == d) {
+                        let WeightScale::Multiply(scale) = self.scale else { return f32::NAN };
+                        return product / activation_scale * (d * scale);
+                    }
+                    product = 0.0;
+                    for block in 0..blocks {
+                        let range = block * 256..(block + 1) * 256;
+                        product += dot(&weights[range.clone()], &quantized[range]) as f32 * scales[row * blocks + block];
+                    }
+                }
                 match self.scale {
                     WeightScale::Multiply(scale) => product / activation_scale * scale,
                     WeightScale::Divide(scale) => product / (activation_scale * scale),
@@ -104,8 +107,8 @@ pub fn quantize_weights(weights: &[f32], rows: usize, columns: usize) -> (Ternar
     let mean = (weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len() as f64) as f32;
     let scale = 1.0 / mean.max(SMALLEST_MAX);
     #[allow(clippy::cast_possible_truncation)] // clamped to -1, 0, 1
-    let values = weights.iter().map(|w| (w * scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
-    (TernaryMatrix { rows, columns, values }, WeightScale::Multiply(1.0 / scale))
+    let values: Vec<i8> = weights.iter().map(|w| (w * scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
+    (TernaryMatrix::from_values(rows, columns, &values), WeightScale::Multiply(1.0 / scale))
 }
 
 fn dot(weights: &[i8], activations: &[i8]) -> i32 {
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn the_two_scales_are_inverse() {
         let x = Tensor::new(&[[1f32, -0.5, 0.25], [0.0, 3.0, -3.0]], &Device::Cpu).expect("a matrix");
-        let weight = TernaryMatrix { rows: 2, columns: 3, values: vec![1, 0, -1, -1, 1, 1] };
+        let weight = TernaryMatrix::from_values(2, 3, &[1, 0, -1, -1, 1, 1]);
         let run = |scale| {
             let y = BitLinear::new(weight.clone(), scale).forward(&x).expect("a product");
             y.to_vec2::<f32>().expect("F32")
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_shows_in_the_output() {
-        let weight = TernaryMatrix { rows: 1, columns: 2, values: vec![1, 1] };
+        let weight = TernaryMatrix::from_values(1, 2, &[1, 1]);
         let layer = BitLinear::new(weight, WeightScale::Multiply(1.0));
         for odd in [f32::NAN, f32::INFINITY] {
             let x = Tensor::new(&[[odd, 1.0], [1.0, 1.0]], &Device::Cpu).expect("a matrix");

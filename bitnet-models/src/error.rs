@@ -50,6 +50,18 @@ pub enum Error {
         /// What the file holds.
         found: String,
     },
+    /// A value in the head of a GGUF file is missing or has another type, or is not one that this crate can run.
+    #[error("{file}: metadata `{key}`: expected {expected}, found {found}")]
+    Metadata {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// What is allowed.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
     /// The tokenizer is missing, unreadable, or does not know a text.
     #[error("{file}: {reason}")]
     Tokenizer {

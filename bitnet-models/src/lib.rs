@@ -22,12 +22,15 @@
 mod attention;
 pub mod bit_linear;
 mod block;
+mod bytes;
 pub mod checkpoint;
 mod config;
 mod error;
 mod feed_forward;
 pub mod generate;
+pub mod kernels;
 mod kv_cache;
+mod linear;
 mod rms_norm;
 mod rope;
 pub mod tiny;
@@ -35,8 +38,9 @@ mod tokenizer;
 mod transformer;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Config, Flavour};
+pub use config::{Activation, Config, Flavour};
 pub use error::{Error, Result};
 pub use kv_cache::KvCache;
+pub use linear::Linear;
 pub use tokenizer::Tokenizer;
 pub use transformer::Transformer;

@@ -19,6 +19,8 @@ pub struct Transformer {
     embeddings: Tensor,
     blocks: Vec<Block>,
     final_norm: RmsNorm,
+    /// `[vocabulary, hidden]`, if it is not the embeddings.
+    head: Option<Tensor>,
 }
 
 impl Transformer {
@@ -35,7 +37,10 @@ impl Transformer {
             .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config))
             .collect::<Result<_>>()?;
         let final_norm = weights.rms_norm("norm", config.hidden_size, &config)?;
-        Ok(Self { config, embeddings, blocks, final_norm })
+        let shape = [config.vocab_size, config.hidden_size];
+        let untied = !config.tie_word_embeddings;
+        let head = untied.then(|| checkpoint.weights().f32("lm_head.weight", &shape)).transpose()?;
+        Ok(Self { config, embeddings, blocks, final_norm, head })
     }
 
     /// The sizes and constants of the model.
@@ -121,9 +126,9 @@ impl Transformer {
         self.final_norm.forward(x)
     }
 
-    /// The head is the embedding matrix: `[1, tokens, hidden]` to `[1, tokens, vocabulary]`.
+    /// The head is the embedding matrix, unless the checkpoint has one of its own: `[1, tokens, hidden]` to `[1, tokens, vocabulary]`.
     #[traced(stage = "logits")]
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.broadcast_matmul(&self.embeddings.t()?)?)
+        Ok(x.broadcast_matmul(&self.head.as_ref().unwrap_or(&self.embeddings).t()?)?)
     }
 }
