@@ -9,6 +9,7 @@ use std::arch::x86_64::{
     _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps,
     _mm256_setzero_ps, _mm256_slli_epi32,
 };
+use std::slice;
 
 use half::f16;
 
@@ -144,6 +145,14 @@ fn fold([low, high]: Lanes) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// See [`portable::dot_rows`].
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn dot_rows(rows: &[f32], stride: usize, x: &[f32], out: &mut [f32]) {
+    // SAFETY: floats are bytes, and the alignment of bytes is 1.
+    let bytes = unsafe { slice::from_raw_parts(rows.as_ptr().cast(), size_of_val(rows)) };
+    rows_of::<F32>(FloatType::F32, bytes, stride * size_of::<f32>(), x, out);
 }
 
 /// See [`portable::float_tile`].

@@ -197,7 +197,7 @@ impl Level {
     }
 
     /// Dot products of float rows; see [`portable::float_rows`].
-    pub(crate) fn float_rows(
+    pub(super) fn float_rows(
         self,
         dtype: FloatType,
         data: &[u8],
@@ -211,6 +211,17 @@ impl Level {
             super::avx2_float::rows,
             super::avx512_float::rows,
             (dtype, data, stride, x, out)
+        );
+    }
+
+    /// Dot products of `x` with rows of floats that begin `stride` apart; see [`portable::dot_rows`].
+    pub(crate) fn dot_rows(self, rows: &[f32], stride: usize, x: &[f32], out: &mut [f32]) {
+        dispatch!(
+            self,
+            portable::dot_rows,
+            super::avx2_float::dot_rows,
+            super::avx512_float::dot_rows,
+            (rows, stride, x, out)
         );
     }
 

@@ -75,6 +75,13 @@ pub(super) fn float_rows(dtype: FloatType, data: &[u8], stride: usize, x: &[f32]
     }
 }
 
+/// The dot products of rows of floats, which begin `stride` apart, with `x`.
+pub(super) fn dot_rows(rows: &[f32], stride: usize, x: &[f32], out: &mut [f32]) {
+    for (row, out) in rows.chunks(stride).zip(out) {
+        *out = dot(&row[..x.len()], x);
+    }
+}
+
 /// The dot products of four rows and one to four tokens of floats, both `stride` apart, which is a multiple of 16.
 /// `sums[row][token]`.
 pub(super) fn float_tile(rows: &[f32], tokens: &[f32], stride: usize, sums: &mut [[f32; TILE]; TILE]) {
