@@ -1,6 +1,8 @@
 //! Checkpoints as they are published: a Hugging Face directory, or a GGUF file. `docs/FORMATS.md` describes both.
 
 pub mod gguf;
+pub mod inspect;
+pub mod pack;
 pub(crate) mod safetensors;
 pub(crate) mod shards;
 pub(crate) mod stored;
