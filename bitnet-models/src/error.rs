@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kernels::Kernel;
+
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -118,6 +120,17 @@ pub enum Error {
     /// A temperature that is not a finite number of at least 0.
     #[error("temperature is {0}; expected a finite number of at least 0")]
     Temperature(f64),
+    /// The processor lacks the instructions that were asked for.
+    #[error("this processor does not have the instructions of the kernel `{0}`; the fastest it has is `{best}`", best = Kernel::best())]
+    Kernel(Kernel),
+    /// The threads that were asked for could not be started.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A computation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

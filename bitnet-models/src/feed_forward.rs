@@ -8,6 +8,7 @@ use crate::config::{Activation, Config};
 use crate::error::Result;
 use crate::linear::Linear;
 use crate::rms_norm::RmsNorm;
+use crate::tensors::zip;
 
 /// Feed-forward network of one block.
 #[derive(Debug)]
@@ -31,7 +32,11 @@ impl FeedForward {
         })
     }
 
-    /// Takes `x` `[batch, tokens, hidden]`, normalised; returns the same shape.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::bytes).iter().sum()
+    }
+
+    /// Takes `x` `[1, tokens, hidden]`, normalised; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let activation = ffn_act(&self.gate_proj(x)?, &self.up_proj(x)?, self.activation)?;
         self.down_proj(&self.ffn_sub_norm(&activation)?)
@@ -58,12 +63,12 @@ impl FeedForward {
     }
 }
 
-/// `act(gate) * up`, `[batch, tokens, intermediate]`, with the activation of the configuration.
+/// `act(gate) * up`, `[1, tokens, intermediate]`, with the activation of the configuration.
 #[traced(stage = "ffn_act")]
 fn ffn_act(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-    let gate = match activation {
-        Activation::Relu2 => gate.relu()?.sqr()?,
-        Activation::Silu => gate.silu()?,
-    };
-    Ok((gate * up)?)
+    match activation {
+        // Not `gate.max(0.0)`: the maximum of NaN and 0 is 0.
+        Activation::Relu2 => zip(gate, up, |gate, up| if gate < 0.0 { 0.0 } else { gate * gate * up }),
+        Activation::Silu => zip(gate, up, |gate, up| gate / (1.0 + (-gate).exp()) * up),
+    }
 }

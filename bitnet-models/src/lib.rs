@@ -36,6 +36,7 @@ mod rope;
 pub mod synth;
 pub mod tiny;
 mod tokenizer;
+mod tensors;
 mod transformer;
 
 pub use checkpoint::Checkpoint;

@@ -224,7 +224,7 @@ impl<'a> Weights<'a> {
     }
 
     pub(crate) fn rms_norm(&self, name: &str, width: usize, config: &Config) -> Result<RmsNorm> {
-        let weight = self.f32(&format!("{name}.weight"), &[width])?;
+        let weight = self.vector(&format!("{name}.weight"), width)?;
         Ok(RmsNorm::new(weight, config.rms_norm_eps))
     }
 }
