@@ -20,6 +20,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A file does not have the format that its name says.
     #[error("{file}: {reason}")]
     Format {

@@ -33,6 +33,7 @@ mod kv_cache;
 mod linear;
 mod rms_norm;
 mod rope;
+pub mod synth;
 pub mod tiny;
 mod tokenizer;
 mod tensors;

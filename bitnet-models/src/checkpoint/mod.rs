@@ -1,6 +1,8 @@
 //! Checkpoints as they are published: a Hugging Face directory, or a GGUF file. `docs/FORMATS.md` describes both.
 
 pub mod gguf;
+pub mod inspect;
+pub mod pack;
 pub(crate) mod safetensors;
 pub(crate) mod shards;
 pub(crate) mod stored;
@@ -50,8 +52,8 @@ pub struct Checkpoint {
 #[derive(Debug)]
 enum Beside {
     Directory(PathBuf),
-    /// Part of the program: the name shown in place of the directory, and names and contents.
-    Embedded(&'static str, &'static [(&'static str, &'static [u8])]),
+    /// Part of the program, or none: the name shown in place of the directory, and names and contents.
+    Files(String, &'static [(&'static str, &'static [u8])]),
 }
 
 /// What a path given as a checkpoint is.
@@ -130,26 +132,43 @@ impl Checkpoint {
 
     fn gguf(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
-        let scan = gguf::scan(&name, &map(file)?);
+        let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &map(file)?)? })
+    }
+
+    /// A checkpoint of a GGUF file in memory; `name` stands for the file in messages. It has no files beside it.
+    ///
+    /// # Errors
+    ///
+    /// If the file is malformed or not that of a BitNet.
+    pub fn from_gguf(name: &str, file: &Bytes) -> Result<Self> {
+        let scan = gguf::scan(name, file);
         let contents = scan.contents.sound()?;
         let config = gguf::config(&scan.metadata, &contents.tensors)?;
-        let directory = file.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self::new(config, name, vec![contents], Some(scan.metadata), Beside::Directory(directory)))
+        Ok(Self::new(config, name.to_owned(), vec![contents], Some(scan.metadata), Beside::Files(name.to_owned(), &[])))
+    }
+
+    /// A checkpoint of a `config.json` and a `model.safetensors` in memory; `name` stands for their directory in messages.
+    /// It has no files beside it.
+    ///
+    /// # Errors
+    ///
+    /// If a file is malformed or not that of a BitNet.
+    pub fn from_safetensors(name: &str, config: &[u8], tensors: &Bytes) -> Result<Self> {
+        let beside = Beside::Files(name.to_owned(), &[]);
+        let config = Config::from_json(config, &beside.name(CONFIG))?;
+        let place = beside.name(TENSORS);
+        let contents = safetensors::open(&place, tensors)?;
+        Ok(Self::new(config, place, vec![contents], None, beside))
     }
 
     /// Reads a checkpoint that is part of the program; messages show `name` in place of the directory.
-    pub(crate) fn embedded(name: &'static str, files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
-        let beside = Beside::Embedded(name, files);
-        let file = |file: &str| -> Result<Bytes> {
-            Ok(Bytes::from_static(match beside.read(file)? {
-                Some(Cow::Borrowed(bytes)) => bytes,
-                _ => &[],
-            }))
+    pub(crate) fn embedded(name: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
+        let file = |file: &str| {
+            files.iter().find(|(name, _)| *name == file).map_or(Bytes::new(), |(_, bytes)| Bytes::from_static(bytes))
         };
-        let config = Config::from_json(&file(CONFIG)?, &beside.name(CONFIG))?;
-        let place = beside.name(TENSORS);
-        let contents = safetensors::open(&place, &file(TENSORS)?)?;
-        Ok(Self::new(config, place, vec![contents], None, beside))
+        let checkpoint = Self::from_safetensors(name, &file(CONFIG), &file(TENSORS))?;
+        Ok(Self { beside: Beside::Files(name.to_owned(), files), ..checkpoint })
     }
 
     fn new(
@@ -236,14 +255,14 @@ impl Beside {
     fn name(&self, file: &str) -> String {
         match self {
             Self::Directory(directory) => directory.join(file).display().to_string(),
-            Self::Embedded(name, _) => format!("{name}/{file}"),
+            Self::Files(name, _) => format!("{name}/{file}"),
         }
     }
 
     fn has(&self, file: &str) -> bool {
         match self {
             Self::Directory(directory) => directory.join(file).exists(),
-            Self::Embedded(_, files) => files.iter().any(|(name, _)| *name == file),
+            Self::Files(_, files) => files.iter().any(|(name, _)| *name == file),
         }
     }
 
@@ -253,7 +272,7 @@ impl Beside {
                 let path = directory.join(file);
                 if path.exists() { Ok(Some(Cow::Owned(read(&path, LARGEST_JSON)?))) } else { Ok(None) }
             }
-            Self::Embedded(_, files) => {
+            Self::Files(_, files) => {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)))
             }

@@ -9,11 +9,12 @@ mod metadata;
 mod names;
 mod reader;
 pub(crate) mod types;
+pub(crate) mod writer;
 
 pub use metadata::{Array, Metadata, Value};
 
 pub(super) use config::config;
-pub(super) use names::in_gguf;
+pub(crate) use names::in_gguf;
 pub(crate) use reader::{Scan, is_gguf, scan};
 
 /// The first bytes of a file.
