@@ -62,7 +62,9 @@ pub(crate) fn open(directory: &Path) -> Result<Vec<Contents>> {
         if contents.tensors.len() < tensors.len() {
             let missing = tensors.iter().find(|name| contents.tensors.iter().all(|tensor| tensor.name != **name));
             let missing = missing.copied().unwrap_or_default();
-            return Err(refuse(format!("`weight_map` places `{missing}` in {shard}, which does not have it; {DAMAGED}")));
+            return Err(refuse(format!(
+                "`weight_map` places `{missing}` in {shard}, which does not have it; {DAMAGED}"
+            )));
         }
         files.push(contents);
     }

@@ -5,14 +5,15 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use bitnet_models::generate::{Options, generate};
-use bitnet_models::{Checkpoint, Tokenizer, Transformer, tiny};
+use bitnet_models::{Checkpoint, Tokenizer, tiny};
 use bitnet_trace::annotate_run;
 use clap::Args;
 
 use crate::capture::Capture;
+use crate::compute::Compute;
 
 /// Name of the model that is part of the program.
-const EMBEDDED: &str = "embedded";
+pub(crate) const EMBEDDED: &str = "embedded";
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -45,6 +46,9 @@ pub(crate) struct Run {
     /// Continue after an end token
     #[arg(long)]
     ignore_eos: bool,
+
+    #[command(flatten)]
+    compute: Compute,
 
     /// Record every tensor into this directory; takes precedence over the variable `BITNET_TRACE_DIR`. Needs a build
     /// with the feature `trace`
@@ -119,7 +123,7 @@ impl Run {
         };
         annotate_run("prompt_tokens", &prompt[..]);
 
-        let model = Transformer::load(&checkpoint)?;
+        let model = self.compute.load(&checkpoint)?;
         let options = Options {
             max_new_tokens: self.max_new_tokens,
             temperature: self.temperature,

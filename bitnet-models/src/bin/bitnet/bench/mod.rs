@@ -9,19 +9,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bitnet_models::{KvCache, Transformer};
+use bitnet_models::{Checkpoint, KvCache, Transformer, tiny};
 use clap::Args;
 use serde::Serialize;
 
 use self::bandwidth::Memory;
 use self::memory::Resident;
 use crate::compute::Compute;
-use crate::model::open;
+use crate::run::EMBEDDED;
 
 #[derive(Args)]
 pub(crate) struct Bench {
     /// Checkpoint directory or GGUF file, or `embedded`
-    #[arg(long, value_name = "PATH|embedded", default_value = crate::model::EMBEDDED)]
+    #[arg(long, value_name = "PATH|embedded", default_value = EMBEDDED)]
     model: PathBuf,
 
     /// Tokens of the prompt that is computed at once
@@ -88,7 +88,8 @@ impl Bench {
 
     fn measure(&self) -> Result<Report, Box<dyn Error>> {
         let begin = Instant::now();
-        let checkpoint = open(&self.model)?;
+        let checkpoint =
+            if self.model.as_os_str() == EMBEDDED { tiny::checkpoint()? } else { Checkpoint::open(&self.model)? };
         let model = self.compute.load(&checkpoint)?;
         let load = begin.elapsed();
 
@@ -228,7 +229,9 @@ impl Report {
             self.bandwidth_share
         )?;
         match (self.resident_bytes, self.peak_resident_bytes) {
-            (Some(now), Some(most)) => writeln!(out, "memory   {} resident, {} at most", megabytes(now), megabytes(most))?,
+            (Some(now), Some(most)) => {
+                writeln!(out, "memory   {} resident, {} at most", megabytes(now), megabytes(most))?
+            }
             _ => writeln!(out, "memory   not known on this system")?,
         }
         match &self.tracing {
@@ -237,10 +240,9 @@ impl Report {
                 "tracing  a token takes {filtered:.3} times as long with the filter {filter}, {everything:.3} times with \
                  every record"
             ),
-            None => writeln!(
-                out,
-                "tracing  not in this build: `cargo run --release --features trace -- bench` measures it"
-            ),
+            None => {
+                writeln!(out, "tracing  not in this build: `cargo run --release --features trace -- bench` measures it")
+            }
         }
     }
 }
