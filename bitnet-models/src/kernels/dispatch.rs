@@ -61,6 +61,12 @@ impl Kernel {
         Level::best().0
     }
 
+    /// Computes the products that this thread begins in `f` with this kernel, or with the fastest one if the processor lacks
+    /// it.
+    pub fn in_scope<R>(self, f: impl FnOnce() -> R) -> R {
+        Level::new(self).unwrap_or_else(Level::best).in_scope(f)
+    }
+
     /// The name that [`FromStr`] reads.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -25,6 +25,7 @@ pub use dispatch::Kernel;
 pub(crate) use dispatch::Level;
 pub use float::{FloatMatrix, FloatType};
 pub use packing::{Packing, PackingError};
+pub use parallel::awake;
 pub use ternary::TernaryMatrix;
 
 #[cfg(test)]

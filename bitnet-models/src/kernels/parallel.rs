@@ -49,7 +49,7 @@ pub(crate) fn columns(out: &mut [f32], width: usize, block: usize) -> Vec<Vec<&m
 
 /// Calls `work` on a thread of the current pool, and keeps the pool's other threads looking for work until it returns. A
 /// token has some hundred products of a tenth of a millisecond: a thread that sleeps between them is woken too late.
-pub(crate) fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
