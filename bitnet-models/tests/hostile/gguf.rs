@@ -12,9 +12,6 @@ use super::{refused, synthetic};
 #[derive(Clone)]
 struct File(Vec<u8>);
 
-/// The width of the length before a text.
-const LENGTH: usize = 8;
-
 impl File {
     fn new(format: Format) -> Self {
         let directory = synthetic(format);
@@ -170,7 +167,7 @@ fn tensors() {
         ("another shape", file.clone().put(dimensions, &128u64.to_le_bytes()), &[LINEAR, "expected [256, 256]", "[256, 128]"]),
         ("TL1", with_kind(38), &[LINEAR, "TL1 (type 38)", "convert the original checkpoint to I2_S", "TQ2_0"]),
         ("TL2 or MXFP4", with_kind(39), &[LINEAR, "TL2 in Microsoft's fork, MXFP4 in llama.cpp", "convert"]),
-        ("Q2_K", with_kind(10), &[LINEAR, "Q2_K", "convert"]),
+        ("IQ1_S", with_kind(19), &[LINEAR, "IQ1_S", "convert"]),
         ("an unknown type", with_kind(1000), &[LINEAR, "the unknown type 1000", "convert"]),
         ("misaligned", file.clone().put(offset, &[1]), &[LINEAR, "a multiple of 32, the alignment"]),
         ("an offset near 2^64", file.clone().put(offset, &(u64::MAX - 31).to_le_bytes()), &[LINEAR, "inside the file"]),

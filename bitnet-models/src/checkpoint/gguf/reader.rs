@@ -32,11 +32,6 @@ pub(crate) struct Scan {
     pub(crate) contents: Contents,
 }
 
-/// Whether a file says of itself that it is GGUF.
-pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
-    bytes.starts_with(MAGIC)
-}
-
 /// Reads as much as possible of a file; what is wrong with it is among the problems.
 pub(crate) fn scan(file: &str, bytes: &Bytes) -> Scan {
     let mut scan = Scan {
