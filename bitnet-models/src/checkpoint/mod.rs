@@ -132,6 +132,10 @@ impl Checkpoint {
 
     fn gguf(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
+        if file.extension() == Some(OsStr::new("safetensors")) {
+            let reason = format!("one file of a checkpoint; name its directory, which also holds {CONFIG}");
+            return Err(Error::Format { file: name, reason });
+        }
         let directory = file.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &map(file)?)? })
     }
