@@ -22,21 +22,27 @@
 mod attention;
 pub mod bit_linear;
 mod block;
+mod bytes;
 pub mod checkpoint;
 mod config;
 mod error;
 mod feed_forward;
 pub mod generate;
+pub mod kernels;
 mod kv_cache;
+mod linear;
 mod rms_norm;
 mod rope;
+pub mod synth;
 pub mod tiny;
 mod tokenizer;
+mod tensors;
 mod transformer;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Config, Flavour};
+pub use config::{Activation, Config, Flavour};
 pub use error::{Error, Result};
 pub use kv_cache::KvCache;
+pub use linear::Linear;
 pub use tokenizer::Tokenizer;
 pub use transformer::Transformer;

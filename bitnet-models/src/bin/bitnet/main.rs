@@ -2,7 +2,9 @@
 
 mod capture;
 mod force;
+mod inspect;
 mod run;
+mod synth;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -22,12 +24,20 @@ struct Cli {
 enum Command {
     /// Generates the text after a prompt
     Run(run::Run),
+    /// Shows what is in a checkpoint: configuration, tensors, sizes, metadata. Exit code 1 if it cannot be run
+    Inspect(inspect::Arguments),
+    /// Writes a random checkpoint of a published format and shape
+    Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Run(run) } = Cli::parse();
-    match run.execute() {
-        Ok(()) => ExitCode::SUCCESS,
+    let result = match Cli::parse().command {
+        Command::Run(run) => run.execute().map(|()| ExitCode::SUCCESS),
+        Command::Inspect(arguments) => arguments.execute(),
+        Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
+    };
+    match result {
+        Ok(code) => code,
         // The reader has what it wanted: `bitnet run ... | head` is not a failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
