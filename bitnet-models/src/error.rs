@@ -80,6 +80,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The chat template is missing or malformed, or refuses the messages.
+    #[error("{file}: {reason}")]
+    Chat {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The prompt is empty.
     #[error("the prompt has no tokens; expected at least one")]
     EmptyPrompt,

@@ -66,7 +66,7 @@ impl Reference {
                     "the run names no tokens that it generated; expected the annotation `{GENERATED}`, a list of ids"
                 )
             })?;
-            let mut given = GIVEN.iter().map(|name| Ok(list(name)?.map(|prompt| (*name, prompt))));
+            let mut given = GIVEN.iter().map(|name| Ok::<_, String>(list(name)?.map(|prompt| (*name, prompt))));
             let prompt = given.find_map(Result::transpose).transpose()?;
             Ok((tokens, prompt))
         };

@@ -71,7 +71,7 @@ fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
 fn section(out: &mut impl Write, heading: &str, rows: &[Vec<String>]) -> io::Result<()> {
     writeln!(out, "\n{heading}")?;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     for row in rows {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
