@@ -1,7 +1,10 @@
 //! `bitnet`: runs a BitNet b1.58 checkpoint.
 
 mod capture;
+mod force;
 mod inspect;
+mod interrupt;
+mod output;
 mod run;
 mod synth;
 
@@ -31,7 +34,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(run) => run.execute().map(|()| ExitCode::SUCCESS),
+        Command::Run(run) => run.execute(),
         Command::Inspect(arguments) => arguments.execute(),
         Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
     };
