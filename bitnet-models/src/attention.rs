@@ -25,7 +25,6 @@ pub(crate) struct Attention {
     sub_norm: RmsNorm,
     heads: usize,
     kv_heads: usize,
-    head_dim: usize,
 }
 
 impl Attention {
@@ -40,7 +39,6 @@ impl Attention {
             sub_norm: weights.rms_norm("attn_sub_norm", hidden, config)?,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
         })
     }
 

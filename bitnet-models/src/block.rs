@@ -33,6 +33,12 @@ impl Block {
         })
     }
 
+    /// Makes every later call fail after attention has written to the cache.
+    #[cfg(test)]
+    pub(crate) fn of_another_width(&mut self) {
+        self.ffn_norm = RmsNorm::new(vec![1.0], 0.0);
+    }
+
     /// Bytes of weights that are read to compute one token.
     pub(crate) fn bytes(&self) -> usize {
         self.attention.bytes() + self.feed_forward.bytes()

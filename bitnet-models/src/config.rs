@@ -329,7 +329,10 @@ mod tests {
         assert_eq!((config.head_dim, config.vocab_size, config.flavour), (128, 128_256, Flavour::Online));
         assert_eq!((config.hidden_act, config.tie_word_embeddings), (Activation::Relu2, true));
         let newer = published
-            .replace("\"rope_theta\": 500000.0", r#""rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}"#)
+            .replace(
+                "\"rope_theta\": 500000.0",
+                r#""rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}"#,
+            )
             .replace("torch_dtype", "dtype");
         let config = Config::from_json(newer.as_bytes(), "config.json").expect("accepted");
         assert!((config.rope_theta - 10_000.0).abs() < 1e-9);

@@ -38,8 +38,7 @@ impl KvCache {
     /// An empty cache.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let layer =
-            Layer { kv_heads: config.num_key_value_heads, head_dim: config.head_dim, segments: Vec::new() };
+        let layer = Layer { kv_heads: config.num_key_value_heads, head_dim: config.head_dim, segments: Vec::new() };
         Self { layers: vec![layer; config.num_hidden_layers], positions: 0, steps: 0 }
     }
 

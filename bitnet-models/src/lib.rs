@@ -35,9 +35,9 @@ mod linear;
 mod rms_norm;
 mod rope;
 pub mod synth;
+mod tensors;
 pub mod tiny;
 mod tokenizer;
-mod tensors;
 mod transformer;
 
 pub use checkpoint::Checkpoint;

@@ -187,3 +187,32 @@ impl Transformer {
         dense(self.head.as_ref().unwrap_or(&self.embeddings), x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Transformer;
+    use crate::kv_cache::KvCache;
+    use crate::tiny;
+
+    #[test]
+    fn a_call_that_fails_in_the_second_block_leaves_the_cache_as_it_was() {
+        let checkpoint = tiny::checkpoint().expect("embedded");
+        let model = Transformer::load(&checkpoint).expect("all tensors");
+        let mut broken = Transformer::load(&checkpoint).expect("all tensors");
+        broken.blocks[1].of_another_width();
+
+        let mut cache = KvCache::new(&model.config);
+        model.forward_full(&[1, 2, 3], &mut cache).expect("prefill");
+        let before = (cache.positions(), cache.steps());
+        broken.forward_full(&[4, 5], &mut cache).expect_err("the second block fails");
+        assert_eq!((cache.positions(), cache.steps()), before);
+
+        let mut fresh = KvCache::new(&model.config);
+        model.forward_full(&[1, 2, 3], &mut fresh).expect("prefill");
+        let next = |cache: &mut KvCache| {
+            let logits = model.forward_incremental(6, cache).expect("a step");
+            logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>()).expect("F32")
+        };
+        assert_eq!(next(&mut cache), next(&mut fresh));
+    }
+}

@@ -174,13 +174,7 @@ impl Checkpoint {
         Ok(Self { beside: Beside::Files(name.to_owned(), files), ..checkpoint })
     }
 
-    fn new(
-        config: Config,
-        place: String,
-        contents: Vec<Contents>,
-        metadata: Option<Metadata>,
-        beside: Beside,
-    ) -> Self {
+    fn new(config: Config, place: String, contents: Vec<Contents>, metadata: Option<Metadata>, beside: Beside) -> Self {
         let files = contents.iter().map(|contents| contents.bytes.clone()).collect();
         let tensors = contents.into_iter().flat_map(|contents| contents.tensors);
         let by_name: HashMap<_, _> = tensors.map(|tensor| (tensor.name.clone(), tensor)).collect();

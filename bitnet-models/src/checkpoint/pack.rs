@@ -27,7 +27,9 @@ pub fn i2_s(values: &[i8], to: &mut Vec<u8>) {
 pub fn tq2_0(values: &[i8], scale: f16, to: &mut Vec<u8>) {
     for block in values.as_chunks::<TQ_BLOCK>().0 {
         for half in block.as_chunks::<128>().0 {
-            to.extend((0..32).map(|byte| (0..4).rev().fold(0, |packed, group| packed << 2 | code(half[group * 32 + byte]))));
+            to.extend(
+                (0..32).map(|byte| (0..4).rev().fold(0, |packed, group| packed << 2 | code(half[group * 32 + byte]))),
+            );
         }
         to.extend(scale.to_le_bytes());
     }
@@ -112,7 +114,10 @@ mod tests {
         let bytes = pack(&|to| i2_s(&block, to));
         assert_eq!((bytes.len(), bytes[0], bytes[1], bytes[32]), (64, 0b10_00_01_10, 0b01_01_01_01, 0b00_01_01_01));
         let bytes = pack(&|to| tq2_0(&block, f16::ONE, to));
-        assert_eq!((bytes.len(), bytes[0], bytes[32], &bytes[64..]), (66, 0b10_01_00_10, 0b01_01_01_00, &[0, 0x3c][..]));
+        assert_eq!(
+            (bytes.len(), bytes[0], bytes[32], &bytes[64..]),
+            (66, 0b10_01_00_10, 0b01_01_01_00, &[0, 0x3c][..])
+        );
         let bytes = pack(&|to| tq1_0(&block, f16::ONE, to));
         // Digits 2, 0, 1, 2, 0: 2 * 81 + 9 + 2 * 3 = 177 of 243; all ones: 121 of 243, and 120 of 243 where there are four.
         assert_eq!((bytes.len(), bytes[0], bytes[1], bytes[48]), (54, 187, 128, 127));

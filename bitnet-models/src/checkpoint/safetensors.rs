@@ -25,8 +25,7 @@ const METADATA: &str = "__metadata__";
 
 /// Reads as much as possible of a file; what is wrong with it is among the problems.
 pub(crate) fn scan(file: &str, bytes: &Bytes) -> Contents {
-    let mut contents =
-        Contents { file: file.into(), bytes: bytes.clone(), tensors: Vec::new(), problems: Vec::new() };
+    let mut contents = Contents { file: file.into(), bytes: bytes.clone(), tensors: Vec::new(), problems: Vec::new() };
     match head(bytes) {
         Err(reason) => {
             let reason = format!("not a whole safetensors file ({} bytes): {reason}; {DAMAGED}", bytes.len());
@@ -80,7 +79,8 @@ fn add(contents: &mut Contents, data: usize, entries: Vec<(String, Info)>) {
         let expected = bits.map(|bits| bits / 8);
         // Whether the size of a type is known or not, its end must be after its beginning.
         if tensor.length.is_none() || (size.is_some() && tensor.length != expected) {
-            let expected = expected.map_or_else(|| "a size that a file can have".to_owned(), |size| format!("{size} bytes"));
+            let expected =
+                expected.map_or_else(|| "a size that a file can have".to_owned(), |size| format!("{size} bytes"));
             let found = format!("{}, from byte {start} to {stop} of the data; {DAMAGED}", tensor.describe());
             contents.problems.push(tensor.error(expected, found));
         }
@@ -94,7 +94,9 @@ fn add(contents: &mut Contents, data: usize, entries: Vec<(String, Info)>) {
     let used: u64 = contents.tensors.iter().filter_map(|tensor| tensor.length).fold(data as u64, u64::saturating_add);
     let whole = contents.bytes.len() as u64;
     if contents.problems.is_empty() && (used != whole || end != whole) {
-        let reason = format!("not a whole safetensors file: {whole} bytes, of which head and tensors describe {used}; {DAMAGED}");
+        let reason = format!(
+            "not a whole safetensors file: {whole} bytes, of which head and tensors describe {used}; {DAMAGED}"
+        );
         contents.problems.push(Error::Format { file: contents.file.to_string(), reason });
     }
 }

@@ -235,9 +235,7 @@ fn floats(tensor: &StoredTensor) -> Option<Vec<f32>> {
     match tensor.kind {
         StoredType::F32 => Some(data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
         StoredType::F16 => Some(data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()),
-        StoredType::Bf16 => {
-            Some(data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect())
-        }
+        StoredType::Bf16 => Some(data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect()),
         _ => None,
     }
 }
@@ -257,16 +255,9 @@ fn float_matrix(tensor: &StoredTensor, kind: FloatType, rows: usize, columns: us
         .map_err(|error| tensor.error(format!("a matrix of {}", tensor.kind), error.to_string()))
 }
 
-fn ternary(
-    tensor: &StoredTensor,
-    packing: Packing,
-    rows: usize,
-    columns: usize,
-    data: Bytes,
-) -> Result<TernaryMatrix> {
-    TernaryMatrix::new(packing, rows, columns, data).map_err(|error| {
-        tensor.error(format!("ternary weights packed as {}", tensor.kind), error.to_string())
-    })
+fn ternary(tensor: &StoredTensor, packing: Packing, rows: usize, columns: usize, data: Bytes) -> Result<TernaryMatrix> {
+    TernaryMatrix::new(packing, rows, columns, data)
+        .map_err(|error| tensor.error(format!("ternary weights packed as {}", tensor.kind), error.to_string()))
 }
 
 /// The packed values of an I2_S tensor and, from its tail, its scale.

@@ -6,7 +6,13 @@
 //! i32 before that.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m128i, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_epi8, _mm256_and_si256, _mm256_avg_epu8, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi8, _mm256_set_m128i, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_subs_epu8, _mm_add_epi32, _mm_add_epi8, _mm_cvtsi128_si32, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_shuffle_epi32, _mm_unpacklo_epi32, _mm_unpacklo_epi64};
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_add_epi8, _mm_add_epi32, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_loadu_si128,
+    _mm_shuffle_epi32, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_avg_epu8, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_srli_epi16, _mm256_subs_epu8,
+};
 
 use super::packing::{BLOCK, BLOCK_BYTES, FIVES, QUARTERS, RUN, TQ1_BYTES};
 use super::portable::TILE;
@@ -87,9 +93,8 @@ pub(super) fn blocks<const MSB: bool>(
                 for (place, codes) in codes.into_iter().enumerate() {
                     let group = if MSB { place } else { QUARTERS - 1 - place };
                     // SAFETY: there are 256 activations for each step.
-                    let values = unsafe {
-                        load(activations.as_ptr().cast::<u8>().add(BLOCK * at + 2 * RUN * group + half))
-                    };
+                    let values =
+                        unsafe { load(activations.as_ptr().cast::<u8>().add(BLOCK * at + 2 * RUN * group + half)) };
                     products[place] = _mm256_maddubs_epi16(codes, values);
                 }
                 let [a, b, c, d] = products;

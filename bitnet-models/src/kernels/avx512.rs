@@ -7,7 +7,11 @@
 //! 4 of the 64 products of a step, each at most 128 * 128.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m512i, _mm256_add_epi32, _mm256_add_epi8, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_setzero_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32};
+use std::arch::x86_64::{
+    __m512i, _mm256_add_epi8, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_setzero_si256,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32,
+};
 
 use super::avx2;
 use super::packing::{BLOCK, BLOCK_BYTES, QUARTERS, TQ1_BYTES, shift};

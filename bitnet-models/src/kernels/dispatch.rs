@@ -187,24 +187,11 @@ impl Level {
 
     /// Sums of codes times activations, four rows of unpacked codes by up to four tokens; see [`portable::tile`].
     pub(super) fn tile(self, codes: &[u8], activations: &[i8], stride: usize, sums: &mut [[i32; TILE]; TILE]) {
-        dispatch!(
-            self,
-            portable::tile,
-            super::avx2::tile,
-            super::avx512::tile,
-            (codes, activations, stride, sums)
-        );
+        dispatch!(self, portable::tile, super::avx2::tile, super::avx512::tile, (codes, activations, stride, sums));
     }
 
     /// Dot products of float rows; see [`portable::float_rows`].
-    pub(super) fn float_rows(
-        self,
-        dtype: FloatType,
-        data: &[u8],
-        stride: usize,
-        x: &[f32],
-        out: &mut [f32],
-    ) {
+    pub(super) fn float_rows(self, dtype: FloatType, data: &[u8], stride: usize, x: &[f32], out: &mut [f32]) {
         dispatch!(
             self,
             portable::float_rows,

@@ -164,7 +164,13 @@ impl TernaryMatrix {
     }
 
     /// The product with one token, from the packed bytes.
-    fn one(&self, level: Level, activations: &Activations, finish: &(impl Fn(f32, f32) -> f32 + Sync), out: &mut [f32]) {
+    fn one(
+        &self,
+        level: Level,
+        activations: &Activations,
+        finish: &(impl Fn(f32, f32) -> f32 + Sync),
+        out: &mut [f32],
+    ) {
         let (values, scale, sum) = (activations.token(0), activations.scales[0], activations.sums[0]);
         let finish = |sums: &[i32], out: &mut [f32]| {
             for (out, dot) in out.iter_mut().zip(sums) {
@@ -260,10 +266,11 @@ impl TernaryMatrix {
                 self.unpack(row, codes);
                 for (token, out) in out.iter_mut().flat_map(|out| out.iter_mut()).enumerate() {
                     let values = activations.token(token);
-                    let blocks = codes[..self.columns].chunks(BLOCK).zip(values.chunks(BLOCK)).map(|(codes, values)| {
-                        let sum: i32 = values.iter().take(codes.len()).map(|value| i32::from(*value)).sum();
-                        dot_codes(codes, values) - sum
-                    });
+                    let blocks =
+                        codes[..self.columns].chunks(BLOCK).zip(values.chunks(BLOCK)).map(|(codes, values)| {
+                            let sum: i32 = values.iter().take(codes.len()).map(|value| i32::from(*value)).sum();
+                            dot_codes(codes, values) - sum
+                        });
                     #[allow(clippy::cast_precision_loss)] // a block's sum is exact
                     let product = match self.block_scales {
                         BlockScales::One(_) => blocks.map(i64::from).sum::<i64>() as f32,
@@ -289,7 +296,9 @@ impl TernaryMatrix {
 
     fn row_bytes(&self) -> usize {
         match self.layout {
-            Layout::MsbBlocks { row_bytes } | Layout::LsbBlocks { row_bytes } | Layout::Base3 { row_bytes } => row_bytes,
+            Layout::MsbBlocks { row_bytes } | Layout::LsbBlocks { row_bytes } | Layout::Base3 { row_bytes } => {
+                row_bytes
+            }
             Layout::Quarters => self.columns,
         }
     }
@@ -338,7 +347,9 @@ fn check_blocks<const BYTES: usize>(data: &[u8]) -> Result<BlockScales, PackingE
             if !value.is_finite() {
                 return Err(PackingError::Scale { block: index, value });
             }
-            if BYTES == TQ2_BYTES && let Some(at) = fourth_code(&block[..BLOCK_BYTES]) {
+            if BYTES == TQ2_BYTES
+                && let Some(at) = fourth_code(&block[..BLOCK_BYTES])
+            {
                 return Err(PackingError::Code { byte: index * BYTES + at });
             }
             scale = merge(scale, if is_zero(block) { None } else { Some(BlockScales::One(value)) });

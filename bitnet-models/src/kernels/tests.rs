@@ -165,7 +165,12 @@ fn extremes_do_not_overflow() {
                 let data = pack(packing, rows, columns, &values, &[1.0]);
                 let matrix = TernaryMatrix::new(packing, rows, columns, data).expect("a matrix");
                 for tokens in [1, tokens] {
-                    check(&matrix, &values, &vec![activation; tokens * columns], &(packing, columns, value, activation));
+                    check(
+                        &matrix,
+                        &values,
+                        &vec![activation; tokens * columns],
+                        &(packing, columns, value, activation),
+                    );
                 }
             }
         }
@@ -284,7 +289,9 @@ fn defined(row: &[f32], x: &[f32]) -> f32 {
 
 fn floats(count: usize, seed: u64) -> Vec<f32> {
     let mut next = random(seed);
-    (0..count).map(|_| f32::from(i16::from_le_bytes([next().to_le_bytes()[2], next().to_le_bytes()[3]])) / 777.0).collect()
+    (0..count)
+        .map(|_| f32::from(i16::from_le_bytes([next().to_le_bytes()[2], next().to_le_bytes()[3]])) / 777.0)
+        .collect()
 }
 
 fn stored(dtype: FloatType, values: &[f32]) -> Bytes {
@@ -306,7 +313,8 @@ fn stored(dtype: FloatType, values: &[f32]) -> Bytes {
 #[test]
 fn float_products_add_in_the_defined_order_whatever_computes_them() {
     for dtype in [FloatType::F32, FloatType::F16, FloatType::Bf16, FloatType::Q8_0] {
-        for (rows, columns) in [(1usize, 1usize), (3, 15), (5, 16), (4, 33), (9, 64), (35, 160), (257, 2560), (6, 100)] {
+        for (rows, columns) in [(1usize, 1usize), (3, 15), (5, 16), (4, 33), (9, 64), (35, 160), (257, 2560), (6, 100)]
+        {
             let columns = if dtype == FloatType::Q8_0 { columns.next_multiple_of(32) } else { columns };
             let data = stored(dtype, &floats(rows * columns, 10));
             let matrix = FloatMatrix::new(dtype, rows, columns, data).expect("a matrix");

@@ -86,9 +86,8 @@ fn put<W: Write>(synth: &Synth, name: &str, kind: Kind, to: &mut Counted<'_, W>)
     let mut bytes = Vec::new();
     match kind {
         Kind::Embedding(rows, columns) => {
-            let table: Vec<[u8; 2]> = (0..=u8::MAX)
-                .map(|steps| f16::from_f32(embedding_value(steps.cast_signed())).to_le_bytes())
-                .collect();
+            let table: Vec<[u8; 2]> =
+                (0..=u8::MAX).map(|steps| f16::from_f32(embedding_value(steps.cast_signed())).to_le_bytes()).collect();
             let mut row = vec![0; columns];
             for index in 0..rows {
                 embedding(synth.seed, name, index, &mut row);

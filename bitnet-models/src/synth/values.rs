@@ -11,9 +11,9 @@ struct Stream(u64);
 impl Stream {
     fn new(seed: u64, tensor: &str, row: usize) -> Self {
         // FNV-1a of the name.
-        let name = tensor.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let name = tensor
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut of_tensor = Self(seed ^ name);
         Self(of_tensor.next() ^ row as u64)
     }

@@ -92,12 +92,24 @@ fn heads() {
     let pairs = 16;
     check(vec![
         ("empty", File(vec![]), &["byte 0", "found the end of the file after 0 bytes"]),
-        ("another format", file.clone().put(0, b"GGML"), &["byte 0", "expected the magic number \"GGUF\", found \"GGML\""]),
+        (
+            "another format",
+            file.clone().put(0, b"GGML"),
+            &["byte 0", "expected the magic number \"GGUF\", found \"GGML\""],
+        ),
         ("version 1", file.clone().put(4, &1u32.to_le_bytes()), &["byte 4", "version 1; expected 2 or 3"]),
         ("version 4", file.clone().put(4, &4u32.to_le_bytes()), &["version 4; expected 2 or 3"]),
         ("big-endian", file.clone().put(4, &3u32.to_be_bytes()), &["big-endian", "gguf_convert_endian.py"]),
-        ("2^64 - 1 tensors", file.clone().put(8, &[0xff; 8]), &["byte 8", "the number of tensors", "18446744073709551615"]),
-        ("2^63 keys", file.clone().put(pairs, &(1u64 << 63).to_le_bytes()), &["byte 16", "the number of metadata keys"]),
+        (
+            "2^64 - 1 tensors",
+            file.clone().put(8, &[0xff; 8]),
+            &["byte 8", "the number of tensors", "18446744073709551615"],
+        ),
+        (
+            "2^63 keys",
+            file.clone().put(pairs, &(1u64 << 63).to_le_bytes()),
+            &["byte 16", "the number of metadata keys"],
+        ),
         ("a key of 2^62 bytes", file.clone().put(24, &(1u64 << 62).to_le_bytes()), &["byte 32", "a metadata key"]),
         (
             "a text of five gigabytes",
@@ -164,14 +176,22 @@ fn tensors() {
             File::new(Format::Tq2_0).put(dimensions, &255u64.to_le_bytes()),
             &[LINEAR, "rows of 255 values", "block of TQ2_0"],
         ),
-        ("another shape", file.clone().put(dimensions, &128u64.to_le_bytes()), &[LINEAR, "expected [256, 256]", "[256, 128]"]),
+        (
+            "another shape",
+            file.clone().put(dimensions, &128u64.to_le_bytes()),
+            &[LINEAR, "expected [256, 256]", "[256, 128]"],
+        ),
         ("TL1", with_kind(38), &[LINEAR, "TL1 (type 38)", "convert the original checkpoint to I2_S", "TQ2_0"]),
         ("TL2 or MXFP4", with_kind(39), &[LINEAR, "TL2 in Microsoft's fork, MXFP4 in llama.cpp", "convert"]),
         ("IQ1_S", with_kind(19), &[LINEAR, "IQ1_S", "convert"]),
         ("an unknown type", with_kind(1000), &[LINEAR, "the unknown type 1000", "convert"]),
         ("misaligned", file.clone().put(offset, &[1]), &[LINEAR, "a multiple of 32, the alignment"]),
         ("an offset near 2^64", file.clone().put(offset, &(u64::MAX - 31).to_le_bytes()), &[LINEAR, "inside the file"]),
-        ("overlapping", file.clone().put(offset, &others_offset), &["attn_", "expected data after that of", "ends at byte"]),
+        (
+            "overlapping",
+            file.clone().put(offset, &others_offset),
+            &["attn_", "expected data after that of", "ends at byte"],
+        ),
         ("not there", file.clone().rename(LINEAR, "blk.0.attn_x.weight"), &[LINEAR, "no such tensor"]),
     ]);
 }
@@ -218,19 +238,51 @@ fn metadata() {
         renamed.kind("general.alignment", kind).value("general.alignment", &value.to_le_bytes())
     };
     check(vec![
-        ("another architecture", file.clone().rename("bitnet-b1.58", "llama-b1.580"), &[KEY, "\"llama-b1.580\"", "\"bitnet-25\""]),
+        (
+            "another architecture",
+            file.clone().rename("bitnet-b1.58", "llama-b1.580"),
+            &[KEY, "\"llama-b1.580\"", "\"bitnet-25\""],
+        ),
         ("no architecture", file.clone().rename(KEY, "general.architexture"), &[KEY, "no such key"]),
-        ("a size of another type", file.clone().kind("~.block_count", 6), &["block_count", "expected an integer", "found f32"]),
+        (
+            "a size of another type",
+            file.clone().kind("~.block_count", 6),
+            &["block_count", "expected an integer", "found f32"],
+        ),
         ("a size of 0", u32("~.block_count", 0), &["block_count", "expected at least 1, found 0"]),
-        ("a size that is missing", file.clone().rename("bitnet-b1.58.block_count", "bitnet-b1.58.block_xount"), &["block_count", "no such key"]),
+        (
+            "a size that is missing",
+            file.clone().rename("bitnet-b1.58.block_count", "bitnet-b1.58.block_xount"),
+            &["block_count", "no such key"],
+        ),
         ("heads that do not divide", u32("~.attention.head_count", 3), &["head_count"]),
-        ("key-value heads that do not divide", u32("~.attention.head_count_kv", 3), &["head_count_kv", "a divisor of 4", "found 3"]),
-        ("a width of heads that contradicts", u32("~.rope.dimension_count", 32), &["rope.dimension_count", "expected 64", "found 32"]),
-        ("an epsilon that is NaN", file.clone().value("~.attention.layer_norm_rms_epsilon", &f32::NAN.to_le_bytes()), &["epsilon", "finite", "NaN"]),
+        (
+            "key-value heads that do not divide",
+            u32("~.attention.head_count_kv", 3),
+            &["head_count_kv", "a divisor of 4", "found 3"],
+        ),
+        (
+            "a width of heads that contradicts",
+            u32("~.rope.dimension_count", 32),
+            &["rope.dimension_count", "expected 64", "found 32"],
+        ),
+        (
+            "an epsilon that is NaN",
+            file.clone().value("~.attention.layer_norm_rms_epsilon", &f32::NAN.to_le_bytes()),
+            &["epsilon", "finite", "NaN"],
+        ),
         ("a base of 0", file.clone().value("~.rope.freq_base", &0f32.to_le_bytes()), &["rope.freq_base", "above 0"]),
-        ("a vocabulary that contradicts", u32("~.vocab_size", 321), &["vocab_size", "320, the rows of token_embd.weight", "321"]),
+        (
+            "a vocabulary that contradicts",
+            u32("~.vocab_size", 321),
+            &["vocab_size", "320, the rows of token_embd.weight", "321"],
+        ),
         ("a width that contradicts", u32("~.embedding_length", 512), &["rope.dimension_count", "128"]),
-        ("an inner width that contradicts", u32("~.feed_forward_length", 768), &["blk.0.ffn_gate.weight", "[768, 256]", "[512, 256]"]),
+        (
+            "an inner width that contradicts",
+            u32("~.feed_forward_length", 768),
+            &["blk.0.ffn_gate.weight", "[768, 256]", "[512, 256]"],
+        ),
         ("more blocks than there are", u32("~.block_count", u32::MAX), &["blk.2.attn_norm.weight", "no such tensor"]),
         ("an alignment of 3", aligned(4, 3), &["general.alignment", "a power of two", "3"]),
         ("an alignment of 0", aligned(4, 0), &["general.alignment", "a power of two"]),

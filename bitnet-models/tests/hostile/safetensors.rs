@@ -94,7 +94,11 @@ fn heads() {
         ("no JSON", with("{"), &["not a whole safetensors file", "the head"]),
         ("a list", with("[]"), &["an object of tensors"]),
         ("a negative offset", with(r#"{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-1, 4]}}"#), &["the head"]),
-        ("a size above 2^64", with(r#"{"a": {"dtype": "F32", "shape": [99999999999999999999], "data_offsets": [0, 4]}}"#), &["the head"]),
+        (
+            "a size above 2^64",
+            with(r#"{"a": {"dtype": "F32", "shape": [99999999999999999999], "data_offsets": [0, 4]}}"#),
+            &["the head"],
+        ),
         ("no tensors", with("{}"), &["of which head and tensors describe"]),
         ("a tensor a second time", with(&twice), &["the tensor `model.layers.0.input_layernorm.weight` a second time"]),
         ("bytes after the last tensor", extra, &["not a whole safetensors file", "of which head and tensors describe"]),
@@ -108,19 +112,39 @@ fn tensors() {
     let change = |key: &'static str, value: Value| files.clone().tensor(LINEAR, |tensor| tensor[key] = value);
     let bf16 = |value: u16| value.to_le_bytes();
     check(vec![
-        ("another type of the same size", change("dtype", json!("I8")), &[LINEAR, "expected U8 [64, 256], found I8 [64, 256]"]),
+        (
+            "another type of the same size",
+            change("dtype", json!("I8")),
+            &[LINEAR, "expected U8 [64, 256], found I8 [64, 256]"],
+        ),
         ("a type of another size", change("dtype", json!("F32")), &[LINEAR, "expected 65536 bytes", "F32 [64, 256]"]),
         ("another shape", change("shape", json!([256, 64])), &[LINEAR, "expected U8 [64, 256], found U8 [256, 64]"]),
-        ("more values than 2^64", change("shape", json!([1u64 << 40, 1u64 << 40])), &[LINEAR, "a size that a file can have"]),
+        (
+            "more values than 2^64",
+            change("shape", json!([1u64 << 40, 1u64 << 40])),
+            &[LINEAR, "a size that a file can have"],
+        ),
         ("an end before the beginning", change("data_offsets", json!([9, 8])), &[LINEAR, "from byte 9 to 8"]),
-        ("data after the end", change("data_offsets", json!([1u64 << 62, (1u64 << 62) + 16384])), &[LINEAR, "data inside the file"]),
-        ("offsets near 2^64", change("data_offsets", json!([u64::MAX - 16384, u64::MAX])), &[LINEAR, "data inside the file"]),
+        (
+            "data after the end",
+            change("data_offsets", json!([1u64 << 62, (1u64 << 62) + 16384])),
+            &[LINEAR, "data inside the file"],
+        ),
+        (
+            "offsets near 2^64",
+            change("data_offsets", json!([u64::MAX - 16384, u64::MAX])),
+            &[LINEAR, "data inside the file"],
+        ),
         ("overlapping", change("data_offsets", json!([0, 16384])), &["expected data after that of", "ends at byte"]),
         ("an unknown type", change("dtype", json!("U2")), &[LINEAR, "found U2 [64, 256]"]),
         ("code 3", files.clone().put(LINEAR, 300, &[0b0011_0001]), &[LINEAR, "U8", "300"]),
         ("a scale that is NaN", files.clone().put(SCALE, 0, &bf16(0x7fc0)), &[SCALE, "other than 0, found NaN"]),
         ("a scale without end", files.clone().put(SCALE, 0, &bf16(0xff80)), &[SCALE, "other than 0, found -inf"]),
-        ("a norm that is NaN", files.clone().put(NORM, 6, &bf16(0x7fc0)), &[NORM, "expected finite numbers, found NaN at 3"]),
+        (
+            "a norm that is NaN",
+            files.clone().put(NORM, 6, &bf16(0x7fc0)),
+            &[NORM, "expected finite numbers, found NaN at 3"],
+        ),
     ]);
     let online = Files::new(Format::HfBf16);
     let odd = online.put(LINEAR, 2 * (256 + 7), &bf16(0x7fc0));
@@ -135,16 +159,44 @@ fn configurations() {
         with("quantization_config", json!({"quant_method": "bitnet", "linear_class": class, "quantization_mode": mode}))
     };
     check(vec![
-        ("another vocabulary", with("vocab_size", json!(321)), &["model.embed_tokens.weight", "[321, 256]", "[320, 256]"]),
-        ("a huge vocabulary", with("vocab_size", json!(u64::MAX)), &["model.embed_tokens.weight", "18446744073709551615"]),
+        (
+            "another vocabulary",
+            with("vocab_size", json!(321)),
+            &["model.embed_tokens.weight", "[321, 256]", "[320, 256]"],
+        ),
+        (
+            "a huge vocabulary",
+            with("vocab_size", json!(u64::MAX)),
+            &["model.embed_tokens.weight", "18446744073709551615"],
+        ),
         ("another width", with("hidden_size", json!(512)), &["model.embed_tokens.weight", "[320, 512]"]),
         ("a huge width", with("hidden_size", json!(1u64 << 62)), &["model.embed_tokens.weight"]),
-        ("another inner width", with("intermediate_size", json!(1024)), &["mlp.gate_proj.weight", "U8 [256, 256]", "U8 [128, 256]"]),
-        ("an inner width that does not fill bytes", with("intermediate_size", json!(514)), &["mlp.gate_proj.weight", "divisible by 4"]),
-        ("more blocks than there are", with("num_hidden_layers", json!(u64::MAX)), &["model.layers.2.input_layernorm.weight", "no such tensor"]),
-        ("no quantisation", with("quantization_config", Value::Null), &[LINEAR, "F32, F16 or BF16 [256, 256]", "U8 [64, 256]"]),
+        (
+            "another inner width",
+            with("intermediate_size", json!(1024)),
+            &["mlp.gate_proj.weight", "U8 [256, 256]", "U8 [128, 256]"],
+        ),
+        (
+            "an inner width that does not fill bytes",
+            with("intermediate_size", json!(514)),
+            &["mlp.gate_proj.weight", "divisible by 4"],
+        ),
+        (
+            "more blocks than there are",
+            with("num_hidden_layers", json!(u64::MAX)),
+            &["model.layers.2.input_layernorm.weight", "no such tensor"],
+        ),
+        (
+            "no quantisation",
+            with("quantization_config", Value::Null),
+            &[LINEAR, "F32, F16 or BF16 [256, 256]", "U8 [64, 256]"],
+        ),
         ("online", quantization("autobitlinear", "online"), &[LINEAR, "F32, F16 or BF16 [256, 256]", "U8 [64, 256]"]),
-        ("an unknown class", quantization("trilinear", "offline"), &["`quantization_config.linear_class`", "autobitlinear offline, autobitlinear online, bitlinear offline"]),
+        (
+            "an unknown class",
+            quantization("trilinear", "offline"),
+            &["`quantization_config.linear_class`", "autobitlinear offline, autobitlinear online, bitlinear offline"],
+        ),
         ("a head that is not there", with("tie_word_embeddings", json!(false)), &["lm_head.weight", "no such tensor"]),
     ]);
 }

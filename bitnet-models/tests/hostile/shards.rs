@@ -32,7 +32,10 @@ fn sharded() -> TempDir {
             let start = bytes.len();
             bytes.extend(&data[at(0)..at(1)]);
             let offsets = json!([start, bytes.len()]);
-            part.insert(tensor.clone(), json!({"dtype": info["dtype"], "shape": info["shape"], "data_offsets": offsets}));
+            part.insert(
+                tensor.clone(),
+                json!({"dtype": info["dtype"], "shape": info["shape"], "data_offsets": offsets}),
+            );
             weight_map.insert(tensor.clone(), json!(name));
         }
         let part = Value::Object(part).to_string();
@@ -86,7 +89,11 @@ fn names_that_lead_elsewhere_and_files_that_are_not_there() {
         ("no map", json!({}), "not an index"),
         ("an empty map", json!({"weight_map": {}}), "`weight_map` is empty"),
         ("another type", json!({"weight_map": {"a": 5}}), "not an index"),
-        ("a file that is not there", json!({"weight_map": {"a": "none.safetensors"}}), "none.safetensors, which does not exist"),
+        (
+            "a file that is not there",
+            json!({"weight_map": {"a": "none.safetensors"}}),
+            "none.safetensors, which does not exist",
+        ),
         ("a tensor that is not there", json!({"weight_map": {"a": SHARDS[0]}}), "places `a` in model-00001"),
     ] {
         write_index(&model, &index);

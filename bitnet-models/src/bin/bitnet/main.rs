@@ -1,6 +1,8 @@
 //! `bitnet`: runs a BitNet b1.58 checkpoint.
 
+mod bench;
 mod capture;
+mod compute;
 mod force;
 mod inspect;
 mod interrupt;
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Generates the text after a prompt
     Run(run::Run),
+    /// Measures how fast a checkpoint loads and runs
+    Bench(bench::Bench),
     /// Shows what is in a checkpoint: configuration, tensors, sizes, metadata. Exit code 1 if it cannot be run
     Inspect(inspect::Arguments),
     /// Writes a random checkpoint of a published format and shape
@@ -35,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(run) => run.execute(),
+        Command::Bench(bench) => bench.execute().map(|()| ExitCode::SUCCESS),
         Command::Inspect(arguments) => arguments.execute(),
         Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
     };

@@ -8,18 +8,19 @@ use std::process::ExitCode;
 
 use bitnet_models::chat::{self, Message};
 use bitnet_models::generate::{Options, Steps};
-use bitnet_models::{Checkpoint, Tokenizer, Transformer, tiny};
+use bitnet_models::{Checkpoint, Tokenizer, tiny};
 use bitnet_trace::annotate_run;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::capture::Capture;
+use crate::compute::Compute;
 use crate::force::Reference;
 use crate::interrupt::{self, Interrupt};
 use crate::output::{Output, Shown};
 
 /// Name of the model that is part of the program.
-const EMBEDDED: &str = "embedded";
+pub(crate) const EMBEDDED: &str = "embedded";
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -75,6 +76,9 @@ pub(crate) struct Run {
     /// End before this text, which is not printed; may be given more than once
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
+
+    #[command(flatten)]
+    compute: Compute,
 
     /// Record every tensor into this directory; takes precedence over the variable `BITNET_TRACE_DIR`. Needs a build
     /// with the feature `trace`
@@ -179,7 +183,7 @@ impl Run {
             reference.check_prompt(&prompt)?;
         }
 
-        let model = Transformer::load(&checkpoint)?;
+        let model = self.compute.load(&checkpoint)?;
         let most = reference.map_or(Options::default().max_new_tokens, |reference| reference.tokens.len());
         let options = Options {
             max_new_tokens: self.max_new_tokens.unwrap_or(most),

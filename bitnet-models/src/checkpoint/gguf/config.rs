@@ -137,7 +137,9 @@ impl<'a> Keys<'a> {
                 Err(self.error("vocab_size", format!("{rows}, the rows of token_embd.weight"), stated))
             }
             (_, Some(rows)) | (Some(rows), None) => Ok(rows),
-            (None, None) => Err(self.error("vocab_size", "the number of tokens, or a tensor token_embd.weight", "neither")),
+            (None, None) => {
+                Err(self.error("vocab_size", "the number of tokens, or a tensor token_embd.weight", "neither"))
+            }
         }
     }
 

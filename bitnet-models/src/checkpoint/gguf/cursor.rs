@@ -150,7 +150,8 @@ impl<'a> Cursor<'a> {
             11 => Array::I64(numbers(fixed(8)?, i64::from_le_bytes)),
             12 => Array::F64(numbers(fixed(8)?, f64::from_le_bytes)),
             other => {
-                let reason = format!("the values of the array `{key}` have the type {other}; expected 0 to 8 or 10 to 12");
+                let reason =
+                    format!("the values of the array `{key}` have the type {other}; expected 0 to 8 or 10 to 12");
                 return Err(self.error(at, &format!("{reason} (arrays of arrays are not read); {DAMAGED}")));
             }
         })

@@ -280,6 +280,8 @@ mod tests {
             Err("x.gguf: metadata `size`: expected a string, found u16 7".to_owned())
         );
         assert!(metadata.unsigned("minus").is_err() && metadata.integers("huge").is_err());
-        assert!(metadata.float("size").is_err() && metadata.bool("size").is_err() && metadata.strings("types").is_err());
+        assert!(
+            metadata.float("size").is_err() && metadata.bool("size").is_err() && metadata.strings("types").is_err()
+        );
     }
 }

@@ -88,15 +88,20 @@ impl Scan {
         let magic = cursor.u32(format_args!("the magic number \"GGUF\""))?;
         if magic.to_le_bytes() != *MAGIC {
             let found = magic.to_le_bytes().escape_ascii().to_string();
-            return Err(cursor.error(0, &format!("expected the magic number \"GGUF\", found \"{found}\"; not a GGUF file")));
+            return Err(
+                cursor.error(0, &format!("expected the magic number \"GGUF\", found \"{found}\"; not a GGUF file"))
+            );
         }
         let version = cursor.u32(format_args!("the version"))?;
         self.version = Some(version);
         match version {
             2 | 3 => (),
-            1 => return Err(cursor.error(4, "version 1; expected 2 or 3: convert the file again with today's llama.cpp")),
+            1 => {
+                return Err(cursor.error(4, "version 1; expected 2 or 3: convert the file again with today's llama.cpp"));
+            }
             swapped if matches!(swapped.swap_bytes(), 1..=3) => {
-                return Err(cursor.error(4, "a big-endian file; expected little-endian: convert it with gguf_convert_endian.py"));
+                return Err(cursor
+                    .error(4, "a big-endian file; expected little-endian: convert it with gguf_convert_endian.py"));
             }
             other => return Err(cursor.error(4, &format!("version {other}; expected 2 or 3; {DAMAGED}"))),
         }
@@ -129,7 +134,11 @@ impl Scan {
         }
         let end = cursor.at as u64;
         let Some(data) = end.checked_next_multiple_of(alignment) else {
-            return Err(self.metadata.error(ALIGNMENT_KEY, "a power of two that the file has room for", alignment.to_string()));
+            return Err(self.metadata.error(
+                ALIGNMENT_KEY,
+                "a power of two that the file has room for",
+                alignment.to_string(),
+            ));
         };
         Ok((alignment, data))
     }
