@@ -45,7 +45,8 @@ fn what_synth_writes_is_what_inspect_shows_and_run_runs() {
         assert_eq!((&json["config"]["hidden_size"], &json["config"]["vocab_size"]), (&256.into(), &320.into()));
         let total = |kind: &str| {
             let totals = json["totals"].as_array().expect("a list");
-            let total = totals.iter().find(|total| total["type"] == kind).unwrap_or_else(|| panic!("{kind} in {json:#}"));
+            let total =
+                totals.iter().find(|total| total["type"] == kind).unwrap_or_else(|| panic!("{kind} in {json:#}"));
             (total["tensors"].as_u64().expect("a number"), total["bytes"].as_u64().expect("a number"))
         };
         // Fourteen linear layers of 2 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 512 * 256) values.
@@ -57,7 +58,8 @@ fn what_synth_writes_is_what_inspect_shows_and_run_runs() {
             "hf-offline" => assert_eq!(total("U8"), (14, values / 4)),
             _ => assert_eq!(total("BF16").0, 14 + 10),
         }
-        let run = bitnet(&["run", "--model", path(&out), "--tokens", "1,17,200", "--max-new-tokens", "2", "--ignore-eos"]);
+        let run =
+            bitnet(&["run", "--model", path(&out), "--tokens", "1,17,200", "--max-new-tokens", "2", "--ignore-eos"]);
         assert!(run.status.success() && text(&run.stdout).trim_end().split(',').count() == 2, "{run:?}");
         // The table for people.
         let table = bitnet(&["inspect", path(&out)]);

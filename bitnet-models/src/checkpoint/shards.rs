@@ -72,9 +72,11 @@ impl Index {
             if contents.problems.is_empty() && contents.tensors.len() < tensors.len() {
                 let missing = tensors.iter().find(|name| contents.tensors.iter().all(|tensor| tensor.name != **name));
                 let missing = missing.map_or("", String::as_str);
-                contents.problems.push(self.error(format!(
-                    "`weight_map` places `{missing}` in {shard}, which does not have it; {DAMAGED}"
-                )));
+                contents.problems.push(
+                    self.error(format!(
+                        "`weight_map` places `{missing}` in {shard}, which does not have it; {DAMAGED}"
+                    )),
+                );
             }
             Ok(contents)
         })

@@ -146,9 +146,11 @@ fn a_head_of_its_own() {
     let untied = config.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
     assert_ne!(untied, config);
     let embeddings = tensors.tensor("model.embed_tokens.weight").expect("there");
-    let negated: Vec<u8> = embeddings.data().as_chunks::<4>().0.iter().flat_map(|[a, b, c, d]| [*a, *b, *c, d ^ 0x80]).collect();
+    let negated: Vec<u8> =
+        embeddings.data().as_chunks::<4>().0.iter().flat_map(|[a, b, c, d]| [*a, *b, *c, d ^ 0x80]).collect();
     let with_head = |head: &[u8]| {
-        let head = safetensors::tensor::TensorView::new(embeddings.dtype(), embeddings.shape().to_vec(), head).expect("whole");
+        let head =
+            safetensors::tensor::TensorView::new(embeddings.dtype(), embeddings.shape().to_vec(), head).expect("whole");
         let all = tensors.tensors().into_iter().chain([("lm_head.weight".to_owned(), head)]);
         let file = safetensors::serialize(all, None).expect("written");
         logits(&Checkpoint::from_safetensors("untied", untied.as_bytes(), &file.into()).expect("a checkpoint"))

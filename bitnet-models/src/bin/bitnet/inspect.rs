@@ -55,7 +55,12 @@ fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
     }
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
     let rows = inspection.tensors.iter().map(|row| {
-        vec![in_a_line(&row.name), in_a_line(&row.kind), format!("{:?}", row.shape), format!("{} bytes", bytes(row.bytes))]
+        vec![
+            in_a_line(&row.name),
+            in_a_line(&row.kind),
+            format!("{:?}", row.shape),
+            format!("{} bytes", bytes(row.bytes)),
+        ]
     });
     section(out, "tensors", &rows.collect::<Vec<_>>())?;
     let totals = inspection.totals.iter().map(|total| {

@@ -97,7 +97,9 @@ impl Scan {
         match version {
             2 | 3 => (),
             1 => {
-                return Err(cursor.error(4, "version 1; expected 2 or 3: convert the file again with today's llama.cpp"));
+                return Err(
+                    cursor.error(4, "version 1; expected 2 or 3: convert the file again with today's llama.cpp")
+                );
             }
             swapped if matches!(swapped.swap_bytes(), 1..=3) => {
                 return Err(cursor
