@@ -34,6 +34,7 @@ const NAMES: [(&str, &str); 13] = [
 ];
 
 /// A GGUF file of the checkpoint in `directory`: `how` gives each tensor's type in ggml and its bytes; `scales` are added.
+#[allow(clippy::cast_possible_truncation)] // constants that were f32
 pub(crate) fn convert(
     directory: &Path,
     scales: &[(&str, f32)],
@@ -120,6 +121,7 @@ pub(crate) fn bf16_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 /// Blocks of 32 values: a scale as f16, and int8.
+#[allow(clippy::cast_possible_truncation)] // at most 127
 pub(crate) fn q8_0_bytes(values: &[f32]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for block in values.chunks(32) {
