@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn weights_round_halves_to_even() {
         let (matrix, scale) = quantize_weights(&[0.5, -0.5, 1.5, -1.5], 2, 2);
-        assert_eq!(matrix.values, [0, 0, 1, -1]);
+        assert_eq!(matrix.values(), [0, 0, 1, -1]);
         assert_eq!(scale, WeightScale::Multiply(1.0));
     }
 

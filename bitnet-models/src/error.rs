@@ -80,6 +80,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The chat template is missing or malformed, or refuses the messages.
+    #[error("{file}: {reason}")]
+    Chat {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The prompt is empty.
     #[error("the prompt has no tokens; expected at least one")]
     EmptyPrompt,
@@ -98,7 +106,7 @@ pub enum Error {
     TokenOutOfRange {
         /// The id.
         id: u32,
-        /// Where in the prompt, from 0.
+        /// Where in the text, from 0.
         position: usize,
         /// The number of ids that the model knows.
         vocab_size: usize,

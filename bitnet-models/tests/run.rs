@@ -99,6 +99,89 @@ fn generation_stops_where_the_context_ends() {
     assert_eq!(stdout(&output).trim_end().split(',').count(), 64 - 3 + 1);
 }
 
+/// A trace directory whose `run.json` annotates this.
+fn reference(annotations: &serde_json::Value) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let run = serde_json::json!({ "schema": "bitnet-trace/run/1", "annotations": annotations });
+    fs::write(directory.path().join("run.json"), run.to_string()).expect("written");
+    directory
+}
+
+/// The JSON that a run of these arguments prints, and what it says on standard error.
+fn json_of(arguments: &[&str]) -> (serde_json::Value, String) {
+    let output = run(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+    (serde_json::from_str(&stdout(&output)).expect("one JSON object"), said)
+}
+
+#[test]
+fn forced_tokens_are_decoded_and_the_choices_are_kept_apart() {
+    let (own, _) = json_of(&["--prompt", "12+34=", "--max-new-tokens", "3"]);
+    assert!(own.get("chosen_tokens").is_none(), "{own}");
+    let prompt = &own["prompt_tokens"];
+    let free: Vec<u64> = own["tokens"].as_array().expect("ids").iter().filter_map(serde_json::Value::as_u64).collect();
+    // The same tokens change nothing.
+    let same = reference(&serde_json::json!({ "prompt_tokens": prompt, "generated_tokens": free }));
+    let (forced, said) = json_of(&["--prompt", "12+34=", "--force", path(same.path())]);
+    assert_eq!((&forced["tokens"], &forced["chosen_tokens"], &*said), (&own["tokens"], &own["tokens"], ""));
+    // Others are decoded, an end token does not end them, and what the model would have chosen after them is told.
+    let others = [free[0], 3, 12, 5, 12];
+    let other = reference(&serde_json::json!({ "prompt_tokens": prompt, "generated_tokens": others }));
+    let trace = other.path().join("trace.jsonl");
+    fs::write(&trace, "").expect("written");
+    for given in [other.path(), &*trace] {
+        let (forced, said) = json_of(&["--prompt", "12+34=", "--force", path(given)]);
+        assert_eq!(forced["tokens"], serde_json::json!(others));
+        let chosen = forced["chosen_tokens"].as_array().expect("ids");
+        // Up to the first token that is another one, the model saw what it saw on its own.
+        assert_eq!((chosen.len(), &chosen[0], &chosen[1]), (5, &own["tokens"][0], &own["tokens"][1]));
+        assert!(said.starts_with("note: ") && said.contains("the first at step 1"), "{said}");
+    }
+    // It stops at the limit that is given, and where the tokens end.
+    for (limit, count) in [("2", 2), ("100", 5)] {
+        let (forced, _) = json_of(&["--prompt", "12+34=", "--force", path(other.path()), "--max-new-tokens", limit]);
+        assert_eq!(forced["tokens"], serde_json::json!(others[..count]));
+    }
+    // A run that does not name its prompt is not checked.
+    let unnamed = reference(&serde_json::json!({ "generated_tokens": others }));
+    assert_eq!(json_of(&["--prompt", "1+", "--force", path(unnamed.path())]).0["tokens"], serde_json::json!(others));
+}
+
+#[test]
+fn tokens_that_cannot_be_forced() {
+    let forced = |annotations: &serde_json::Value| {
+        let trace = reference(annotations);
+        refused(&["--tokens", "1,2,3", "--force", path(trace.path())])
+    };
+    for (annotations, said) in [
+        (serde_json::json!({}), "names no tokens that it generated; expected the annotation `generated_tokens`"),
+        (serde_json::json!({ "generated_tokens": [] }), "names no tokens that it generated"),
+        (serde_json::json!({ "generated_tokens": "46" }), "`generated_tokens`: expected a list of token ids"),
+        (serde_json::json!({ "generated_tokens": [1, -2] }), "expected a token id at index 1, found -2"),
+        (
+            serde_json::json!({ "generated_tokens": [1, 99] }),
+            "`generated_tokens`: token id 99 at position 4: expected an id below 14",
+        ),
+        (
+            serde_json::json!({ "prompt_tokens": [1, 2, 4], "generated_tokens": [1] }),
+            "another prompt: its `prompt_tokens` are [1, 2, 4], those of this run are [1, 2, 3]; they differ from index 2",
+        ),
+        (
+            serde_json::json!({ "tokens": [1, 2], "generated_tokens": [1] }),
+            "its `tokens` are [1, 2], those of this run are [1, 2, 3]; they differ from index 2",
+        ),
+    ] {
+        let message = forced(&annotations);
+        assert!(message.contains("--force: ") && message.contains("run.json") && message.contains(said), "{message}");
+    }
+    let missing = refused(&["--tokens", "1", "--force", "no/such/place"]);
+    assert!(missing.contains("no/such/place/run.json; expected a trace directory: No such file"), "{missing}");
+    let damaged = reference(&serde_json::json!({}));
+    fs::write(damaged.path().join("run.json"), "{\"annotations\": ").expect("written");
+    assert!(refused(&["--tokens", "1", "--force", path(damaged.path())]).contains("run.json: not JSON: EOF"));
+}
+
 #[test]
 fn bad_arguments() {
     let fixture = fixture();
@@ -127,8 +210,8 @@ fn a_configuration_of_something_else() {
         ),
         ("autobitlinear", "trilinear", "`quantization_config.linear_class` is \"trilinear\"; expected"),
         ("\"offline\"", "\"sideways\"", "`quantization_config.quantization_mode` is \"sideways\"; expected"),
-        ("relu2", "silu", "`hidden_act` is \"silu\"; expected \"relu2\""),
-        ("float32", "bfloat16", "`torch_dtype` is \"bfloat16\"; expected \"float32\""),
+        ("relu2", "gelu", "`hidden_act` is \"gelu\"; expected \"relu2\" or \"silu\""),
+        ("float32", "float64", "`torch_dtype` is \"float64\"; expected \"float32\""),
         ("\"hidden_size\": 64", "\"hidden_size\": \"wide\"", "not a BitNet configuration"),
         ("{", "", "not a BitNet configuration"),
     ] {
@@ -154,17 +237,17 @@ fn tensors_that_are_missing_or_of_another_shape_or_type() {
         (
             "layers.0.self_attn.q_proj.weight_scale\"",
             "layers.0.self_attn.x_proj.weight_scale\"",
-            "`model.layers.0.self_attn.q_proj.weight_scale`: expected F32 [1], found no such tensor",
+            "`model.layers.0.self_attn.q_proj.weight_scale`: expected F32, F16 or BF16 [1], found no such tensor",
         ),
         (
             "\"shape\":[256,64]",
             "\"shape\":[64,256]",
-            "`model.embed_tokens.weight`: expected F32 [256, 64], found F32 [64, 256]",
+            "`model.embed_tokens.weight`: expected F32, F16 or BF16 [256, 64], found F32 [64, 256]",
         ),
         (
             "\"dtype\":\"F32\",\"shape\":[256,64]",
             "\"dtype\":\"I32\",\"shape\":[256,64]",
-            "`model.embed_tokens.weight`: expected F32 [256, 64], found I32 [256, 64]",
+            "`model.embed_tokens.weight`: expected F32, F16 or BF16 [256, 64], found I32 [256, 64]",
         ),
     ] {
         let checkpoint = copy();
@@ -216,7 +299,7 @@ fn a_truncated_file() {
         let file = checkpoint.path().join("model.safetensors");
         fs::write(&file, &whole[..length]).expect("written");
         let message = refused(&["--model", path(checkpoint.path()), "--tokens", "1"]);
-        assert!(message.contains("not a whole safetensors file") && message.contains(path(&file)), "{message}");
+        assert!(message.contains("the file is damaged") && message.contains(path(&file)), "{message}");
     }
 }
 
@@ -366,6 +449,28 @@ mod traced {
             let said = String::from_utf8(output.stderr.clone()).expect("UTF-8");
             assert!(said.lines().count() == 3 && said.starts_with("t0/logits [1, 6, 14] F32 "), "{said}");
         }
+    }
+
+    #[test]
+    fn a_forced_run_annotates_both_lists_and_may_take_the_place_of_the_other() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (_, records) = trace(dir.path());
+        let annotations = || -> serde_json::Value {
+            let json = fs::read(dir.path().join("run.json")).expect("run.json");
+            serde_json::from_slice::<serde_json::Value>(&json).expect("JSON")["annotations"].clone()
+        };
+        let free = annotations();
+        assert!(free["chosen_tokens"].is_null(), "{free}");
+        // The directory that is read is the one that is recorded into: the older run is read before it is moved.
+        let output = run(&["--prompt", "12+34=", "--force", path(dir.path()), "--trace-dir", path(dir.path())]);
+        assert!(output.status.success(), "{output:?}");
+        let forced = annotations();
+        assert_eq!(forced["generated_tokens"], free["generated_tokens"]);
+        assert_eq!(forced["chosen_tokens"], free["generated_tokens"]);
+        assert!(forced["forced_from"].as_str().is_some_and(|file| file.ends_with("run.json")), "{forced}");
+        let hashes = |records: &[TraceRecord]| records.iter().map(|record| record.blake3.clone()).collect::<Vec<_>>();
+        let again = Trace::open(dir.path()).expect("a trace");
+        assert_eq!(hashes(again.records()), hashes(&records));
     }
 
     #[test]

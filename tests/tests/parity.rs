@@ -65,8 +65,8 @@ impl Flavour {
         }
         for layer in 0..LAYERS {
             for (stage, key) in QUANTIZED {
-                // The flavour without quantisation has no int8.
-                let Some(q8) = self.reference.get(&format!("{phase}.l{layer}.{key}.q8")) else { continue };
+                // That of the flavour without quantisation says what int8 it would have been.
+                let q8 = self.reference(&format!("{phase}.l{layer}.{key}.q8"));
                 check_int8(&ours[&(Some(layer), stage.to_owned())], q8, &format!("{phase} l{layer}.{key}"));
             }
         }
@@ -135,18 +135,6 @@ fn check_int8(activation: &Tensor, q8: &Tensor, what: &str) {
     }
 }
 
-/// Whether the int8 comparison runs is decided by the reference, so its presence is checked here.
-#[test]
-fn the_references_have_int8_activations_where_they_are_quantised() {
-    for (flavour, count) in [("offline", 8), ("online", 8), ("bitlinear", 8), ("noquant", 0)] {
-        let flavour = Flavour::open(&format!("{flavour}_float32"));
-        for phase in ["prefill", "decode"] {
-            let keys = flavour.reference.keys().filter(|key| key.starts_with(phase) && key.ends_with(".q8"));
-            assert_eq!(keys.count(), count, "{phase}");
-        }
-    }
-}
-
 #[test]
 fn offline_prefill() {
     Flavour::open("offline_float32").check(false);
@@ -196,9 +184,31 @@ fn a_small_fault_is_seen() {
     assert!(relative_l2(&faulty, flavour.reference("prefill.l0.q_proj")) > TOLERANCE);
 }
 
-/// The largest relative L2 error of each stage over both layers, prefill and decode, against the reference in bfloat16:
-/// our stage, then offline, online, bitlinear and unquantised.
-const BFLOAT16: [(&str, [f64; 4]); 0] = [];
+/// The largest relative L2 error that each stage may have against the reference in bfloat16, over both layers, prefill and
+/// decode: our stage, then offline, online, bitlinear and unquantised. Each is 1.3 times what was measured.
+const BFLOAT16: [(&str, [f64; 4]); 21] = [
+    ("embeddings", [0.0, 0.0, 0.0, 0.0]),
+    ("attn_norm", [1.2e-2, 1.2e-2, 1.2e-2, 6.4e-3]),
+    ("q_proj", [1.7e-2, 1.7e-2, 1.7e-2, 6.9e-3]),
+    ("k_proj", [1.6e-2, 1.6e-2, 1.7e-2, 6.8e-3]),
+    ("v_proj", [1.7e-2, 1.6e-2, 1.7e-2, 6.9e-3]),
+    ("q_rope", [1.7e-2, 1.7e-2, 1.7e-2, 7.5e-3]),
+    ("k_rope", [1.6e-2, 1.7e-2, 1.7e-2, 7.5e-3]),
+    ("attn_scores_softmax", [2.3e-3, 2.3e-3, 2.3e-3, 2.1e-3]),
+    ("attn_ctx", [1.7e-2, 1.6e-2, 2.0e-2, 7.6e-3]),
+    ("attn_sub_norm", [1.7e-2, 1.5e-2, 2.0e-2, 8.2e-3]),
+    ("o_proj", [2.3e-2, 1.9e-2, 2.3e-2, 8.6e-3]),
+    ("attn_residual", [1.3e-2, 1.2e-2, 1.3e-2, 6.8e-3]),
+    ("ffn_norm", [1.3e-2, 1.2e-2, 1.3e-2, 7.3e-3]),
+    ("gate_proj", [2.0e-2, 1.7e-2, 1.9e-2, 7.5e-3]),
+    ("up_proj", [1.9e-2, 1.7e-2, 1.9e-2, 7.6e-3]),
+    ("ffn_act", [3.3e-2, 3.0e-2, 2.8e-2, 1.2e-2]),
+    ("ffn_sub_norm", [3.3e-2, 3.4e-2, 2.8e-2, 1.3e-2]),
+    ("down_proj", [3.8e-2, 3.7e-2, 3.4e-2, 1.3e-2]),
+    ("block_out", [1.9e-2, 1.7e-2, 1.7e-2, 8.8e-3]),
+    ("final_norm", [2.0e-2, 1.9e-2, 1.7e-2, 9.5e-3]),
+    ("logits", [1.9e-2, 1.7e-2, 1.6e-2, 9.7e-3]),
+];
 
 /// A checkpoint in bfloat16 is computed in float32 from the stored weights, where the reference rounds every intermediate
 /// result to bfloat16 (8 significant bits), and in `bitlinear` the int8 activations' scale too. So the two differ by what

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bitnet_trace::compare::{DiffOptions, Verdict, diff_paths};
 use bitnet_trace_tests::{repository, skip};
 use serde_json::Value;
 
@@ -47,14 +48,18 @@ fn sabotaged(directory: &Path, tensor: &str) {
     fs::write(directory.join("model.safetensors"), file).expect("written");
 }
 
+/// The two programs, if both were built.
+fn programs() -> Option<(PathBuf, PathBuf)> {
+    let both = program("bitnet-trace").zip(program("bitnet"));
+    if both.is_none() {
+        skip("REQUIRE_PROGRAMS", "`bitnet-trace` or `bitnet` was not built; `cargo test --workspace` builds them");
+    }
+    both
+}
+
 #[test]
 fn each_scenario_names_the_stage_that_was_sabotaged() {
-    let (Some(sweep), Some(bitnet)) = (program("bitnet-trace"), program("bitnet")) else {
-        return skip(
-            "REQUIRE_PROGRAMS",
-            "`bitnet-trace` or `bitnet` was not built; `cargo test --workspace` builds them",
-        );
-    };
+    let Some((sweep, bitnet)) = programs() else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
     let run = format!(
         "[{:?}, \"run\", \"--prompt\", \"{{prompt}}\", \"--max-new-tokens\", \"{{steps}}\"",
@@ -87,4 +92,55 @@ fn each_scenario_names_the_stage_that_was_sabotaged() {
         assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &stage.into()), "{result:#}");
     }
     assert_eq!(results[SCENARIOS.len()]["verdict"], "match", "{:#}", results[SCENARIOS.len()]);
+}
+
+/// Steps of the runs whose tokens differ on their own.
+const STEPS: usize = 6;
+
+/// Without `force`, the sabotaged side decodes other tokens, so that a later step computes something else. With it, all
+/// steps of the two have the same input.
+#[test]
+fn with_force_all_steps_stay_comparable() {
+    let Some((sweep, bitnet)) = programs() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    sabotaged(&directory.path().join("model"), "model.layers.1.mlp.down_proj.weight_scale");
+    for forced in [false, true] {
+        let command =
+            format!("{:?}, \"run\", \"--prompt\", \"{{prompt}}\", \"--ignore-eos\"", bitnet.display().to_string());
+        let steps = "\"--max-new-tokens\", \"{steps}\"";
+        let (force, limit) =
+            if forced { ("force = \"reference\"", "\"--force\", \"{reference}\"") } else { ("", steps) };
+        let plan = format!(
+            "{force}\n[reference]\ncommand = [{command}, {steps}]\n[trace]\ncommand = [{command}, {limit}, \"--model\", \"model\"]\n\
+             [[scenario]]\nname = \"sum\"\nprompt = \"12+34=\"\nsteps = {STEPS}\n"
+        );
+        let (path, out) = (directory.path().join("plan.toml"), directory.path().join(format!("out-{forced}")));
+        fs::write(&path, plan).expect("written");
+        let output = Command::new(&sweep).arg("sweep").arg(&path).arg("-o").arg(&out).arg("--json").output();
+        let output = output.expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        let results: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let result = &results["scenarios"][0];
+        assert_eq!((&result["verdict"], &result["first"]["name"]), (&"diverged".into(), &"t0/blk1/down_proj".into()));
+
+        let sides = ["reference", "trace"].map(|side| out.join("sum").join(side));
+        let tokens = sides.each_ref().map(|side| {
+            let run: Value = serde_json::from_slice(&fs::read(side.join("run.json")).expect("run.json")).expect("JSON");
+            run["annotations"].clone()
+        });
+        assert_eq!(tokens[0]["generated_tokens"] == tokens[1]["generated_tokens"], forced, "{tokens:?}");
+        let comparison = diff_paths(&sides[0], &sides[1], &DiffOptions::default(), &mut |_, _| {}).expect("traces");
+        let embeddings = comparison.pairs.iter().filter(|pair| &*pair.key.stage == "embeddings");
+        let same: Vec<bool> = embeddings.map(|pair| pair.verdict == Verdict::Identical).collect();
+        assert_eq!(same.len(), STEPS);
+        assert_eq!(same.iter().all(|same| *same), forced, "{same:?}");
+        let note = result["notes"][0].as_str().expect("a note");
+        if forced {
+            assert_eq!(comparison.pairs.len(), STEPS * (2 * 18 + 3));
+            assert_ne!(tokens[1]["chosen_tokens"], tokens[1]["generated_tokens"]);
+            assert!(note.starts_with("the trace would have left the tokens at "), "{note}");
+        } else {
+            assert!(note.starts_with("generated token "), "{note}");
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub struct Row {
     pub kind: String,
     /// Row-major.
     pub shape: Vec<usize>,
-    /// Where its data begins in the file.
+    /// Where its data begins in the file; of a GGUF file that ends in its head, counted from the first tensor.
     pub offset: u64,
     /// The size of its data; `null` for a type whose size is not known.
     pub bytes: Option<u64>,
@@ -116,11 +116,12 @@ impl Inspection {
         let config = read(&file, LARGEST_JSON);
         let single = directory.join(TENSORS);
         let index = directory.join(shards::INDEX);
-        if config.is_err() && !single.exists() && !index.exists() {
-            return Err(config.err().unwrap_or(Error::EmptyPrompt));
-        }
+        let config = match config {
+            Err(error) if !single.exists() && !index.exists() => return Err(error),
+            config => config.and_then(|json| Config::from_json(&json, &file.display().to_string())),
+        };
         "safetensors".clone_into(&mut self.format);
-        self.config(config.and_then(|json| Config::from_json(&json, &file.display().to_string())));
+        self.config(config);
         if single.exists() || !index.exists() {
             match map(&single) {
                 Ok(bytes) => self.add(&safetensors::scan(&single.display().to_string(), &bytes)),
@@ -128,8 +129,11 @@ impl Inspection {
             }
             return Ok(());
         }
-        match shards::open(directory) {
-            Ok(files) => files.iter().for_each(|contents| self.add(contents)),
+        match shards::Index::read(directory) {
+            Ok(index) => index.scan().for_each(|contents| match contents {
+                Ok(contents) => self.add(&contents),
+                Err(error) => self.problems.push(described(&error)),
+            }),
             Err(error) => self.problems.push(described(&error)),
         }
         Ok(())

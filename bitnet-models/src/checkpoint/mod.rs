@@ -6,6 +6,7 @@ pub mod pack;
 pub(crate) mod safetensors;
 pub(crate) mod shards;
 pub(crate) mod stored;
+mod text;
 mod weights;
 
 use std::borrow::Cow;
@@ -24,13 +25,11 @@ use self::weights::Tensors;
 use crate::bytes::{map, read};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
 
 /// The configuration of a Hugging Face checkpoint.
 pub(crate) const CONFIG: &str = "config.json";
 /// The tensors of a Hugging Face checkpoint that is in one part.
 pub(crate) const TENSORS: &str = "model.safetensors";
-const TOKENIZER: &str = "tokenizer.json";
 
 /// The largest JSON file that is read. The tokenizer of 2B-4T has 17 MB.
 const LARGEST_JSON: u64 = 256 << 20;
@@ -132,6 +131,10 @@ impl Checkpoint {
 
     fn gguf(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
+        if file.extension() == Some(OsStr::new("safetensors")) {
+            let reason = format!("one file of a checkpoint; name its directory, which also holds {CONFIG}");
+            return Err(Error::Format { file: name, reason });
+        }
         let directory = file.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &map(file)?)? })
     }
@@ -202,28 +205,6 @@ impl Checkpoint {
     /// Where a file beside the tensors is or would be, for messages.
     pub(crate) fn beside_name(&self, name: &str) -> String {
         self.beside.name(name)
-    }
-
-    /// The tokenizer.
-    ///
-    /// # Errors
-    ///
-    /// If the checkpoint has none, or it is malformed.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let file = self.beside_name(TOKENIZER);
-        match self.beside(TOKENIZER)? {
-            Some(json) => Tokenizer::from_json(&json, file),
-            None => Err(Error::Tokenizer {
-                file,
-                reason: "the file does not exist; a prompt needs it, token ids (`--tokens`) do not".to_owned(),
-            }),
-        }
-    }
-
-    /// Whether the checkpoint has a tokenizer.
-    #[must_use]
-    pub fn has_tokenizer(&self) -> bool {
-        self.beside.has(TOKENIZER)
     }
 
     /// BLAKE3 of the files of tensors, one after the other in the order of their names, 64 hex digits. Only with the

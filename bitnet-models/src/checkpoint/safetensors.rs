@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 const PREFIX: usize = 8;
 /// The largest head (`MAX_HEADER_SIZE` of the crate).
 const LARGEST_HEAD: usize = 100_000_000;
+/// More tensors than any model has in one file.
+const MOST_TENSORS: usize = 1 << 16;
 /// The name of the head's entry that is no tensor.
 const METADATA: &str = "__metadata__";
 
@@ -139,8 +141,10 @@ impl<'de> Deserialize<'de> for Entries {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == METADATA {
                         map.next_value::<serde::de::IgnoredAny>()?;
-                    } else {
+                    } else if entries.len() < MOST_TENSORS {
                         entries.push((name, map.next_value()?));
+                    } else {
+                        return Err(serde::de::Error::custom(format_args!("more than {MOST_TENSORS} tensors")));
                     }
                 }
                 Ok(Entries(entries))

@@ -104,11 +104,7 @@ pub(super) fn overlaps(tensors: &[StoredTensor]) -> Vec<Error> {
     problems
 }
 
-/// Takes a tensor's data out of the file.
-///
-/// # Errors
-///
-/// If a part of it lies outside.
+/// Gives a tensor its data in the file, or an error if a part of it lies outside.
 pub(super) fn place(mut tensor: StoredTensor, file: &Bytes) -> (StoredTensor, Option<Error>) {
     let Some(length) = tensor.length else { return (tensor, None) };
     let range = (usize::try_from(tensor.offset).ok())

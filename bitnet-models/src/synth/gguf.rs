@@ -114,9 +114,10 @@ fn put<W: Write>(synth: &Synth, name: &str, kind: Kind, to: &mut Counted<'_, W>)
                 to.put(&bytes)?;
             }
             if synth.format == Format::I2S {
-                let mut tail = [0; I2_S_TAIL as usize];
-                tail[..4].copy_from_slice(&scale.to_le_bytes());
-                to.put(&tail)?;
+                bytes.clear();
+                bytes.extend(scale.to_le_bytes());
+                bytes.resize(I2_S_TAIL, 0);
+                to.put(&bytes)?;
             }
         }
     }

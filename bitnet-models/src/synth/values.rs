@@ -53,6 +53,7 @@ pub(super) fn scale(seed: u64, tensor: &str, columns: usize) -> f32 {
 
 /// Fills a row with float master weights that become these ternary values and nearly this scale when they are quantised:
 /// a zero is at most 0.4 of the scale, another value 0.8 to 2 of it, so that the mean magnitude is the scale.
+#[allow(clippy::cast_possible_truncation)] // sixteen random bits of 64
 pub(super) fn master(seed: u64, tensor: &str, row: usize, scale: f32, ternary: &[i8], to: &mut Vec<f32>) {
     let mut stream = Stream::new(seed ^ 1, tensor, row);
     for values in ternary.chunks(4) {

@@ -12,9 +12,6 @@ use super::{refused, synthetic};
 #[derive(Clone)]
 struct File(Vec<u8>);
 
-/// The width of the length before a text.
-const LENGTH: usize = 8;
-
 impl File {
     fn new(format: Format) -> Self {
         let directory = synthetic(format);
@@ -186,7 +183,7 @@ fn tensors() {
         ),
         ("TL1", with_kind(38), &[LINEAR, "TL1 (type 38)", "convert the original checkpoint to I2_S", "TQ2_0"]),
         ("TL2 or MXFP4", with_kind(39), &[LINEAR, "TL2 in Microsoft's fork, MXFP4 in llama.cpp", "convert"]),
-        ("Q2_K", with_kind(10), &[LINEAR, "Q2_K", "convert"]),
+        ("IQ1_S", with_kind(19), &[LINEAR, "IQ1_S", "convert"]),
         ("an unknown type", with_kind(1000), &[LINEAR, "the unknown type 1000", "convert"]),
         ("misaligned", file.clone().put(offset, &[1]), &[LINEAR, "a multiple of 32, the alignment"]),
         ("an offset near 2^64", file.clone().put(offset, &(u64::MAX - 31).to_le_bytes()), &[LINEAR, "inside the file"]),
@@ -292,4 +289,31 @@ fn metadata() {
         ("an alignment that moves the data", aligned(4, 1 << 31), &["inside the file"]),
         ("an alignment that is a float", aligned(6, 32), &["general.alignment", "expected an integer"]),
     ]);
+}
+
+/// A key as long as is allowed, before an array of many texts: the head is read in the time that its bytes take.
+#[test]
+fn long_keys_before_many_values() {
+    let (key, count) = ("k".repeat(65535), 4_000_000u64);
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(1u64.to_le_bytes());
+    bytes.extend((key.len() as u64).to_le_bytes());
+    bytes.extend(key.as_bytes());
+    bytes.extend(9u32.to_le_bytes());
+    bytes.extend(8u32.to_le_bytes());
+    bytes.extend(count.to_le_bytes());
+    bytes.resize(bytes.len() + 8 * usize::try_from(count).expect("small"), 0);
+    let begin = std::time::Instant::now();
+    let message = refused(Checkpoint::from_gguf("x.gguf", &bytes.into()), "no architecture");
+    assert!(message.contains("general.architecture"), "{message}");
+    // Copying the key for every text would be 262 GB.
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+    let mut longer = b"GGUF\x03\0\0\0".to_vec();
+    longer.extend(0u64.to_le_bytes());
+    longer.extend(1u64.to_le_bytes());
+    longer.extend(65536u64.to_le_bytes());
+    longer.resize(longer.len() + 65536 + 20, b'k');
+    let message = refused(Checkpoint::from_gguf("x.gguf", &longer.into()), "a long key");
+    assert!(message.contains("a metadata key of at most 65535 bytes, found 65536"), "{message}");
 }

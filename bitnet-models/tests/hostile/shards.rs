@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bitnet_models::Checkpoint;
+use bitnet_models::checkpoint::inspect::Inspection;
 use bitnet_models::synth::Format;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -104,6 +105,12 @@ fn names_that_lead_elsewhere_and_files_that_are_not_there() {
     assert_eq!(load(Checkpoint::open(&model)), Ok(()));
     fs::remove_file(model.join(SHARDS[1])).expect("removed");
     fs::create_dir(model.join(SHARDS[1])).expect("a directory");
+    // What is wrong with one file does not hide the other.
+    let inspection = Inspection::of(&model).expect("something to show");
+    assert_eq!(inspection.tensors.len(), 1);
+    assert!(inspection.problems.iter().any(|problem| problem.contains(SHARDS[1])), "{:?}", inspection.problems);
+    let message = refused(Checkpoint::open(model.join(SHARDS[0])), "one file of two");
+    assert!(message.contains("one file of a checkpoint; name its directory"), "{message}");
     let message = refused(Checkpoint::open(&model), "a directory");
     assert!(message.contains(SHARDS[1]) && message.contains("a directory; expected a regular file"), "{message}");
 }

@@ -9,6 +9,8 @@ use bitnet_models::checkpoint::inspect::Inspection;
 use clap::Args;
 use serde_json::Value;
 
+use crate::printable;
+
 /// The longest value of a key that is shown whole, in characters.
 const LONGEST: usize = 60;
 
@@ -34,16 +36,16 @@ impl Arguments {
         }
         out.flush()?;
         for problem in &inspection.problems {
-            let _ = writeln!(io::stderr(), "error: {problem}");
+            let _ = writeln!(io::stderr(), "error: {}", printable(problem));
         }
         Ok(if inspection.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{}: {}", printable(&inspection.path), inspection.format)?;
+    writeln!(out, "{}: {}", in_a_line(&inspection.path), inspection.format)?;
     let pairs = |map: &serde_json::Map<String, Value>| {
-        map.iter().map(|(key, value)| vec![printable(key), short(value)]).collect::<Vec<_>>()
+        map.iter().map(|(key, value)| vec![in_a_line(key), short(value)]).collect::<Vec<_>>()
     };
     if let Value::Object(config) = &inspection.config {
         section(out, "configuration", &pairs(config))?;
@@ -53,12 +55,17 @@ fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
     }
     let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
     let rows = inspection.tensors.iter().map(|row| {
-        vec![printable(&row.name), row.kind.clone(), format!("{:?}", row.shape), format!("{} bytes", bytes(row.bytes))]
+        vec![
+            in_a_line(&row.name),
+            in_a_line(&row.kind),
+            format!("{:?}", row.shape),
+            format!("{} bytes", bytes(row.bytes)),
+        ]
     });
     section(out, "tensors", &rows.collect::<Vec<_>>())?;
     let totals = inspection.totals.iter().map(|total| {
         vec![
-            total.kind.clone(),
+            in_a_line(&total.kind),
             format!("{} tensors", total.tensors),
             format!("{} values", total.values),
             format!("{} bytes", total.bytes),
@@ -71,7 +78,7 @@ fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
 fn section(out: &mut impl Write, heading: &str, rows: &[Vec<String>]) -> io::Result<()> {
     writeln!(out, "\n{heading}")?;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     for row in rows {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
@@ -83,7 +90,7 @@ fn section(out: &mut impl Write, heading: &str, rows: &[Vec<String>]) -> io::Res
 /// A value in a line; an array by its type and length.
 fn short(value: &Value) -> String {
     let text = match value {
-        Value::String(text) => printable(text),
+        Value::String(text) => in_a_line(text),
         Value::Object(array) if array.contains_key("array") => {
             format!("{} {}", array["length"], array["array"].as_str().unwrap_or_default())
         }
@@ -95,7 +102,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// A text from a file, with what would move the cursor or colour the terminal made visible.
-fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+/// A text from a file, made harmless and without line breaks.
+fn in_a_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
 }

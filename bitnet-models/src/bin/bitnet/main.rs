@@ -3,7 +3,10 @@
 mod bench;
 mod capture;
 mod compute;
+mod force;
 mod inspect;
+mod interrupt;
+mod output;
 mod run;
 mod synth;
 
@@ -35,7 +38,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(run) => run.execute().map(|()| ExitCode::SUCCESS),
+        Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute().map(|()| ExitCode::SUCCESS),
         Command::Inspect(arguments) => arguments.execute(),
         Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
         // The reader has what it wanted: `bitnet run ... | head` is not a failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {}", with_reasons(&*error));
+            let _ = writeln!(io::stderr(), "error: {}", printable(&with_reasons(&*error)));
             ExitCode::FAILURE
         }
     }
@@ -65,4 +68,10 @@ fn with_reasons(error: &(dyn Error + 'static)) -> String {
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A text that may hold names from a file, with what would move the cursor or colour the terminal made visible.
+fn printable(text: &str) -> String {
+    let shown = |c: char| c == '\n' || !c.is_control();
+    text.chars().flat_map(|c| if shown(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }

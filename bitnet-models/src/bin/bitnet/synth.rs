@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     shape: Shape,
 
-    /// hf-offline, hf-bf16 (directories), i2_s, tq1_0 or tq2_0 (GGUF files)
+    /// `hf-offline`, `hf-bf16` (directories), `i2_s`, `tq1_0` or `tq2_0` (GGUF files)
     #[arg(long)]
     format: Format,
 

@@ -3,6 +3,8 @@
 //! Source of the keys: `gguf-py/gguf/constants.py` of llama.cpp; of their use, `convert-hf-to-gguf-bitnet.py` and
 //! `convert-ms-to-gguf-bitnet.py` in `utils/` of microsoft/BitNet, and `src/models/bitnet.cpp` of llama.cpp.
 
+use std::fmt::Display;
+
 use super::metadata::Metadata;
 use crate::checkpoint::stored::StoredTensor;
 use crate::config::{Activation, Config, Flavour};
@@ -91,7 +93,7 @@ impl<'a> Keys<'a> {
         format!("{}.{name}", self.architecture)
     }
 
-    fn error(&self, name: &str, expected: impl AsRef<str>, found: impl ToString) -> crate::Error {
+    fn error(&self, name: &str, expected: impl AsRef<str>, found: impl Display) -> crate::Error {
         self.metadata.error(&self.key(name), expected.as_ref(), found.to_string())
     }
 

@@ -1,4 +1,9 @@
 //! Reads the numbers and texts at the head of a GGUF file, never past the end.
+//!
+//! What a value is, for messages, is passed as `fmt::Arguments`: it is put together only if it is needed, and a key of
+//! kilobytes is not copied for each of millions of values.
+
+use std::fmt;
 
 use super::metadata::{Array, Value};
 use crate::checkpoint::stored::DAMAGED;
@@ -6,6 +11,9 @@ use crate::error::{Error, Result};
 
 /// The largest head that is read. Those of vocabularies of 256k tokens have about 20 MB.
 pub(super) const LARGEST_HEAD: usize = 128 << 20;
+
+/// The longest key, by the specification.
+const LONGEST_NAME: usize = 65535;
 
 /// A place in the head of a file.
 pub(super) struct Cursor<'a> {
@@ -25,7 +33,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `length` bytes, which hold `what`.
-    fn take(&mut self, length: u64, what: &str) -> Result<&'a [u8]> {
+    fn take(&mut self, length: u64, what: fmt::Arguments<'_>) -> Result<&'a [u8]> {
         let left = &self.bytes[self.at..];
         let taken = usize::try_from(length).ok().and_then(|length| left.get(..length));
         let Some(taken) = taken else {
@@ -37,23 +45,23 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+    fn array<const N: usize>(&mut self, what: fmt::Arguments<'_>) -> Result<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N as u64, what)?);
         Ok(array)
     }
 
-    pub(super) fn u32(&mut self, what: &str) -> Result<u32> {
+    pub(super) fn u32(&mut self, what: fmt::Arguments<'_>) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    pub(super) fn u64(&mut self, what: &str) -> Result<u64> {
+    pub(super) fn u64(&mut self, what: fmt::Arguments<'_>) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
     /// A number of things that take at least `least` bytes each, so that none can be reserved that the file does not
     /// hold.
-    pub(super) fn count(&mut self, what: &str, least: u64, most: u64) -> Result<usize> {
+    pub(super) fn count(&mut self, what: fmt::Arguments<'_>, least: u64, most: u64) -> Result<usize> {
         let at = self.at;
         let count = self.u64(what)?;
         let left = (self.bytes.len() - self.at) as u64;
@@ -67,9 +75,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A key or a name: a text of a limited length.
+    pub(super) fn name(&mut self, what: fmt::Arguments<'_>) -> Result<&'a str> {
+        let at = self.at;
+        let name = self.string(what)?;
+        if name.len() > LONGEST_NAME {
+            let reason = format!("expected {what} of at most {LONGEST_NAME} bytes, found {}; {DAMAGED}", name.len());
+            return Err(self.error(at, &reason));
+        }
+        Ok(name)
+    }
+
     /// A text: its length as u64, and UTF-8.
-    pub(super) fn string(&mut self, what: &str) -> Result<&'a str> {
-        let length = self.u64(&format!("the length of {what}"))?;
+    pub(super) fn string(&mut self, what: fmt::Arguments<'_>) -> Result<&'a str> {
+        let length = self.u64(format_args!("the length of {what}"))?;
         let at = self.at;
         let bytes = self.take(length, what)?;
         std::str::from_utf8(bytes).map_err(|error| {
@@ -79,21 +98,23 @@ impl<'a> Cursor<'a> {
 
     /// The value of a key: its type as u32, and the value.
     pub(super) fn value(&mut self, key: &str) -> Result<Value> {
-        let (at, what) = (self.at, format!("the value of `{key}`"));
-        Ok(match self.u32(&format!("the type of `{key}`"))? {
-            0 => Value::U8(u8::from_le_bytes(self.array(&what)?)),
-            1 => Value::I8(i8::from_le_bytes(self.array(&what)?)),
-            2 => Value::U16(u16::from_le_bytes(self.array(&what)?)),
-            3 => Value::I16(i16::from_le_bytes(self.array(&what)?)),
-            4 => Value::U32(self.u32(&what)?),
-            5 => Value::I32(i32::from_le_bytes(self.array(&what)?)),
-            6 => Value::F32(f32::from_le_bytes(self.array(&what)?)),
-            7 => Value::Bool(self.bool(&what)?),
-            8 => Value::String(self.string(&what)?.to_owned()),
+        let at = self.at;
+        let kind = self.u32(format_args!("the type of `{key}`"))?;
+        let what = format_args!("the value of `{key}`");
+        Ok(match kind {
+            0 => Value::U8(u8::from_le_bytes(self.array(what)?)),
+            1 => Value::I8(i8::from_le_bytes(self.array(what)?)),
+            2 => Value::U16(u16::from_le_bytes(self.array(what)?)),
+            3 => Value::I16(i16::from_le_bytes(self.array(what)?)),
+            4 => Value::U32(self.u32(what)?),
+            5 => Value::I32(i32::from_le_bytes(self.array(what)?)),
+            6 => Value::F32(f32::from_le_bytes(self.array(what)?)),
+            7 => Value::Bool(self.bool(what)?),
+            8 => Value::String(self.string(what)?.to_owned()),
             9 => Value::Array(self.values(key)?),
-            10 => Value::U64(self.u64(&what)?),
-            11 => Value::I64(i64::from_le_bytes(self.array(&what)?)),
-            12 => Value::F64(f64::from_le_bytes(self.array(&what)?)),
+            10 => Value::U64(self.u64(what)?),
+            11 => Value::I64(i64::from_le_bytes(self.array(what)?)),
+            12 => Value::F64(f64::from_le_bytes(self.array(what)?)),
             other => return Err(self.error(at, &format!("`{key}` has the type {other}; expected 0 to 12; {DAMAGED}"))),
         })
     }
@@ -101,11 +122,11 @@ impl<'a> Cursor<'a> {
     /// The values of an array: their type as u32, their number as u64, and one after the other.
     fn values(&mut self, key: &str) -> Result<Array> {
         let at = self.at;
-        let kind = self.u32(&format!("the type of the values of `{key}`"))?;
-        let what = format!("the number of values of `{key}`");
+        let kind = self.u32(format_args!("the type of the values of `{key}`"))?;
+        let what = format_args!("the number of values of `{key}`");
         let mut fixed = |size: u64| {
-            let count = self.count(&what, size, u64::MAX)? as u64;
-            self.take(count * size, &format!("the values of `{key}`"))
+            let count = self.count(what, size, u64::MAX)? as u64;
+            self.take(count * size, format_args!("the values of `{key}`"))
         };
         Ok(match kind {
             0 => Array::U8(fixed(1)?.to_vec()),
@@ -116,13 +137,13 @@ impl<'a> Cursor<'a> {
             5 => Array::I32(numbers(fixed(4)?, i32::from_le_bytes)),
             6 => Array::F32(numbers(fixed(4)?, f32::from_le_bytes)),
             7 => {
-                let count = self.count(&what, 1, u64::MAX)?;
-                Array::Bool((0..count).map(|_| self.bool(&format!("a value of `{key}`"))).collect::<Result<_>>()?)
+                let count = self.count(what, 1, u64::MAX)?;
+                Array::Bool((0..count).map(|_| self.bool(format_args!("a value of `{key}`"))).collect::<Result<_>>()?)
             }
             8 => {
                 // A text takes at least the eight bytes of its length.
-                let count = self.count(&what, 8, u64::MAX)?;
-                let text = |index| Ok(self.string(&format!("text {index} of `{key}`"))?.to_owned());
+                let count = self.count(what, 8, u64::MAX)?;
+                let text = |index| Ok(self.string(format_args!("text {index} of `{key}`"))?.to_owned());
                 Array::String((0..count).map(text).collect::<Result<_>>()?)
             }
             10 => Array::U64(numbers(fixed(8)?, u64::from_le_bytes)),
@@ -136,7 +157,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn bool(&mut self, what: &str) -> Result<bool> {
+    fn bool(&mut self, what: fmt::Arguments<'_>) -> Result<bool> {
         let at = self.at;
         match self.array(what)? {
             [0] => Ok(false),

@@ -9,13 +9,13 @@ mod metadata;
 mod names;
 mod reader;
 pub(crate) mod types;
-pub(crate) mod writer;
+pub mod writer;
 
 pub use metadata::{Array, Metadata, Value};
 
 pub(super) use config::config;
 pub(crate) use names::in_gguf;
-pub(crate) use reader::{Scan, is_gguf, scan};
+pub(crate) use reader::scan;
 
 /// The first bytes of a file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";

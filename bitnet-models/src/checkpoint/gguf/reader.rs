@@ -32,11 +32,6 @@ pub(crate) struct Scan {
     pub(crate) contents: Contents,
 }
 
-/// Whether a file says of itself that it is GGUF.
-pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
-    bytes.starts_with(MAGIC)
-}
-
 /// Reads as much as possible of a file; what is wrong with it is among the problems.
 pub(crate) fn scan(file: &str, bytes: &Bytes) -> Scan {
     let mut scan = Scan {
@@ -90,14 +85,14 @@ impl Scan {
         let bytes = self.contents.bytes.clone();
         let file = self.contents.file.clone();
         let mut cursor = Cursor::new(&file, &bytes);
-        let magic = cursor.u32("the magic number \"GGUF\"")?;
+        let magic = cursor.u32(format_args!("the magic number \"GGUF\""))?;
         if magic.to_le_bytes() != *MAGIC {
             let found = magic.to_le_bytes().escape_ascii().to_string();
             return Err(
                 cursor.error(0, &format!("expected the magic number \"GGUF\", found \"{found}\"; not a GGUF file"))
             );
         }
-        let version = cursor.u32("the version")?;
+        let version = cursor.u32(format_args!("the version"))?;
         self.version = Some(version);
         match version {
             2 | 3 => (),
@@ -112,13 +107,13 @@ impl Scan {
             }
             other => return Err(cursor.error(4, &format!("version {other}; expected 2 or 3; {DAMAGED}"))),
         }
-        let tensors = cursor.count("the number of tensors", LEAST_TENSOR, MOST)?;
-        let pairs = cursor.count("the number of metadata keys", LEAST_PAIR, MOST)?;
+        let tensors = cursor.count(format_args!("the number of tensors"), LEAST_TENSOR, MOST)?;
+        let pairs = cursor.count(format_args!("the number of metadata keys"), LEAST_PAIR, MOST)?;
 
         let mut seen = HashSet::new();
         for _ in 0..pairs {
             let at = cursor.at;
-            let key = cursor.string("a metadata key")?;
+            let key = cursor.name(format_args!("a metadata key"))?;
             if !seen.insert(key) {
                 return Err(cursor.error(at, &format!("the metadata key `{key}` a second time; {DAMAGED}")));
             }
@@ -182,9 +177,9 @@ impl Scan {
 
 /// Reads the description of a tensor: name, dimensions from the fastest to the slowest, type, offset.
 fn info(cursor: &mut Cursor<'_>) -> Result<Info> {
-    let name = cursor.string("the name of a tensor")?.to_owned();
+    let name = cursor.name(format_args!("the name of a tensor"))?.to_owned();
     let at = cursor.at;
-    let dimensions = cursor.u32(&format!("the number of dimensions of `{name}`"))?;
+    let dimensions = cursor.u32(format_args!("the number of dimensions of `{name}`"))?;
     if dimensions > MOST_DIMENSIONS {
         let reason = format!("`{name}` has {dimensions} dimensions; expected at most {MOST_DIMENSIONS}; {DAMAGED}");
         return Err(cursor.error(at, &reason));
@@ -194,7 +189,7 @@ fn info(cursor: &mut Cursor<'_>) -> Result<Info> {
     let mut problem = None;
     for _ in 0..dimensions {
         let at = cursor.at;
-        let size = cursor.u64(&format!("a dimension of `{name}`"))?;
+        let size = cursor.u64(format_args!("a dimension of `{name}`"))?;
         elements = elements.and_then(|elements| elements.checked_mul(size));
         let Ok(size) = usize::try_from(size) else {
             return Err(cursor.error(at, &format!("`{name}` has a dimension of {size}; {DAMAGED}")));
@@ -203,8 +198,8 @@ fn info(cursor: &mut Cursor<'_>) -> Result<Info> {
     }
     let columns = shape.first().copied().unwrap_or(1) as u64;
     shape.reverse();
-    let kind = cursor.u32(&format!("the type of `{name}`"))?;
-    let offset = cursor.u64(&format!("the offset of `{name}`"))?;
+    let kind = cursor.u32(format_args!("the type of `{name}`"))?;
+    let offset = cursor.u64(format_args!("the offset of `{name}`"))?;
     let length = match elements.map(|elements| length(kind, elements, columns)) {
         Some(Ok(length)) => length,
         Some(Err(reason)) => {

@@ -54,7 +54,7 @@ pub(crate) const F32: u32 = 0;
 pub(crate) const F16: u32 = 1;
 
 /// The bytes after the packed values of an I2_S tensor: its scale as f32, and padding.
-pub(crate) const I2_S_TAIL: u64 = 32;
+pub(crate) const I2_S_TAIL: usize = 32;
 
 /// The type of an id, and the name of one that cannot be run.
 pub(super) fn stored_type(id: u32) -> StoredType {
@@ -87,7 +87,7 @@ pub(super) fn length(id: u32, elements: u64, columns: u64) -> Result<Option<u64>
         return Err(format!("rows of {columns} values, which is not a multiple of the {values} in a block of {name}"));
     }
     let length = (elements / values).checked_mul(*bytes);
-    let tail = if id == I2_S { I2_S_TAIL } else { 0 };
+    let tail = if id == I2_S { I2_S_TAIL as u64 } else { 0 };
     match length.and_then(|length| length.checked_add(tail)) {
         Some(length) => Ok(Some(length)),
         None => Err(format!("{elements} values, more bytes than a file can have")),

@@ -49,7 +49,7 @@ pub fn head(metadata: &[(String, Value)], tensors: &[Planned]) -> Option<Vec<u8>
     for tensor in tensors {
         string(&tensor.name, &mut bytes);
         bytes.extend(u32::try_from(tensor.shape.len()).ok()?.to_le_bytes());
-        tensor.shape.iter().rev().for_each(|size| bytes.extend(size.to_le_bytes()));
+        bytes.extend(tensor.shape.iter().rev().flat_map(|size| size.to_le_bytes()));
         bytes.extend(tensor.kind.to_le_bytes());
         bytes.extend(offset.to_le_bytes());
         let length = tensor.length()?;
@@ -98,7 +98,7 @@ fn array(array: &Array, to: &mut Vec<u8>) {
     fn put<T: Copy, const N: usize>(kind: u32, values: &[T], bytes: impl Fn(T) -> [u8; N], to: &mut Vec<u8>) {
         to.extend(kind.to_le_bytes());
         to.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| to.extend(bytes(*value)));
+        to.extend(values.iter().flat_map(|value| bytes(*value)));
     }
     match array {
         Array::U8(values) => put(0, values, u8::to_le_bytes, to),
@@ -112,7 +112,9 @@ fn array(array: &Array, to: &mut Vec<u8>) {
         Array::String(texts) => {
             to.extend(8u32.to_le_bytes());
             to.extend((texts.len() as u64).to_le_bytes());
-            texts.iter().for_each(|text| string(text, to));
+            for text in texts {
+                string(text, to);
+            }
         }
         Array::U64(values) => put(10, values, u64::to_le_bytes, to),
         Array::I64(values) => put(11, values, i64::to_le_bytes, to),

@@ -73,7 +73,8 @@ const AFTER_HELP: &str = r#"A plan:
 Placeholders: {name}, {prompt}, {steps} and {tokens} of the scenario; {dir}, the
 directory that the side records into; {reference}, the trace of the reference.
 With `force = "reference"`, the command of `[trace]` has to decode the tokens of
-{reference}. No shell is involved. Commands run in the directory of the plan.
+{reference}, as `bitnet run --force {reference}` does. No shell is involved.
+Commands run in the directory of the plan.
 
 Exit codes:
   0  every scenario matches

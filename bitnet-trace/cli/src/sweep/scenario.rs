@@ -12,7 +12,7 @@ use super::directory::{Directory, REPORT, RESULT, remove, write};
 use super::plan::{Plan, SIDES, Scenario};
 use super::result::{Failure, ScenarioResult, SweepVerdict};
 use super::template::Values;
-use super::tokens::{explained, generated_differ, given_differ};
+use super::tokens::{explained, generated_differ, given_differ, would_leave};
 
 /// The result that an earlier sweep has left, if it belongs to this plan.
 pub(crate) fn finished(plan: &Plan, scenario: &Scenario, out: &Directory) -> Option<ScenarioResult> {
@@ -99,6 +99,7 @@ fn compare(
         }
         result.notes.push(note);
     }
+    result.notes.extend(both.filter(|_| plan.forced).and_then(would_leave));
     let names = SIDES.map(|side| format!("{}/{side}", scenario.name));
     let html = Html::new(&comparison)
         .with_names([&names[0], &names[1]])

@@ -12,6 +12,9 @@ const GIVEN: [&str; 3] = ["prompt_tokens", "tokens", "token_ids"];
 /// The annotation with the tokens that a run chose.
 const GENERATED: &str = "generated_tokens";
 
+/// The annotation with the tokens that a run would have chosen that decoded those of another.
+const CHOSEN: &str = "chosen_tokens";
+
 /// The largest number of tokens that a message shows.
 const SHOWN: usize = 12;
 
@@ -32,6 +35,15 @@ pub(crate) fn generated_differ(manifests: [&Manifest; 2]) -> Option<(usize, Stri
     let of = |tokens: &[Value]| tokens.get(at).map_or_else(|| "none".to_owned(), Value::to_string);
     let message = format!("generated token {at} differs: reference {}, trace {}", of(reference), of(trace));
     Some((at, message))
+}
+
+/// Where a trace that decoded the tokens of the reference would have left them. `None` if it would not, or if it does not
+/// say what it would have chosen.
+pub(crate) fn would_leave([reference, trace]: [&Manifest; 2]) -> Option<String> {
+    let list = |manifest: &'_ Manifest, name| manifest.annotations.get(name).and_then(Value::as_array).cloned();
+    let (decoded, chosen) = (list(reference, GENERATED)?, list(trace, CHOSEN)?);
+    let (at, (decoded, chosen)) = decoded.iter().zip(&chosen).enumerate().find(|(_, (one, other))| one != other)?;
+    Some(format!("the trace would have left the tokens at {at}: reference {decoded}, trace {chosen}"))
 }
 
 /// Whether the first divergence comes before the runs computed different tokens, so that it explains them. `differing`

@@ -7,6 +7,7 @@ print(bitnet_trace.diff("reference", "mine"))
 
 from ._capture import Capture, capture
 from ._compare import Comparison, Pair, assert_match, diff
+from ._force import Force, force
 from ._native import TraceError, flush
 from ._record import record, scope
 from ._stages import ModuleStage, stages
@@ -15,6 +16,7 @@ from ._trace import Record, Trace
 __all__ = [
     "Capture",
     "Comparison",
+    "Force",
     "ModuleStage",
     "Pair",
     "Record",
@@ -24,6 +26,7 @@ __all__ = [
     "capture",
     "diff",
     "flush",
+    "force",
     "record",
     "scope",
     "stages",
