@@ -135,6 +135,9 @@ impl FloatMatrix {
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let level = Level::current();
         let mut out = vec![0.0; x.len() / self.columns * self.rows];
+        if out.is_empty() {
+            return out;
+        }
         if x.len() == self.columns {
             let grain = (TASK_BYTES / self.row_bytes).max(1);
             parallel::split(0, [&mut out], grain, &|first, [out]| {

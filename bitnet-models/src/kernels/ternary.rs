@@ -152,8 +152,10 @@ impl TernaryMatrix {
         assert_eq!(activations.columns, self.columns, "activations as wide as the matrix");
         let mut out = vec![0.0; activations.tokens() * self.rows];
         let level = Level::current();
-        if self.rows == 0 {
-        } else if self.block_scales == BlockScales::Each || self.columns > MOST_COLUMNS {
+        if out.is_empty() {
+            return out;
+        }
+        if self.block_scales == BlockScales::Each || self.columns > MOST_COLUMNS {
             self.row_by_row(activations, &finish, &mut out);
         } else if activations.tokens() == 1 {
             self.one(level, activations, &finish, &mut out);
