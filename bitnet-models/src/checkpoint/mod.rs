@@ -70,7 +70,7 @@ impl Place {
     ///
     /// If the path does not exist, or is a directory without `config.json` and with several GGUF files.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        if path.is_file() || path.extension() == Some(OsStr::new("gguf")) {
+        if path.is_file() || (path.extension() == Some(OsStr::new("gguf")) && !path.is_dir()) {
             return Ok(Self::Gguf(path.to_owned()));
         }
         let config = path.join(CONFIG);

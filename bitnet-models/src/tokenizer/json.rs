@@ -14,6 +14,9 @@ struct File<'a> {
     #[serde(borrow)]
     model: Option<Model<'a>>,
     post_processor: Option<Value>,
+    /// Only parsed: the library panics over what cannot be.
+    #[serde(rename = "decoder")]
+    _decoder: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +74,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocabulary<'a> {
 
 /// Says what the library would panic over.
 pub(super) fn check(json: &[u8]) -> Result<(), String> {
-    let file: File<'_> = serde_json::from_slice(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+    // A parser that skips a value does not look at the bytes of its texts.
+    let json = std::str::from_utf8(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+    let file: File<'_> = serde_json::from_str(json).map_err(|error| format!("not a tokenizer: {error}"))?;
     if let Some(Model { merges: Some(merges), vocab, continuing_subword_prefix }) = &file.model {
         let prefix = continuing_subword_prefix.as_deref().unwrap_or_default();
         for (index, merge) in merges.iter().enumerate() {
@@ -148,6 +153,18 @@ mod tests {
     fn what_is_no_tokenizer_is_refused() {
         for text in ["", "{", "[]", "{}", "null", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}"] {
             let message = Tokenizer::from_json(text.as_bytes(), "t.json".to_owned()).expect_err(text).to_string();
+            assert!(message.starts_with("t.json: not a tokenizer: "), "{message}");
+        }
+    }
+
+    /// Texts that are only skipped are not looked at; the library's decoder panics over them.
+    #[test]
+    fn a_decoder_that_is_no_json_is_refused() {
+        for decoder in
+            [&b"{\"typ\xea\": \"Fuse\"}"[..], b"{\"type\": \"\\ud800\"}", b"{\"type\": 1e999}", b"{\"type\": "]
+        {
+            let text = [b"{\"decoder\": ", decoder, b", \"model\": null}"].concat();
+            let message = Tokenizer::from_json(&text, "t.json".to_owned()).expect_err("refused").to_string();
             assert!(message.starts_with("t.json: not a tokenizer: "), "{message}");
         }
     }

@@ -145,3 +145,11 @@ fn a_directory_with_one_gguf_file_stands_for_it() {
     let message = refused(Checkpoint::open(directory.path()), "two files");
     assert!(message.contains("2 GGUF files") && message.contains("other.gguf"), "{message}");
 }
+
+#[test]
+fn a_directory_may_have_the_name_of_a_file() {
+    let directory = synthetic(Format::HfOffline);
+    let named = directory.path().join("model.gguf");
+    fs::rename(directory.path().join("model"), &named).expect("renamed");
+    assert_eq!(load(Checkpoint::open(&named)), Ok(()));
+}
