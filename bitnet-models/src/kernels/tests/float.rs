@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::super::{FloatMatrix, FloatType};
+use crate::kernels::{FloatMatrix, FloatType};
 use super::{levels, random};
 
 /// The definition of [`crate::kernels::float`], element by element.
