@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -171,6 +173,25 @@ def test_captures_nest_and_end_in_any_order(llama: Any) -> None:
     assert modeling.apply_rotary_pos_emb is original
     counts = [sum(record.stage == "q_rope" for record in one.trace.records) for one in (first, second)]
     assert counts == [2, 4]
+
+
+@pytest.mark.parametrize("settings", [{}, {"ops": True, "backward": True}])
+def test_a_model_is_copied_and_saved_while_it_is_captured(llama: Any, settings: dict[str, Any]) -> None:
+    tokens = torch.tensor([[1, 2, 3]])
+    expected = llama(tokens).logits
+    with capture(llama, memory=True, **settings) as recorded:
+        copied = copy.deepcopy(llama)
+        file = io.BytesIO()
+        torch.save(llama, file)
+        file.seek(0)
+        loaded = torch.load(file, weights_only=False)
+    assert b"bitnet_trace" not in file.getvalue()
+    for other in (copied, loaded):
+        assert torch.equal(other(tokens).logits, expected)
+    with capture(llama, memory=True, filter="stage=logits", **settings) as recorded:
+        assert torch.equal(copied(tokens).logits, expected)
+        assert torch.equal(llama(tokens).logits, expected)
+    assert [record.stage for record in recorded.trace.records] == ["logits"]
 
 
 def test_two_threads_record_into_their_own_captures() -> None:

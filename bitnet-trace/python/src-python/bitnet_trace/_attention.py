@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from ._hook import Hook
 from ._native import Site
 from ._tensor import record_array
 
@@ -82,7 +83,7 @@ def follow_attention(module: torch.nn.Module, sites: AttentionSites) -> Iterator
             handle.remove()
 
 
-def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
+def _unless_compiling(hook: Callable[..., None]) -> Hook:
     import torch
 
     is_compiling = torch.compiler.is_compiling
@@ -91,7 +92,7 @@ def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
         if not is_compiling():
             hook(*args)
 
-    return guarded
+    return Hook(guarded)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from ._attention import AttentionSites, follow_attention
 from ._generate import follow_generate, generating
 from ._gradients import Gradients
+from ._hook import Hook
 from ._native import Session, Site
 from ._outputs import HookSites
 from ._record import SCOPE, Scope, entered
@@ -145,7 +146,7 @@ class Capture:
                 stacklevel=4,
             )
         known = any(stage.rules for stage in found.values())
-        first = model.register_forward_pre_hook(self._guarded_step, with_kwargs=True, prepend=True)
+        first = model.register_forward_pre_hook(Hook(self._guarded_step), with_kwargs=True, prepend=True)
         self._undo.callback(first.remove)
         if self.tokens is not None and not self._backward:
             self._undo.callback(model.register_forward_hook(self._after_call).remove)
@@ -210,7 +211,7 @@ class Capture:
         hook = sites.hook()
         inner: Optional[Callable[..., Any]] = getattr(module, "_compiled_call_impl", None)
         if inner is None:
-            self._undo.callback(module.register_forward_hook(hook).remove)
+            self._undo.callback(module.register_forward_hook(Hook(hook)).remove)
             return
 
         # `module.compile()` puts the module's hooks into the compiled code: only a call around it stays outside.
@@ -249,7 +250,7 @@ class Capture:
             if isinstance(value, torch.Tensor):
                 record_array(site, value)
 
-        self._undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+        self._undo.callback(module.register_forward_pre_hook(Hook(before), with_kwargs=True).remove)
 
     def _guarded_step(self, _module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         import torch

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
+from ._hook import Hook
 from ._native import Site
 from ._outputs import tensors
 from ._tensor import INSIDE, record_array
@@ -82,8 +83,8 @@ class Operations:
                 self._guarded(self.leave, frame)
 
         return [
-            module.register_forward_pre_hook(before, prepend=True),
-            module.register_forward_hook(after, always_call=True),
+            module.register_forward_pre_hook(Hook(before), prepend=True),
+            module.register_forward_hook(Hook(after), always_call=True),
         ]
 
     @contextlib.contextmanager
