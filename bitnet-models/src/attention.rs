@@ -1,27 +1,30 @@
 //! Grouped-query self-attention with a norm before the output projection.
 
 use bitnet_trace::traced;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
+use rayon::prelude::*;
 
-use crate::bit_linear::BitLinear;
 use crate::checkpoint::Weights;
 use crate::config::Config;
 use crate::error::Result;
+use crate::kernels::Level;
+use crate::kernels::float::sum;
 use crate::kv_cache::Layer;
+use crate::linear::Linear;
 use crate::rms_norm::RmsNorm;
 use crate::rope::Rope;
+use crate::tensors::{tensor, with_values};
 
 /// Attention of one block.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    q_proj: BitLinear,
-    k_proj: BitLinear,
-    v_proj: BitLinear,
-    o_proj: BitLinear,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
     sub_norm: RmsNorm,
     heads: usize,
     kv_heads: usize,
-    head_dim: usize,
 }
 
 impl Attention {
@@ -29,25 +32,27 @@ impl Attention {
         let hidden = config.hidden_size;
         let kv_width = config.num_key_value_heads * config.head_dim;
         Ok(Self {
-            q_proj: weights.bit_linear("q_proj", hidden, hidden)?,
-            k_proj: weights.bit_linear("k_proj", kv_width, hidden)?,
-            v_proj: weights.bit_linear("v_proj", kv_width, hidden)?,
-            o_proj: weights.bit_linear("o_proj", hidden, hidden)?,
+            q_proj: weights.linear("q_proj", hidden, hidden)?,
+            k_proj: weights.linear("k_proj", kv_width, hidden)?,
+            v_proj: weights.linear("v_proj", kv_width, hidden)?,
+            o_proj: weights.linear("o_proj", hidden, hidden)?,
             sub_norm: weights.rms_norm("attn_sub_norm", hidden, config)?,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
         })
     }
 
-    /// Takes `x` `[batch, tokens, hidden]`, normalised; returns the same shape.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj].map(Linear::bytes).iter().sum()
+    }
+
+    /// Takes `x` `[1, tokens, hidden]`, normalised; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
         let q = self.q_rope(&self.q_proj(x)?, rope)?;
         let k = self.k_rope(&self.k_proj(x)?, rope)?;
-        let v = split_heads(&self.v_proj(x)?, self.kv_heads)?;
-        let (k, v) = cache.append(&k, &v)?;
-        let probabilities = self.attn_scores_softmax(&q, &k, rope.position)?;
-        let context = self.attn_ctx(&probabilities, &v)?;
+        cache.write(rope.position, &k, &self.v_proj(x)?)?;
+        let probabilities = self.attn_scores_softmax(&q, cache, rope.position)?;
+        let context = self.attn_ctx(&probabilities, cache)?;
         self.o_proj(&self.attn_sub_norm(&context)?)
     }
 
@@ -66,33 +71,69 @@ impl Attention {
         self.v_proj.forward(x)
     }
 
-    /// `[batch, tokens, hidden]` to `[batch, heads, tokens, head_dim]`, rotated by position.
+    /// `[1, tokens, hidden]` to `[1, heads, tokens, head_dim]`, rotated by position.
     #[traced(stage = "q_rope")]
     fn q_rope(&self, q: &Tensor, rope: &Rope) -> Result<Tensor> {
-        rope.forward(&split_heads(q, self.heads)?)
+        rope.forward(q, self.heads)
     }
 
-    /// `[batch, tokens, kv width]` to `[batch, key-value heads, tokens, head_dim]`, rotated by position.
+    /// `[1, tokens, kv width]` to `[1, key-value heads, tokens, head_dim]`, rotated by position.
     #[traced(stage = "k_rope")]
     fn k_rope(&self, k: &Tensor, rope: &Rope) -> Result<Tensor> {
-        rope.forward(&split_heads(k, self.kv_heads)?)
+        rope.forward(k, self.kv_heads)
     }
 
-    /// `softmax(q k^T / sqrt(head_dim) + causal mask)`, `[batch, heads, tokens, positions]`.
+    /// `softmax(q k^T / sqrt(head_dim))` over the positions up to the token's own, `[1, heads, tokens, positions]`. Query
+    /// head j uses key-value head j / (heads / kv heads).
     #[traced(stage = "attn_scores_softmax")]
-    fn attn_scores_softmax(&self, q: &Tensor, k: &Tensor, position: usize) -> Result<Tensor> {
-        #[allow(clippy::cast_precision_loss)]
-        let scale = (self.head_dim as f64).powf(-0.5);
-        let k = self.repeat_kv(k)?;
-        let scores = (q.contiguous()?.matmul(&k.t()?)? * scale)?;
-        softmax(&scores.broadcast_add(&causal_mask(q, position)?)?)
+    fn attn_scores_softmax(&self, q: &Tensor, cache: &Layer, position: usize) -> Result<Tensor> {
+        let (_, _, tokens, head_dim) = q.dims4()?;
+        let positions = position + tokens;
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // as in the reference
+        let scale = (head_dim as f64).powf(-0.5) as f32;
+        let level = Level::current();
+        let probabilities = with_values(q, |q| {
+            let mut probabilities = vec![0.0; self.heads * tokens * positions];
+            let rows = probabilities.par_chunks_exact_mut(positions).with_min_len(min_rows(positions * head_dim));
+            rows.zip(q.par_chunks_exact(head_dim)).enumerate().for_each(|(row, (probabilities, q))| {
+                let (kv_head, seen) = (row / tokens / self.groups(), position + row % tokens + 1);
+                let probabilities = &mut probabilities[..seen];
+                let mut rest = &mut probabilities[..];
+                for (count, keys) in cache.keys(kv_head, seen) {
+                    let (scores, others) = rest.split_at_mut(count);
+                    level.dot_rows(keys, cache.stride(), q, scores);
+                    rest = others;
+                }
+                probabilities.iter_mut().for_each(|score| *score *= scale);
+                softmax(probabilities);
+            });
+            probabilities
+        })?;
+        tensor(probabilities, (1, self.heads, tokens, positions))
     }
 
-    /// The values weighted by the probabilities, heads side by side: `[batch, tokens, hidden]`.
+    /// The values weighted by the probabilities, heads side by side: `[1, tokens, hidden]`.
     #[traced(stage = "attn_ctx")]
-    fn attn_ctx(&self, probabilities: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let context = probabilities.matmul(&self.repeat_kv(v)?)?;
-        Ok(context.transpose(1, 2)?.flatten_from(2)?)
+    fn attn_ctx(&self, probabilities: &Tensor, cache: &Layer) -> Result<Tensor> {
+        let (_, heads, tokens, positions) = probabilities.dims4()?;
+        let head_dim = cache.head_dim();
+        let level = Level::current();
+        let context = with_values(probabilities, |probabilities| {
+            let mut context = vec![0.0; tokens * heads * head_dim];
+            let rows = context.par_chunks_exact_mut(head_dim).with_min_len(min_rows(positions * head_dim));
+            rows.enumerate().for_each(|(row, context)| {
+                let (token, head) = (row / heads, row % heads);
+                let seen = positions - tokens + token + 1;
+                let mut weights = &probabilities[(head * tokens + token) * positions..][..seen];
+                for (count, values) in cache.values(head / self.groups(), seen) {
+                    let (some, others) = weights.split_at(count);
+                    level.weighted_sum(some, values, cache.stride(), context);
+                    weights = others;
+                }
+            });
+            context
+        })?;
+        tensor(context, (1, tokens, heads * head_dim))
     }
 
     #[traced(stage = "attn_sub_norm")]
@@ -105,35 +146,23 @@ impl Attention {
         self.o_proj.forward(context)
     }
 
-    /// Repeats every key-value head once for each query head that it serves: query head j uses
-    /// head j / (heads / kv heads).
-    fn repeat_kv(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, kv_heads, positions, head_dim) = x.dims4()?;
-        let groups = self.heads / kv_heads;
-        let repeated = x.unsqueeze(2)?.expand((batch, kv_heads, groups, positions, head_dim))?;
-        Ok(repeated.reshape((batch, self.heads, positions, head_dim))?)
+    /// Query heads that share a key-value head.
+    fn groups(&self) -> usize {
+        self.heads / self.kv_heads
     }
 }
 
-/// `[batch, tokens, heads * head_dim]` to `[batch, heads, tokens, head_dim]`.
-fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
-    let (batch, tokens, _) = x.dims3()?;
-    Ok(x.reshape((batch, tokens, heads, ()))?.transpose(1, 2)?)
+/// The softmax of a row.
+fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scores.iter_mut().for_each(|score| *score = (*score - max).exp());
+    let sum = sum(scores);
+    scores.iter_mut().for_each(|exponential| *exponential /= sum);
 }
 
-/// `[tokens, positions]`: 0 where token i may attend, minus infinity at positions after its own.
-fn causal_mask(q: &Tensor, position: usize) -> Result<Tensor> {
-    let tokens = q.dim(2)?;
-    let positions = position + tokens;
-    let mask: Vec<f32> = (0..tokens)
-        .flat_map(|i| (0..positions).map(move |j| if j <= position + i { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    Ok(Tensor::from_vec(mask, (tokens, positions), q.device())?)
-}
-
-/// The softmax over the last dimension.
-fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let max = scores.max_keepdim(D::Minus1)?;
-    let exponentials = scores.broadcast_sub(&max)?.exp()?;
-    Ok(exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)?)
+/// Rows of this many multiplications that are worth handing to another thread.
+fn min_rows(multiplications: usize) -> usize {
+    /// About ten microseconds.
+    const WORTH: usize = 1 << 16;
+    WORTH.div_ceil(multiplications.max(1))
 }

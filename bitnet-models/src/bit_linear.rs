@@ -3,26 +3,16 @@
 //! "The Era of 1-bit LLMs" (arXiv 2402.17764), section 2; `BitLinear` and `AutoBitLinear` of
 //! transformers' `integrations/bitnet.py`.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+
+pub use crate::kernels::quantize_activations;
 
 use crate::error::Result;
+use crate::kernels::{Activations, TernaryMatrix};
+use crate::tensors::{tensor, with_last, with_values};
 
-/// Largest magnitude of an int8 activation.
-const Q_MAX: f32 = 127.0;
-
-/// The smallest maximum by which a row is scaled: a row of zeros must not cause a division by zero.
-const SMALLEST_MAX: f32 = 1e-5;
-
-/// A matrix of -1, 0 and +1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TernaryMatrix {
-    /// Number of outputs.
-    pub rows: usize,
-    /// Number of inputs.
-    pub columns: usize,
-    /// The elements in row-major order, each -1, 0 or 1.
-    pub values: Vec<i8>,
-}
+/// The smallest mean magnitude by which weights are scaled: a matrix of zeros must not cause a division by zero.
+const SMALLEST_MEAN: f32 = 1e-5;
 
 /// The scale of the product. The flavours of checkpoints store either the mean magnitude or its inverse.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,9 +31,13 @@ pub struct BitLinear {
 }
 
 impl BitLinear {
-    /// Makes a layer of ternary weights and their scale.
+    /// Makes a layer of ternary weights and their scale. Scales inside the matrix count beside it.
     #[must_use]
     pub fn new(weight: TernaryMatrix, scale: WeightScale) -> Self {
+        let scale = match scale {
+            WeightScale::Multiply(scale) => WeightScale::Multiply(scale * weight.scale()),
+            WeightScale::Divide(scale) => WeightScale::Divide(scale / weight.scale()),
+        };
         Self { weight, scale }
     }
 
@@ -54,46 +48,25 @@ impl BitLinear {
     ///
     /// If `x` is not F32 or its last dimension is not the number of columns.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let TernaryMatrix { rows, columns, values } = &self.weight;
-        let x = x.contiguous()?;
-        let inputs = x.reshape(((), *columns))?.flatten_all()?.to_vec1::<f32>()?;
-        let mut outputs = Vec::with_capacity(inputs.len() / columns * rows);
-        let mut quantized = vec![0; *columns];
-        for row in inputs.chunks_exact(*columns) {
-            let activation_scale = quantize_activations(row, &mut quantized);
-            outputs.extend(values.chunks_exact(*columns).map(|weights| {
-                #[allow(clippy::cast_precision_loss)] // |product| <= 127 * columns, exact below 2^24
-                let product = dot(weights, &quantized) as f32;
-                match self.scale {
-                    WeightScale::Multiply(scale) => product / activation_scale * scale,
-                    WeightScale::Divide(scale) => product / (activation_scale * scale),
-                }
-            }));
-        }
-        let mut shape = x.dims().to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = *rows;
-        }
-        Ok(Tensor::from_vec(outputs, shape, &Device::Cpu)?)
+        let (rows, columns) = (self.weight.rows(), self.weight.columns());
+        let shape = with_last(x, columns, rows)?;
+        let activations = with_values(x, |x| Activations::quantize(x, columns))?;
+        let outputs = match self.scale {
+            WeightScale::Multiply(scale) => {
+                self.weight.product(&activations, |product, activation_scale| product / activation_scale * scale)
+            }
+            WeightScale::Divide(scale) => {
+                self.weight.product(&activations, |product, activation_scale| product / (activation_scale * scale))
+            }
+        };
+        tensor(outputs, shape)
     }
-}
 
-/// Quantises one token's activations to int8: `round(x * scale)` with `scale = 127 / max|x|`, halves to even.
-/// Returns the scale. It is NaN if the row holds a number that is not finite: the product then shows it, as it
-/// would in floating point.
-pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
-    if !row.iter().all(|x| x.is_finite()) {
-        quantized.fill(0);
-        return f32::NAN;
+    /// Bytes of weights that are read for one product.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes()
     }
-    let max = row.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
-    let scale = Q_MAX / max.max(SMALLEST_MAX);
-    for (to, from) in quantized.iter_mut().zip(row) {
-        #[allow(clippy::cast_possible_truncation)] // clamped to the range of i8
-        let q = (from * scale).round_ties_even().clamp(-128.0, Q_MAX) as i8;
-        *to = q;
-    }
-    scale
 }
 
 /// Quantises float master weights `[rows, columns]` to ternary: `clamp(round(w / s), -1, 1)`, halves to even,
@@ -102,14 +75,10 @@ pub fn quantize_activations(row: &[f32], quantized: &mut [i8]) -> f32 {
 pub fn quantize_weights(weights: &[f32], rows: usize, columns: usize) -> (TernaryMatrix, WeightScale) {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // a mean, rounded once
     let mean = (weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len() as f64) as f32;
-    let scale = 1.0 / mean.max(SMALLEST_MAX);
+    let scale = 1.0 / mean.max(SMALLEST_MEAN);
     #[allow(clippy::cast_possible_truncation)] // clamped to -1, 0, 1
-    let values = weights.iter().map(|w| (w * scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
-    (TernaryMatrix { rows, columns, values }, WeightScale::Multiply(1.0 / scale))
-}
-
-fn dot(weights: &[i8], activations: &[i8]) -> i32 {
-    weights.iter().zip(activations).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum()
+    let values: Vec<i8> = weights.iter().map(|w| (w * scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
+    (TernaryMatrix::from_values(rows, columns, &values), WeightScale::Multiply(1.0 / scale))
 }
 
 #[cfg(test)]
@@ -136,7 +105,7 @@ mod tests {
     #[test]
     fn weights_round_halves_to_even() {
         let (matrix, scale) = quantize_weights(&[0.5, -0.5, 1.5, -1.5], 2, 2);
-        assert_eq!(matrix.values, [0, 0, 1, -1]);
+        assert_eq!(matrix.values(), [0, 0, 1, -1]);
         assert_eq!(scale, WeightScale::Multiply(1.0));
     }
 
@@ -149,7 +118,7 @@ mod tests {
     #[test]
     fn the_two_scales_are_inverse() {
         let x = Tensor::new(&[[1f32, -0.5, 0.25], [0.0, 3.0, -3.0]], &Device::Cpu).expect("a matrix");
-        let weight = TernaryMatrix { rows: 2, columns: 3, values: vec![1, 0, -1, -1, 1, 1] };
+        let weight = TernaryMatrix::from_values(2, 3, &[1, 0, -1, -1, 1, 1]);
         let run = |scale| {
             let y = BitLinear::new(weight.clone(), scale).forward(&x).expect("a product");
             y.to_vec2::<f32>().expect("F32")
@@ -161,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_shows_in_the_output() {
-        let weight = TernaryMatrix { rows: 1, columns: 2, values: vec![1, 1] };
+        let weight = TernaryMatrix::from_values(1, 2, &[1, 1]);
         let layer = BitLinear::new(weight, WeightScale::Multiply(1.0));
         for odd in [f32::NAN, f32::INFINITY] {
             let x = Tensor::new(&[[odd, 1.0], [1.0, 1.0]], &Device::Cpu).expect("a matrix");

@@ -11,6 +11,7 @@ use crate::feed_forward::FeedForward;
 use crate::kv_cache::Layer;
 use crate::rms_norm::RmsNorm;
 use crate::rope::Rope;
+use crate::tensors::zip;
 
 /// One block.
 #[derive(Debug)]
@@ -32,13 +33,24 @@ impl Block {
         })
     }
 
-    /// Takes `x` `[batch, tokens, hidden]`; returns the same shape.
+    /// Makes every later call fail after attention has written to the cache.
+    #[cfg(test)]
+    pub(crate) fn of_another_width(&mut self) {
+        self.ffn_norm = RmsNorm::new(vec![1.0], 0.0);
+    }
+
+    /// Bytes of weights that are read to compute one token.
+    pub(crate) fn bytes(&self) -> usize {
+        self.attention.bytes() + self.feed_forward.bytes()
+    }
+
+    /// Takes `x` `[1, tokens, hidden]`; returns the same shape.
     #[traced(stage = "block_out")]
     pub(crate) fn forward(&self, x: &Tensor, rope: &Rope, cache: &mut Layer) -> Result<Tensor> {
         let attended = self.attention.forward(&self.attn_norm(x)?, rope, cache)?;
         let x = attn_residual(x, &attended)?;
         let fed = self.feed_forward.forward(&self.ffn_norm(&x)?)?;
-        Ok((x + fed)?)
+        zip(&x, &fed, |x, fed| x + fed)
     }
 
     #[traced(stage = "attn_norm")]
@@ -54,5 +66,5 @@ impl Block {
 
 #[traced(stage = "attn_residual")]
 fn attn_residual(x: &Tensor, attended: &Tensor) -> Result<Tensor> {
-    Ok((x + attended)?)
+    zip(x, attended, |x, attended| x + attended)
 }

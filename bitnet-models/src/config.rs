@@ -1,4 +1,4 @@
-//! `config.json` of a Hugging Face BitNet checkpoint.
+//! The configuration of a model, and how `config.json` of a Hugging Face checkpoint says it.
 
 use serde::Deserialize;
 
@@ -32,6 +32,19 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     /// How the linear layers are stored.
     pub flavour: Flavour,
+    /// The activation of the feed-forward network's gate.
+    pub hidden_act: Activation,
+    /// Whether the head is the embedding matrix; if not, it is `lm_head.weight`.
+    pub tie_word_embeddings: bool,
+}
+
+/// The activation of the feed-forward network's gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `relu(x)^2`, of BitNet b1.58 2B4T.
+    Relu2,
+    /// `x * sigmoid(x)`, of the older models.
+    Silu,
 }
 
 /// How a checkpoint stores the weights of its linear layers, and what its scale means
@@ -44,6 +57,10 @@ pub enum Flavour {
     Online,
     /// `BitLinear`, the older checkpoints: packed ternary, the output is *divided* by `weight_scale`.
     BitLinear,
+    /// No quantisation: float weights and float activations.
+    Unquantised,
+    /// A GGUF file, each tensor of which says how it is stored.
+    Gguf,
 }
 
 impl Config {
@@ -51,8 +68,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If it is not JSON, lacks a size, or asks for an architecture, activation, quantisation or type
-    /// other than that of BitNet b1.58 in float32.
+    /// If it is not JSON, lacks a size, or asks for an architecture, activation, quantisation or type other than those
+    /// of BitNet b1.58.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
         let raw: Raw = serde_json::from_slice(json).map_err(|error| Error::Format {
             file: file.to_owned(),
@@ -66,13 +83,17 @@ impl Config {
             &raw.architectures,
         )?;
         check.is("model_type", raw.model_type == "bitnet", "\"bitnet\"", &raw.model_type)?;
-        check.is("hidden_act", raw.hidden_act == "relu2", "\"relu2\"", &raw.hidden_act)?;
+        let hidden_act = match raw.hidden_act.as_str() {
+            "relu2" => Activation::Relu2,
+            "silu" => Activation::Silu,
+            other => return Err(check.error("hidden_act", "\"relu2\" or \"silu\"", &other)),
+        };
         check.is("attention_bias", !raw.attention_bias, "false", &raw.attention_bias)?;
-        check.is("tie_word_embeddings", raw.tie_word_embeddings, "true", &raw.tie_word_embeddings)?;
         check.is("rope_scaling", raw.rope_scaling.is_none(), "null", &raw.rope_scaling)?;
         let dtype = raw.torch_dtype.or(raw.dtype);
         let dtype = dtype.as_deref().unwrap_or("float32");
-        check.is("torch_dtype", dtype == "float32", "\"float32\"", &dtype)?;
+        let known = ["float32", "bfloat16", "float16"].contains(&dtype);
+        check.is("torch_dtype", known, "\"float32\", \"bfloat16\" or \"float16\"", &dtype)?;
 
         let positive = |field, size: usize| check.is(field, size > 0, "at least 1", &size);
         positive("vocab_size", raw.vocab_size)?;
@@ -118,6 +139,8 @@ impl Config {
             rope_theta,
             eos_token_ids: raw.eos_token_id.map_or_else(Vec::new, OneOrMany::into_vec),
             flavour: flavour(raw.quantization_config.as_ref(), &check)?,
+            hidden_act,
+            tie_word_embeddings: raw.tie_word_embeddings,
         })
     }
 }
@@ -214,26 +237,28 @@ fn offline() -> String {
 }
 
 fn flavour(quantization: Option<&Quantization>, check: &Check<'_>) -> Result<Flavour> {
-    let Some(quantization) = quantization else {
-        return Err(check.error("quantization_config", "quant_method \"bitnet\"", &"absent (a dense model)"));
-    };
+    let Some(quantization) = quantization else { return Ok(Flavour::Unquantised) };
     let method = &quantization.quant_method;
     check.is("quantization_config.quant_method", method.as_deref() == Some("bitnet"), "\"bitnet\"", method)?;
     check.is("quantization_config.use_rms_norm", !quantization.use_rms_norm, "false", &quantization.use_rms_norm)?;
-    match (quantization.linear_class.as_str(), quantization.mode.as_str()) {
-        ("autobitlinear", "offline") => Ok(Flavour::Offline),
-        ("autobitlinear", "online") => Ok(Flavour::Online),
-        ("bitlinear", "offline") => Ok(Flavour::BitLinear),
-        ("autobitlinear" | "bitlinear", mode) => Err(check.error(
-            "quantization_config.quantization_mode",
-            "\"offline\" (or \"online\" with autobitlinear)",
-            &mode,
-        )),
-        (class, _) => {
-            Err(check.error("quantization_config.linear_class", "\"autobitlinear\" or \"bitlinear\"", &class))
-        }
+    let known = FLAVOURS.map(|(class, mode, _)| format!("{class} {mode}")).join(", ");
+    let expected = format!("one of: {known} (or no quantization_config at all)");
+    let (class, mode) = (quantization.linear_class.as_str(), quantization.mode.as_str());
+    if let Some((.., flavour)) = FLAVOURS.iter().find(|(known, of, _)| (*known, *of) == (class, mode)) {
+        return Ok(*flavour);
     }
+    if FLAVOURS.iter().any(|(known, ..)| *known == class) {
+        return Err(check.error("quantization_config.quantization_mode", &expected, &mode));
+    }
+    Err(check.error("quantization_config.linear_class", &expected, &class))
 }
+
+/// The linear classes and quantisation modes of transformers' `BitNetQuantConfig` that go together.
+const FLAVOURS: [(&str, &str, Flavour); 3] = [
+    ("autobitlinear", "offline", Flavour::Offline),
+    ("autobitlinear", "online", Flavour::Online),
+    ("bitlinear", "offline", Flavour::BitLinear),
+];
 
 /// Errors about one file's fields.
 struct Check<'a> {
@@ -253,7 +278,7 @@ impl Check<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Flavour};
+    use super::{Activation, Config, Flavour};
 
     /// A valid configuration with some keys replaced.
     fn with(changes: &serde_json::Value) -> Result<Config, String> {
@@ -277,16 +302,52 @@ mod tests {
     }
 
     #[test]
+    fn flavours() {
+        let quantization = |class: &str, mode: &str| {
+            with(&serde_json::json!({"quantization_config": {
+                "quant_method": "bitnet", "linear_class": class, "quantization_mode": mode
+            }}))
+        };
+        let flavour = |config: Result<Config, String>| config.map(|config| config.flavour);
+        assert_eq!(flavour(quantization("autobitlinear", "online")), Ok(Flavour::Online));
+        assert_eq!(flavour(quantization("bitlinear", "offline")), Ok(Flavour::BitLinear));
+        assert_eq!(flavour(with(&serde_json::json!({"quantization_config": null}))), Ok(Flavour::Unquantised));
+        let message = quantization("autobitlinear", "sideways").expect_err("refused");
+        assert!(message.contains("autobitlinear offline, autobitlinear online, bitlinear offline"), "{message}");
+    }
+
+    /// `config.json` of microsoft/bitnet-b1.58-2B-4T-bf16, as published; with `offline` that of the packed repository.
+    #[test]
+    fn the_published_configuration() {
+        let published = r#"{"architectures": ["BitNetForCausalLM"], "bos_token_id": 128000, "eos_token_id": 128001,
+            "hidden_act": "relu2", "hidden_size": 2560, "initializer_range": 0.02, "intermediate_size": 6912,
+            "max_position_embeddings": 4096, "model_type": "bitnet", "rms_norm_eps": 1e-05, "num_attention_heads": 20,
+            "num_hidden_layers": 30, "num_key_value_heads": 5, "rope_theta": 500000.0, "tie_word_embeddings": true,
+            "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 128256, "quantization_config":
+            {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"}}"#;
+        let config = Config::from_json(published.as_bytes(), "config.json").expect("accepted");
+        assert_eq!((config.head_dim, config.vocab_size, config.flavour), (128, 128_256, Flavour::Online));
+        assert_eq!((config.hidden_act, config.tie_word_embeddings), (Activation::Relu2, true));
+        let newer = published
+            .replace(
+                "\"rope_theta\": 500000.0",
+                r#""rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}"#,
+            )
+            .replace("torch_dtype", "dtype");
+        let config = Config::from_json(newer.as_bytes(), "config.json").expect("accepted");
+        assert!((config.rope_theta - 10_000.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_name() {
         for (changes, field) in [
             (serde_json::json!({"architectures": ["LlamaForCausalLM"]}), "`architectures`"),
             (serde_json::json!({"model_type": "llama"}), "`model_type`"),
-            (serde_json::json!({"hidden_act": "silu"}), "`hidden_act`"),
-            (serde_json::json!({"torch_dtype": "bfloat16"}), "`torch_dtype`"),
+            (serde_json::json!({"hidden_act": "gelu"}), "`hidden_act`"),
+            (serde_json::json!({"torch_dtype": "float64"}), "`torch_dtype`"),
             (serde_json::json!({"num_key_value_heads": 3}), "`num_key_value_heads`"),
             (serde_json::json!({"num_attention_heads": 0}), "`num_attention_heads`"),
             (serde_json::json!({"hidden_size": 63}), "`head_dim`"),
-            (serde_json::json!({"quantization_config": null}), "`quantization_config`"),
             (
                 serde_json::json!({"quantization_config": {"quant_method": "bitnet", "linear_class": "trilinear"}}),
                 "`quantization_config.linear_class`",

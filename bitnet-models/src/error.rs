@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kernels::Kernel;
+
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,6 +15,14 @@ pub enum Error {
     /// A file could not be read.
     #[error("cannot read {}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// The system's reason.
@@ -50,9 +60,29 @@ pub enum Error {
         /// What the file holds.
         found: String,
     },
+    /// A value in the head of a GGUF file is missing or has another type, or is not one that this crate can run.
+    #[error("{file}: metadata `{key}`: expected {expected}, found {found}")]
+    Metadata {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// What is allowed.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
     /// The tokenizer is missing, unreadable, or does not know a text.
     #[error("{file}: {reason}")]
     Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The chat template is missing or malformed, or refuses the messages.
+    #[error("{file}: {reason}")]
+    Chat {
         /// The file.
         file: String,
         /// What is wrong.
@@ -98,6 +128,17 @@ pub enum Error {
     /// A temperature that is not a finite number of at least 0.
     #[error("temperature is {0}; expected a finite number of at least 0")]
     Temperature(f64),
+    /// The processor lacks the instructions that were asked for.
+    #[error("this processor does not have the instructions of the kernel `{0}`; the fastest it has is `{best}`", best = Kernel::best())]
+    Kernel(Kernel),
+    /// The threads that were asked for could not be started.
+    #[error("cannot start {threads} threads")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A computation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -20,11 +20,14 @@ pub struct Options {
     pub seed: u64,
     /// Whether to continue after an end token.
     pub ignore_eos: bool,
+    /// Ids that end the text besides those of the model's configuration, as from
+    /// [`Checkpoint::end_tokens`](crate::Checkpoint::end_tokens).
+    pub end_tokens: Vec<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_new_tokens: 32, temperature: 0.0, seed: 0, ignore_eos: false }
+        Self { max_new_tokens: 32, temperature: 0.0, seed: 0, ignore_eos: false, end_tokens: Vec::new() }
     }
 }
 
@@ -37,12 +40,7 @@ impl Default for Options {
 /// If the prompt is empty, too long or holds an id outside the vocabulary, the temperature is not a
 /// finite number of at least 0, or no logit is finite.
 pub fn generate(model: &Transformer, prompt: &[u32], options: &Options) -> Result<Vec<u32>> {
-    let mut sampler = Sampler::new(options)?;
-    let ends = |token| !options.ignore_eos && model.config().eos_token_ids.contains(&token);
-    decode(model, prompt, options.max_new_tokens, |logits, position, _| {
-        let token = sampler.next(logits, position)?;
-        Ok((token, ends(token)))
-    })
+    Steps::new(model, prompt, options)?.map(|step| Ok(step?.token)).collect()
 }
 
 /// What [`generate_forced`] decoded, and what the model would have chosen. The two have the same length.
@@ -65,42 +63,127 @@ pub struct Forced {
 ///
 /// As [`generate`], and if `forced` holds an id outside the vocabulary; then nothing is computed.
 pub fn generate_forced(model: &Transformer, prompt: &[u32], forced: &[u32], options: &Options) -> Result<Forced> {
-    let mut sampler = Sampler::new(options)?;
-    let vocab_size = model.config().vocab_size;
-    let outside = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= vocab_size);
-    if let Some((index, id)) = forced.iter().enumerate().find(|(_, id)| outside(id)) {
-        return Err(Error::TokenOutOfRange { id: *id, position: prompt.len() + index, vocab_size });
-    }
-    let mut chosen = Vec::new();
-    let decoded = decode(model, prompt, options.max_new_tokens.min(forced.len()), |logits, position, step| {
-        chosen.push(sampler.next(logits, position)?);
-        Ok((forced[step], false))
-    })?;
+    let steps = Steps::forced(model, prompt, forced, options)?.collect::<Result<Vec<_>>>()?;
+    let (decoded, chosen) = steps.into_iter().map(|step| (step.token, step.chosen)).unzip();
     Ok(Forced { decoded, chosen })
 }
 
-/// Decodes at most so many tokens after `prompt`. `next` gives each token, and whether the text ends with it, for the
-/// logits `[vocabulary]` of the last token, its position and the number of the step, from 0.
-fn decode(
-    model: &Transformer,
-    prompt: &[u32],
+/// One token after the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// The token.
+    pub token: u32,
+    /// The model's own choice: another one than `token` only if tokens are forced.
+    pub chosen: u32,
+}
+
+/// The tokens after a prompt, each when it is asked for: the first computes the prefill, each other one decode step.
+/// After an error there are no more.
+///
+/// ```
+/// use bitnet_models::generate::{Options, Steps};
+/// use bitnet_models::{Transformer, tiny};
+///
+/// # fn main() -> bitnet_models::Result<()> {
+/// let checkpoint = tiny::checkpoint()?;
+/// let (tokenizer, model) = (checkpoint.tokenizer()?, Transformer::load(&checkpoint)?);
+/// let mut text = tokenizer.stream();
+/// for step in Steps::new(&model, &tokenizer.encode("12+34=")?, &Options::default())? {
+///     print!("{}", text.push(step?.token)?); // prints 46
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Steps<'a> {
+    model: &'a Transformer,
+    prompt: &'a [u32],
+    forced: Option<&'a [u32]>,
+    sampler: Sampler,
+    cache: KvCache,
+    /// Ids after which no token follows.
+    ends: Vec<u32>,
+    /// The most tokens.
     most: usize,
-    mut next: impl FnMut(&[f32], usize, usize) -> Result<(u32, bool)>,
-) -> Result<Vec<u32>> {
-    let config = model.config();
-    let mut cache = KvCache::new(config);
-    let mut logits = model.forward_full(prompt, &mut cache)?;
-    let mut decoded = Vec::new();
-    while decoded.len() < most {
-        let (token, ended) = next(&last_row(&logits)?, cache.positions() - 1, decoded.len())?;
-        decoded.push(token);
-        let full = cache.positions() == config.max_position_embeddings;
-        if ended || full || decoded.len() == most {
-            break;
-        }
-        logits = model.forward_incremental(token, &mut cache)?;
+    count: usize,
+    next: Next,
+}
+
+/// What gives the next token.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Prefill,
+    Decode(u32),
+    Nothing,
+}
+
+impl<'a> Steps<'a> {
+    /// The tokens of [`generate`].
+    ///
+    /// # Errors
+    ///
+    /// If the temperature is not a finite number of at least 0. The other errors of [`generate`] come with the tokens.
+    pub fn new(model: &'a Transformer, prompt: &'a [u32], options: &Options) -> Result<Self> {
+        let ends = if options.ignore_eos {
+            Vec::new()
+        } else {
+            [&model.config().eos_token_ids[..], &options.end_tokens].concat()
+        };
+        Ok(Self {
+            model,
+            prompt,
+            forced: None,
+            sampler: Sampler::new(options)?,
+            cache: KvCache::new(model.config()),
+            ends,
+            most: options.max_new_tokens,
+            count: 0,
+            next: Next::Prefill,
+        })
     }
-    Ok(decoded)
+
+    /// The tokens of [`generate_forced`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and if `forced` holds an id outside the vocabulary.
+    pub fn forced(model: &'a Transformer, prompt: &'a [u32], forced: &'a [u32], options: &Options) -> Result<Self> {
+        let steps = Self::new(model, prompt, options)?;
+        let vocab_size = model.config().vocab_size;
+        let outside = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= vocab_size);
+        if let Some((index, id)) = forced.iter().enumerate().find(|(_, id)| outside(id)) {
+            return Err(Error::TokenOutOfRange { id: *id, position: prompt.len() + index, vocab_size });
+        }
+        Ok(Self { forced: Some(forced), ends: Vec::new(), most: steps.most.min(forced.len()), ..steps })
+    }
+
+    fn step(&mut self) -> Result<Option<Step>> {
+        let logits = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Prefill => self.model.forward_full(self.prompt, &mut self.cache)?,
+            Next::Decode(token) => self.model.forward_incremental(token, &mut self.cache)?,
+            Next::Nothing => return Ok(None),
+        };
+        if self.count == self.most {
+            return Ok(None);
+        }
+        let chosen = self.sampler.next(&last_row(&logits)?, self.cache.positions() - 1)?;
+        let token = self.forced.and_then(|forced| forced.get(self.count).copied()).unwrap_or(chosen);
+        self.count += 1;
+        let full = self.cache.positions() == self.model.config().max_position_embeddings;
+        if !full && self.count < self.most && !self.ends.contains(&token) {
+            self.next = Next::Decode(token);
+        }
+        Ok(Some(Step { token, chosen }))
+    }
+}
+
+impl Iterator for Steps<'_> {
+    type Item = Result<Step>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
 }
 
 /// The last token's logits of `[1, tokens, vocabulary]`.
@@ -109,6 +192,7 @@ fn last_row(logits: &Tensor) -> Result<Vec<f32>> {
     Ok(logits.get(0)?.get(tokens - 1)?.to_vec1()?)
 }
 
+#[derive(Debug)]
 struct Sampler {
     temperature: f64,
     random: StdRng,

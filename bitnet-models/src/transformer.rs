@@ -1,24 +1,36 @@
 //! The whole model: embeddings, blocks, final norm, and the head that shares the embeddings.
 
+use std::io;
+use std::sync::Arc;
+
 use bitnet_trace::{TraceContext, traced};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::block::Block;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::kernels::{FloatMatrix, Kernel, Level, awake};
 use crate::kv_cache::KvCache;
+use crate::linear::dense;
 use crate::rms_norm::RmsNorm;
 use crate::rope::Rope;
+use crate::tensors::tensor;
 
 /// A BitNet b1.58 language model in float32 on the CPU.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
     /// `[vocabulary, hidden]`
-    embeddings: Tensor,
+    embeddings: FloatMatrix,
     blocks: Vec<Block>,
     final_norm: RmsNorm,
+    /// `[vocabulary, hidden]`, if it is not the embeddings.
+    head: Option<FloatMatrix>,
+    /// The threads that compute; `None`: those of the current rayon pool.
+    threads: Option<Arc<ThreadPool>>,
+    kernel: Level,
 }
 
 impl Transformer {
@@ -30,12 +42,50 @@ impl Transformer {
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let config = checkpoint.config.clone();
         let weights = checkpoint.weights().at("model");
-        let embeddings = weights.f32("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+        let embeddings = weights.matrix("embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let blocks = (0..config.num_hidden_layers)
             .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config))
             .collect::<Result<_>>()?;
         let final_norm = weights.rms_norm("norm", config.hidden_size, &config)?;
-        Ok(Self { config, embeddings, blocks, final_norm })
+        let untied = !config.tie_word_embeddings;
+        let head = || checkpoint.weights().matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+        let head = untied.then(head).transpose()?;
+        Ok(Self { config, embeddings, blocks, final_norm, head, threads: None, kernel: Level::best() })
+    }
+
+    /// Computes on a pool of this many threads of its own; without it, on the current rayon pool. The numbers are the
+    /// same.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not give so many threads.
+    pub fn with_threads(self, threads: usize) -> Result<Self> {
+        let name = |index| format!("bitnet-{index}");
+        let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(name).build();
+        let pool = pool.map_err(|error| Error::Threads { threads, source: io::Error::other(error) })?;
+        Ok(Self { threads: Some(Arc::new(pool)), ..self })
+    }
+
+    /// Computes with these instructions instead of the fastest that the processor has. The numbers are the same.
+    ///
+    /// # Errors
+    ///
+    /// If the processor lacks them.
+    pub fn with_kernel(self, kernel: Kernel) -> Result<Self> {
+        Ok(Self { kernel: Level::new(kernel).ok_or(Error::Kernel(kernel))?, ..self })
+    }
+
+    /// The instructions that this model computes with.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel.kernel()
+    }
+
+    /// Bytes of weights that are read to compute one token: all linear layers and the head.
+    #[must_use]
+    pub fn bytes_per_token(&self) -> usize {
+        let head = self.head.as_ref().unwrap_or(&self.embeddings);
+        self.blocks.iter().map(Block::bytes).sum::<usize>() + head.bytes()
     }
 
     /// The sizes and constants of the model.
@@ -67,9 +117,13 @@ impl Transformer {
 
     fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
         self.check(tokens, cache)?;
-        let before = cache.clone();
-        // A call that fails half way leaves the cache as it was.
-        self.compute(tokens, cache).inspect_err(|_| *cache = before)
+        // The scope and the session of the trace are those of the calling thread.
+        let context = TraceContext::current();
+        let compute = || context.in_scope(|| self.kernel.in_scope(|| self.compute(tokens, cache)));
+        match &self.threads {
+            Some(threads) => threads.install(|| awake(compute)),
+            None => awake(compute),
+        }
     }
 
     fn compute(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
@@ -77,7 +131,7 @@ impl Transformer {
         let end = position + tokens.len();
         let _step = TraceContext::seq(cache.steps).with_tokens(position..end).enter();
 
-        let rope = Rope::new(&self.config, position, tokens.len())?;
+        let rope = Rope::new(&self.config, position, tokens.len());
         let mut x = self.embed(tokens)?;
         for (index, (block, cache)) in self.blocks.iter().zip(cache.layers_mut()).enumerate() {
             let _layer = TraceContext::layer(index).enter();
@@ -85,6 +139,7 @@ impl Transformer {
         }
         let logits = self.logits(&self.final_norm(&x)?)?;
 
+        // Only now: a call that fails half way leaves the cache as it was.
         cache.positions = end;
         cache.steps += 1;
         Ok(logits)
@@ -112,8 +167,12 @@ impl Transformer {
     /// Looks up one row of the embedding matrix for each token: `[1, tokens, hidden]`.
     #[traced(stage = "embeddings")]
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
-        Ok(self.embeddings.index_select(&ids, 0)?.unsqueeze(0)?)
+        let width = self.config.hidden_size;
+        let mut rows = vec![0.0; tokens.len() * width];
+        for (row, id) in rows.chunks_exact_mut(width).zip(tokens) {
+            self.embeddings.row(*id as usize, row);
+        }
+        tensor(rows, (1, tokens.len(), width))
     }
 
     #[traced(stage = "final_norm")]
@@ -121,9 +180,38 @@ impl Transformer {
         self.final_norm.forward(x)
     }
 
-    /// The head is the embedding matrix: `[1, tokens, hidden]` to `[1, tokens, vocabulary]`.
+    /// The head is the embedding matrix, unless the checkpoint has one of its own: `[1, tokens, hidden]` to `[1, tokens, vocabulary]`.
     #[traced(stage = "logits")]
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.broadcast_matmul(&self.embeddings.t()?)?)
+        dense(self.head.as_ref().unwrap_or(&self.embeddings), x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Transformer;
+    use crate::kv_cache::KvCache;
+    use crate::tiny;
+
+    #[test]
+    fn a_call_that_fails_in_the_second_block_leaves_the_cache_as_it_was() {
+        let checkpoint = tiny::checkpoint().expect("embedded");
+        let model = Transformer::load(&checkpoint).expect("all tensors");
+        let mut broken = Transformer::load(&checkpoint).expect("all tensors");
+        broken.blocks[1].of_another_width();
+
+        let mut cache = KvCache::new(&model.config);
+        model.forward_full(&[1, 2, 3], &mut cache).expect("prefill");
+        let before = (cache.positions(), cache.steps());
+        broken.forward_full(&[4, 5], &mut cache).expect_err("the second block fails");
+        assert_eq!((cache.positions(), cache.steps()), before);
+
+        let mut fresh = KvCache::new(&model.config);
+        model.forward_full(&[1, 2, 3], &mut fresh).expect("prefill");
+        let next = |cache: &mut KvCache| {
+            let logits = model.forward_incremental(6, cache).expect("a step");
+            logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>()).expect("F32")
+        };
+        assert_eq!(next(&mut cache), next(&mut fresh));
     }
 }

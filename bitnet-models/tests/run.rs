@@ -210,8 +210,8 @@ fn a_configuration_of_something_else() {
         ),
         ("autobitlinear", "trilinear", "`quantization_config.linear_class` is \"trilinear\"; expected"),
         ("\"offline\"", "\"sideways\"", "`quantization_config.quantization_mode` is \"sideways\"; expected"),
-        ("relu2", "silu", "`hidden_act` is \"silu\"; expected \"relu2\""),
-        ("float32", "bfloat16", "`torch_dtype` is \"bfloat16\"; expected \"float32\""),
+        ("relu2", "gelu", "`hidden_act` is \"gelu\"; expected \"relu2\" or \"silu\""),
+        ("float32", "float64", "`torch_dtype` is \"float64\"; expected \"float32\""),
         ("\"hidden_size\": 64", "\"hidden_size\": \"wide\"", "not a BitNet configuration"),
         ("{", "", "not a BitNet configuration"),
     ] {
@@ -237,17 +237,17 @@ fn tensors_that_are_missing_or_of_another_shape_or_type() {
         (
             "layers.0.self_attn.q_proj.weight_scale\"",
             "layers.0.self_attn.x_proj.weight_scale\"",
-            "`model.layers.0.self_attn.q_proj.weight_scale`: expected F32 [1], found no such tensor",
+            "`model.layers.0.self_attn.q_proj.weight_scale`: expected F32, F16 or BF16 [1], found no such tensor",
         ),
         (
             "\"shape\":[256,64]",
             "\"shape\":[64,256]",
-            "`model.embed_tokens.weight`: expected F32 [256, 64], found F32 [64, 256]",
+            "`model.embed_tokens.weight`: expected F32, F16 or BF16 [256, 64], found F32 [64, 256]",
         ),
         (
             "\"dtype\":\"F32\",\"shape\":[256,64]",
             "\"dtype\":\"I32\",\"shape\":[256,64]",
-            "`model.embed_tokens.weight`: expected F32 [256, 64], found I32 [256, 64]",
+            "`model.embed_tokens.weight`: expected F32, F16 or BF16 [256, 64], found I32 [256, 64]",
         ),
     ] {
         let checkpoint = copy();
@@ -299,7 +299,7 @@ fn a_truncated_file() {
         let file = checkpoint.path().join("model.safetensors");
         fs::write(&file, &whole[..length]).expect("written");
         let message = refused(&["--model", path(checkpoint.path()), "--tokens", "1"]);
-        assert!(message.contains("not a whole safetensors file") && message.contains(path(&file)), "{message}");
+        assert!(message.contains("the file is damaged") && message.contains(path(&file)), "{message}");
     }
 }
 

@@ -171,7 +171,15 @@ def reference(checkpoint: Path, directory: Path, fault: Fault) -> list[int]:
     expect(recorded.lost is None, f"transformers: {recorded.lost}")
     tokens = ids[0, len(PROMPT) :].tolist()
     expect(len(tokens) == STEPS, f"transformers generated {tokens}")
+    names(directory, PROMPT, tokens)
     return tokens
+
+
+def names(directory: Path, prompt: list[int], tokens: list[int]) -> None:
+    """Checks that the capture annotated these tokens by itself."""
+    annotations = json.loads((directory / "run.json").read_text())["annotations"]
+    found = [annotations.get(name) for name in ("prompt_tokens", "generated_tokens")]
+    expect(found == [prompt, tokens], f"{directory / 'run.json'} names {found}, expected {[prompt, tokens]}")
 
 
 def healthy(_model: Any) -> AbstractContextManager[None]:
@@ -203,8 +211,10 @@ def one_wrong_step(model: Any) -> Iterator[None]:
     handle.remove()
 
 
-def port(programs: Path, family: Family, checkpoint: Path, directory: Path, tokens: list[int]) -> list[int]:
-    """Records what the port computes when it decodes these tokens; returns those that it would have chosen."""
+def port(
+    programs: Path, family: Family, checkpoint: Path, directory: Path, forced: Path, tokens: list[int]
+) -> list[int]:
+    """Records what the port computes when it decodes the tokens of a trace; returns those that it would have chosen."""
     variables = {"BITNET_TRACE_DIR": str(directory), "BITNET_TRACE_FORMAT": "jsonl"}
     environment = {**os.environ, **variables, "BITNET_TRACE_CAPTURE": "sketch,values"}
 
@@ -212,10 +222,6 @@ def port(programs: Path, family: Family, checkpoint: Path, directory: Path, toke
         return ",".join(map(str, tokens))
 
     if family.name == "bitnet":
-        forced = directory.with_name(f"{directory.name}-forced")
-        forced.mkdir()
-        annotations = {"prompt_tokens": PROMPT, "generated_tokens": tokens}
-        (forced / "run.json").write_text(json.dumps({"annotations": annotations}))
         run = ["run", "--model", str(checkpoint), "--tokens", ids(PROMPT), "--force", str(forced), "--json"]
         output = said([str(programs / "bitnet"), *run], environment)
         return list(json.loads(output)["chosen_tokens"])
@@ -226,7 +232,7 @@ def port(programs: Path, family: Family, checkpoint: Path, directory: Path, toke
 def said(command: list[str], environment: dict[str, str]) -> str:
     """What a program prints."""
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    expect(process.returncode == 0, f"{' '.join(command)}: {process.stderr}")
+    expect(process.returncode == 0, f"{' '.join(command)}: {process.stderr}{process.stdout}")
     return process.stdout
 
 
@@ -266,7 +272,7 @@ def check(programs: Path, family: Family, work: Path) -> None:
     checkpoint = work / "checkpoint"
     make(family, checkpoint)
     tokens = reference(checkpoint, work / "reference", healthy)
-    chosen = port(programs, family, checkpoint, work / "port", tokens)
+    chosen = port(programs, family, checkpoint, work / "port", work / "reference", tokens)
     expect(chosen == tokens, f"{family.name}: transformers chose {tokens}, the port would have chosen {chosen}")
     same = diff(programs, family, work / "reference", work / "port")
     expect(same.code == 0 and same.first is None, f"{family.name}: exit code {same.code}\n{same.screen}")
@@ -280,6 +286,8 @@ def check(programs: Path, family: Family, work: Path) -> None:
         f"{family.name}: {len(same.content['pairs'])} pairs, needed rel_l2 = {same.content['smallest_tolerance']:.2e}"
     )
 
+    if family.name == "bitnet":
+        sweep(programs, checkpoint, work)
     for place, name in [
         ("t0/blk1/q_proj", "layers.1.self_attn.q_proj"),
         ("t0/blk0/down_proj", "layers.0.mlp.down_proj"),
@@ -287,14 +295,47 @@ def check(programs: Path, family: Family, work: Path) -> None:
         wrong = work / f"scaled-{name}"
         scale(checkpoint, wrong, f"model.{name}.{family.scaled}")
         trace = work / f"port-{name}"
-        port(programs, family, wrong, trace, tokens)
+        port(programs, family, wrong, trace, work / "reference", tokens)
         finds(diff(programs, family, work / "reference", trace), place, f"{family.name} with {name} scaled")
 
     for place, fault in [("t0/blk0/q_rope", other_rotation), ("t3/blk1/down_proj", one_wrong_step)]:
         traces = [work / f"{side}-{fault.__name__}" for side in ("reference", "port")]
         tokens = reference(checkpoint, traces[0], fault)
-        port(programs, family, checkpoint, traces[1], tokens)
+        port(programs, family, checkpoint, traces[1], traces[0], tokens)
         finds(diff(programs, family, *traces), place, f"{family.name} with {fault.__name__} in transformers")
+
+
+def sweep(programs: Path, checkpoint: Path, work: Path) -> None:
+    """Sweeps two prompts: a program that traces nothing itself, and `bitnet run` with the tokens of its trace."""
+    reference = [sys.executable, "-m", "bitnet_trace", str(Path(__file__).with_name("generate.py"))]
+    sides = {
+        "reference": [*reference, str(checkpoint), "{tokens}", "{steps}"],
+        "trace": [str(programs / "bitnet"), "run", "--model", str(checkpoint), "--tokens", "{tokens}", "--force"],
+    }
+    sides["trace"].append("{reference}")
+    prompts = {"short": PROMPT[:2], "long": [*PROMPT, 9, 40, 2]}
+    # A list of strings is the same in JSON and in TOML.
+    plan = ['force = "reference"', 'timeout = "5m"', f"rel_l2 = {REL_L2}"]
+    # `generate` computes the logits of the last token only: comparing them with all takes values.
+    env = 'env = { BITNET_TRACE_CAPTURE = "sketch,values" }'
+    plan += [f"[{side}]\ncommand = {json.dumps(command)}\n{env}" for side, command in sides.items()]
+    plan += [f'[[scenario]]\nname = "{name}"\ntokens = {ids}\nsteps = {STEPS}' for name, ids in prompts.items()]
+    path, out = work / "plan.toml", work / "sweep"
+    path.write_text("\n".join(plan))
+    command = [str(programs / "bitnet-trace"), "sweep", str(path), "-o", str(out), "--json"]
+    results = json.loads(said(command, dict(os.environ)))["scenarios"]
+    verdicts = {result["name"]: result["verdict"] for result in results}
+    expect(verdicts == dict.fromkeys(prompts, "match"), f"the sweep says {results}")
+    wanted = Counter(dict.fromkeys(FAMILIES[-1].stages, STEPS))
+    for name, prompt in prompts.items():
+        annotations = json.loads((out / name / "trace" / "run.json").read_text())["annotations"]
+        expect(len(annotations["generated_tokens"]) == STEPS, f"{name}: {annotations}")
+        expect(annotations["chosen_tokens"] == annotations["generated_tokens"], f"{name}: {annotations}")
+        names(out / name / "reference", prompt, annotations["generated_tokens"])
+        compared = diff(programs, FAMILIES[-1], out / name / "reference", out / name / "trace")
+        found = compared.steps("identical", "within")
+        expect(found == wanted, f"{name}: compared {found}\n{compared.screen}")
+    print(f"bitnet: a sweep of {len(prompts)} prompts matches")
 
 
 def finds(comparison: Diff, place: str, what: str) -> None:

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use bitnet_models::Checkpoint;
 use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -52,7 +53,25 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hf-bitnet-tiny").join(name)
 }
 
-/// Reads a file of activations. candle has no int8, so F32 is read as it is and I8 is converted to f32.
+/// The checkpoint of a flavour. That of `noquant` has the weights of `online` and a configuration without quantisation.
+///
+/// # Panics
+///
+/// If a file is missing or damaged.
+#[must_use]
+pub fn checkpoint(flavour: &str) -> Checkpoint {
+    let Some(dtype) = flavour.strip_prefix("noquant_") else {
+        return Checkpoint::open(fixture(flavour)).expect("a checkpoint");
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    for (from, file) in [(flavour, "config.json"), (&*format!("online_{dtype}"), "model.safetensors")] {
+        std::fs::copy(fixture(from).join(file), directory.path().join(file)).expect("copied");
+    }
+    // The tensors stay mapped when the directory is gone.
+    Checkpoint::open(directory.path()).expect("a checkpoint")
+}
+
+/// Reads a file of activations. candle has no int8, so I8 is converted to f32, and BF16 too.
 ///
 /// # Panics
 ///
@@ -67,6 +86,10 @@ pub fn activations(path: &Path) -> HashMap<String, Tensor> {
 fn tensor(view: &TensorView<'_>) -> Tensor {
     let values: Vec<f32> = match view.dtype() {
         Dtype::F32 => view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::BF16 => {
+            let widened = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            view.data().as_chunks().0.iter().map(widened).collect()
+        }
         Dtype::I8 => view.data().iter().map(|byte| f32::from(byte.cast_signed())).collect(),
         other => panic!("the fixture has a tensor of type {other:?}"),
     };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bitnet_models::{Checkpoint, KvCache, Transformer};
+use bitnet_models::{Activation, Checkpoint, KvCache, Transformer};
 use bitnet_trace::compare::{DiffOptions, NameMap, Verdict, diff_paths};
 use bitnet_trace::{Tolerance, TraceSession, dump_trace_with_context};
 use bitnet_trace_tests::golden::{TOKENS, activations, fixture, stages};
@@ -18,7 +18,10 @@ fn record(directory: &Path, f: impl FnOnce()) {
 }
 
 fn ours(directory: &Path, checkpoint: &Path) {
-    let model = Transformer::load(&Checkpoint::open(checkpoint).expect("a checkpoint")).expect("all tensors");
+    let mut checkpoint = Checkpoint::open(checkpoint).expect("a checkpoint");
+    // The files of llama.cpp's architecture `bitnet`, which is SiLU, were run by a build with squared ReLU.
+    checkpoint.config.hidden_act = Activation::Relu2;
+    let model = Transformer::load(&checkpoint).expect("all tensors");
     record(directory, || {
         model.forward_full(&TOKENS, &mut KvCache::new(model.config())).expect("prefill");
     });
@@ -63,10 +66,25 @@ fn hugging_face_matches_and_the_flavour_without_quantisation_parts_at_the_first_
 
 #[test]
 fn llama_cpp_aligns_through_its_preset() {
+    against_llama_cpp("hf-relu2-offline");
+}
+
+#[test]
+fn llama_cpp_matches_on_its_own_tq2_0_file() {
+    against_llama_cpp("tiny-TQ2_0.gguf");
+}
+
+#[test]
+fn llama_cpp_matches_on_its_own_tq1_0_file() {
+    against_llama_cpp("tiny-TQ1_0.gguf");
+}
+
+/// Compares a checkpoint of the fixtures with llama.cpp's activations on the same weights: all stages.
+fn against_llama_cpp(checkpoint: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (reference, mine) = (dir.path().join("llama.cpp"), dir.path().join("mine"));
     let fixtures = repository().join("tests/fixtures/gguf-bitnet-tiny256");
-    ours(&mine, &fixtures.join("hf-relu2-offline"));
+    ours(&mine, &fixtures.join(checkpoint));
     // The nodes of llama.cpp in graph order, which the archive keeps; nodes of one name follow each other.
     let archive = NpzTensors::new(fixtures.join("relu2-TQ2_0-prefill.npz")).expect("the fixture");
     let mut names: Vec<&String> = archive.names();

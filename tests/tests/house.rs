@@ -31,21 +31,22 @@ const KEPT_OUT: [(&str, &[&str]); 4] = [
 ];
 
 /// The floors of the core from the ground up, and the floors that each may import.
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("failing", &["error"]),
+    ("serial", &[]),
     ("digest", &["error"]),
-    ("record", &["digest", "error"]),
+    ("record", &["digest", "error", "serial"]),
     ("context", &[]),
     ("instrumented", &["context"]),
-    ("trace", &["record", "digest", "error", "failing"]),
+    ("trace", &["record", "digest", "error", "failing", "serial"]),
     // Records in memory keep their values in the form in which a trace gives them.
     ("sink", &["record", "digest", "error", "failing", "trace"]),
-    ("run", &["sink", "record", "trace", "digest", "error", "failing"]),
+    ("run", &["sink", "record", "trace", "digest", "error", "failing", "serial"]),
     ("session", &["run", "sink", "record", "context", "trace", "digest", "error", "failing"]),
-    ("compare", &["trace", "record", "digest", "error"]),
+    ("compare", &["trace", "record", "digest", "error", "serial"]),
     ("report", &["compare", "trace", "record", "error"]),
-    ("tools", &["trace", "digest", "record", "sink", "error"]),
+    ("tools", &["trace", "digest", "record", "sink", "error", "serial"]),
     // The root only declares the floors and re-exports from them.
     (ROOT, &["compare", "context", "error", "instrumented", "record", "session", "trace"]),
 ];

@@ -1,75 +1,184 @@
-//! A Hugging Face checkpoint: `config.json`, `model.safetensors` and, for text, `tokenizer.json`.
+//! Checkpoints as they are published: a Hugging Face directory, or a GGUF file. `docs/FORMATS.md` describes both.
 
-mod safetensors;
-mod ternary;
+pub mod gguf;
+pub mod inspect;
+pub mod pack;
+pub(crate) mod safetensors;
+pub(crate) mod shards;
+pub(crate) mod stored;
+mod text;
 mod weights;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 pub use weights::Weights;
 
-use self::safetensors::TensorFile;
+use self::gguf::Metadata;
+use self::stored::Contents;
+use self::weights::Tensors;
+use crate::bytes::{map, read};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
 
-const CONFIG: &str = "config.json";
-const TENSORS: &str = "model.safetensors";
-const TOKENIZER: &str = "tokenizer.json";
+/// The configuration of a Hugging Face checkpoint.
+pub(crate) const CONFIG: &str = "config.json";
+/// The tensors of a Hugging Face checkpoint that is in one part.
+pub(crate) const TENSORS: &str = "model.safetensors";
 
-/// A checkpoint read into memory and checked to be what its configuration says.
+/// The largest JSON file that is read. The tokenizer of 2B-4T has 17 MB.
+const LARGEST_JSON: u64 = 256 << 20;
+
+/// A checkpoint mapped into memory and checked to be what its configuration says.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Sizes and constants.
     pub config: Config,
-    tensors: TensorFile,
-    /// File name and contents; `None` if the checkpoint has no tokenizer.
-    tokenizer: Option<Cow<'static, [u8]>>,
-    /// Where `tokenizer.json` is or would be, for messages.
-    tokenizer_file: String,
+    tensors: Tensors,
+    /// The files of tensors, in the order of their names.
+    files: Vec<Bytes>,
+    metadata: Option<Metadata>,
+    /// Where the files beside the tensors are.
+    beside: Beside,
+}
+
+/// The files beside the tensors, such as `tokenizer.json`.
+#[derive(Debug)]
+enum Beside {
+    Directory(PathBuf),
+    /// Part of the program, or none: the name shown in place of the directory, and names and contents.
+    Files(String, &'static [(&'static str, &'static [u8])]),
+}
+
+/// What a path given as a checkpoint is.
+pub(crate) enum Place {
+    /// A directory with `config.json`.
+    HuggingFace(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
+}
+
+impl Place {
+    /// Tells a directory with `config.json` from a GGUF file and from a directory that holds nothing but one.
+    ///
+    /// # Errors
+    ///
+    /// If the path does not exist, or is a directory without `config.json` and with several GGUF files.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        if path.is_file() || (path.extension() == Some(OsStr::new("gguf")) && !path.is_dir()) {
+            return Ok(Self::Gguf(path.to_owned()));
+        }
+        let config = path.join(CONFIG);
+        if config.exists() || !path.is_dir() {
+            return Ok(Self::HuggingFace(path.to_owned()));
+        }
+        let mut found: Vec<PathBuf> = fs::read_dir(path)
+            .map_err(Error::read(path))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.extension() == Some(OsStr::new("gguf")))
+            .collect();
+        found.sort();
+        match found.len() {
+            0 => Ok(Self::HuggingFace(path.to_owned())),
+            1 => Ok(Self::Gguf(found.swap_remove(0))),
+            _ => Err(Error::Format {
+                file: path.display().to_string(),
+                reason: format!(
+                    "no {CONFIG}, and {} GGUF files; name one of them: {}",
+                    found.len(),
+                    found.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+                ),
+            }),
+        }
+    }
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint directory.
+    /// Opens a checkpoint: a directory with `config.json` and `model.safetensors` (or the files of
+    /// `model.safetensors.index.json`), a `.gguf` file, or a directory that holds exactly one and no `config.json`.
+    ///
+    /// The tensors are mapped into memory, not read. A file must not be shortened while it is in use: that ends the
+    /// process. Renaming another file over it is safe.
     ///
     /// # Errors
     ///
     /// If a file is missing, unreadable or malformed, or the configuration is not that of a BitNet.
-    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        let directory = directory.as_ref();
-        let read = |name: &str| {
-            let path = directory.join(name);
-            fs::read(&path).map(|bytes| (path.display().to_string(), bytes)).map_err(Error::read(&path))
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        match Place::of(path.as_ref())? {
+            Place::HuggingFace(directory) => Self::hugging_face(directory),
+            Place::Gguf(file) => Self::gguf(&file),
+        }
+    }
+
+    fn hugging_face(directory: PathBuf) -> Result<Self> {
+        let config_file = directory.join(CONFIG);
+        let config = Config::from_json(&read(&config_file, LARGEST_JSON)?, &config_file.display().to_string())?;
+        let single = directory.join(TENSORS);
+        // As in transformers, the one file is used where both are there.
+        let (place, contents) = if !single.exists() && directory.join(shards::INDEX).exists() {
+            (directory.join(shards::INDEX), shards::open(&directory)?)
+        } else {
+            let contents = safetensors::open(&single.display().to_string(), &map(&single)?)?;
+            (single, vec![contents])
         };
-        let (config_file, config) = read(CONFIG)?;
-        let config = Config::from_json(&config, &config_file)?;
-        let (tensors_file, tensors) = read(TENSORS)?;
-        let tokenizer_path = directory.join(TOKENIZER);
-        let tokenizer = if tokenizer_path.exists() { Some(Cow::Owned(read(TOKENIZER)?.1)) } else { None };
-        Ok(Self {
-            config,
-            tensors: TensorFile::new(tensors_file, tensors.into())?,
-            tokenizer,
-            tokenizer_file: tokenizer_path.display().to_string(),
-        })
+        Ok(Self::new(config, place.display().to_string(), contents, None, Beside::Directory(directory)))
+    }
+
+    fn gguf(file: &Path) -> Result<Self> {
+        let name = file.display().to_string();
+        if file.extension() == Some(OsStr::new("safetensors")) {
+            let reason = format!("one file of a checkpoint; name its directory, which also holds {CONFIG}");
+            return Err(Error::Format { file: name, reason });
+        }
+        let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &map(file)?)? })
+    }
+
+    /// A checkpoint of a GGUF file in memory; `name` stands for the file in messages. It has no files beside it.
+    ///
+    /// # Errors
+    ///
+    /// If the file is malformed or not that of a BitNet.
+    pub fn from_gguf(name: &str, file: &Bytes) -> Result<Self> {
+        let scan = gguf::scan(name, file);
+        let contents = scan.contents.sound()?;
+        let config = gguf::config(&scan.metadata, &contents.tensors)?;
+        Ok(Self::new(config, name.to_owned(), vec![contents], Some(scan.metadata), Beside::Files(name.to_owned(), &[])))
+    }
+
+    /// A checkpoint of a `config.json` and a `model.safetensors` in memory; `name` stands for their directory in messages.
+    /// It has no files beside it.
+    ///
+    /// # Errors
+    ///
+    /// If a file is malformed or not that of a BitNet.
+    pub fn from_safetensors(name: &str, config: &[u8], tensors: &Bytes) -> Result<Self> {
+        let beside = Beside::Files(name.to_owned(), &[]);
+        let config = Config::from_json(config, &beside.name(CONFIG))?;
+        let place = beside.name(TENSORS);
+        let contents = safetensors::open(&place, tensors)?;
+        Ok(Self::new(config, place, vec![contents], None, beside))
     }
 
     /// Reads a checkpoint that is part of the program; messages show `name` in place of the directory.
-    pub(crate) fn embedded(
-        name: &str,
-        config: &'static [u8],
-        tensors: &'static [u8],
-        tokenizer: &'static [u8],
-    ) -> Result<Self> {
-        let file = |file: &str| format!("{name}/{file}");
-        Ok(Self {
-            config: Config::from_json(config, &file(CONFIG))?,
-            tensors: TensorFile::new(file(TENSORS), tensors.into())?,
-            tokenizer: Some(tokenizer.into()),
-            tokenizer_file: file(TOKENIZER),
-        })
+    pub(crate) fn embedded(name: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
+        let file = |file: &str| {
+            files.iter().find(|(name, _)| *name == file).map_or(Bytes::new(), |(_, bytes)| Bytes::from_static(bytes))
+        };
+        let checkpoint = Self::from_safetensors(name, &file(CONFIG), &file(TENSORS))?;
+        Ok(Self { beside: Beside::Files(name.to_owned(), files), ..checkpoint })
+    }
+
+    fn new(config: Config, place: String, contents: Vec<Contents>, metadata: Option<Metadata>, beside: Beside) -> Self {
+        let files = contents.iter().map(|contents| contents.bytes.clone()).collect();
+        let tensors = contents.into_iter().flat_map(|contents| contents.tensors);
+        let by_name: HashMap<_, _> = tensors.map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Self { config, tensors: Tensors { place, by_name }, files, metadata, beside }
     }
 
     /// The tensors, as layers.
@@ -78,33 +187,70 @@ impl Checkpoint {
         Weights::new(&self.tensors, self.config.flavour)
     }
 
-    /// The tokenizer.
+    /// The metadata of a GGUF file, such as its vocabulary under `tokenizer.*`; `None` for a Hugging Face checkpoint.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    /// A file beside the tensors, such as `tokenizer.json`, by its name; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// If the checkpoint has none, or it is malformed.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let file = self.tokenizer_file.clone();
-        match &self.tokenizer {
-            Some(json) => Tokenizer::from_json(json, file),
-            None => Err(Error::Tokenizer {
-                file,
-                reason: "the file does not exist; a prompt needs it, token ids (`--tokens`) do not".to_owned(),
-            }),
-        }
+    /// If it cannot be read.
+    pub(crate) fn beside(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        self.beside.read(name)
     }
 
-    /// Whether the checkpoint has a tokenizer.
-    #[must_use]
-    pub fn has_tokenizer(&self) -> bool {
-        self.tokenizer.is_some()
+    /// Where a file beside the tensors is or would be, for messages.
+    pub(crate) fn beside_name(&self, name: &str) -> String {
+        self.beside.name(name)
     }
 
-    /// BLAKE3 of `model.safetensors`, 64 hex digits. Only with the feature `trace`: without it this crate does not
-    /// depend on `blake3`.
+    /// BLAKE3 of the files of tensors, one after the other in the order of their names, 64 hex digits. Only with the
+    /// feature `trace`: without it this crate does not depend on `blake3`.
     #[cfg(feature = "trace")]
     #[must_use]
     pub fn digest(&self) -> String {
-        blake3::hash(self.tensors.bytes()).to_hex().to_string()
+        let mut hasher = blake3::Hasher::new();
+        for file in &self.files {
+            hasher.update(file);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// The bytes of all files of tensors together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+}
+
+impl Beside {
+    fn name(&self, file: &str) -> String {
+        match self {
+            Self::Directory(directory) => directory.join(file).display().to_string(),
+            Self::Files(name, _) => format!("{name}/{file}"),
+        }
+    }
+
+    fn has(&self, file: &str) -> bool {
+        match self {
+            Self::Directory(directory) => directory.join(file).exists(),
+            Self::Files(_, files) => files.iter().any(|(name, _)| *name == file),
+        }
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        match self {
+            Self::Directory(directory) => {
+                let path = directory.join(file);
+                if path.exists() { Ok(Some(Cow::Owned(read(&path, LARGEST_JSON)?))) } else { Ok(None) }
+            }
+            Self::Files(_, files) => {
+                let found = files.iter().find(|(name, _)| *name == file);
+                Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)))
+            }
+        }
     }
 }

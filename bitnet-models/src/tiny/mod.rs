@@ -15,8 +15,10 @@ use crate::error::Result;
 pub fn checkpoint() -> Result<Checkpoint> {
     Checkpoint::embedded(
         "embedded",
-        include_bytes!("config.json"),
-        include_bytes!("model.safetensors"),
-        include_bytes!("tokenizer.json"),
+        &[
+            ("config.json", include_bytes!("config.json")),
+            ("model.safetensors", include_bytes!("model.safetensors")),
+            ("tokenizer.json", include_bytes!("tokenizer.json")),
+        ],
     )
 }

@@ -1,14 +1,14 @@
 //! The crate's error type.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// An error in configuring, writing, reading or comparing traces. The model itself never sees one.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or directory could not be created, written or read.
-    #[error("cannot {action} {}", path.display())]
     Io {
         /// The action that failed, as a verb: `create`, `write`, `read`.
         action: &'static str,
@@ -18,7 +18,6 @@ pub enum Error {
         source: io::Error,
     },
     /// A setting has a value that is not allowed.
-    #[error("{setting} is {found:?}{}; expected {expected}", reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}")))]
     Setting {
         /// The environment variable or the builder's method.
         setting: &'static str,
@@ -30,16 +29,12 @@ pub enum Error {
         expected: &'static str,
     },
     /// The builder of a session was given neither a directory nor `in_memory`.
-    #[error("the trace session has no destination; call `dir(..)` or `in_memory()` before `start()`")]
     NoDestination,
     /// Another session of this process records into the directory.
-    #[error("{} already has a live session in this process; finish it first", .0.display())]
     InUse(PathBuf),
     /// The directory or file holds no records.
-    #[error("{} holds no trace: expected `.trace` files or a `trace.jsonl`", .0.display())]
     NothingToRead(PathBuf),
     /// A file, or a line of it, is not a record.
-    #[error("{}: not a record: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -47,7 +42,6 @@ pub enum Error {
         reason: String,
     },
     /// A `run.json` is not that of a trace.
-    #[error("{}: not the `run.json` of a trace: {reason}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -55,7 +49,6 @@ pub enum Error {
         reason: String,
     },
     /// A file does not hold the captured values of its record.
-    #[error("{}: not the captured values of its record: {reason}", path.display())]
     Values {
         /// The file.
         path: PathBuf,
@@ -63,7 +56,6 @@ pub enum Error {
         reason: String,
     },
     /// A tolerance or map file cannot be understood.
-    #[error("{}: {reason}", path.display())]
     Settings {
         /// The file.
         path: PathBuf,
@@ -71,7 +63,6 @@ pub enum Error {
         reason: String,
     },
     /// The run was written in another format.
-    #[error("{}: the format is {found:?}; this version reads only \"bitnet-trace/1\"", path.display())]
     Schema {
         /// The `run.json`.
         path: PathBuf,
@@ -79,16 +70,10 @@ pub enum Error {
         found: String,
     },
     /// The two sides cannot be compared; the text says why.
-    #[error("nothing to compare: {0}")]
     NothingToCompare(String),
     /// A tensor could not be read. The source is the error of the tensor's library.
-    #[error("cannot read the tensor")]
-    Tensor(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Tensor(Box<dyn std::error::Error + Send + Sync>),
     /// A view of a tensor reaches beyond the tensor's storage.
-    #[error(
-        "a view of shape {shape:?}{} that starts at element {offset} does not fit its storage, which holds {held} elements",
-        strides.as_ref().map_or_else(String::new, |strides| format!(", strides {strides:?}"))
-    )]
     View {
         /// Dimensions, slowest first.
         shape: Vec<usize>,
@@ -100,16 +85,13 @@ pub enum Error {
         held: usize,
     },
     /// The tensor's type, which the text names, has no conversion to f32.
-    #[error("a tensor of type {0} cannot be recorded: there is no conversion from {0} to f32")]
     NotRecordable(String),
     /// There is not enough memory for a copy of a tensor.
-    #[error("not enough memory to copy {bytes} bytes of values")]
     Memory {
         /// Size of the copy.
         bytes: usize,
     },
     /// Records that a session wrote are no longer in its directory.
-    #[error("{missing} of {of} records are not in {}", path.display())]
     Missing {
         /// The directory.
         path: PathBuf,
@@ -119,7 +101,6 @@ pub enum Error {
         of: u64,
     },
     /// Code outside of this crate failed, such as a hook in another language.
-    #[error("{cause}: {message}")]
     Foreign {
         /// What failed, in words that are the same for every failure of the kind.
         cause: String,
@@ -127,13 +108,74 @@ pub enum Error {
         message: String,
     },
     /// Code of this crate, or code that it called, panicked. The panic was caught and did not reach the model.
-    #[error("{action} panicked: {message}")]
     Panicked {
         /// What the code was doing: `reading the tensor`.
         action: &'static str,
         /// The message of the panic.
         message: String,
     },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
+            Self::Setting { setting, found, reason, expected } => {
+                let reason = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                write!(f, "{setting} is {found:?}{reason}; expected {expected}")
+            }
+            Self::NoDestination => {
+                f.write_str("the trace session has no destination; call `dir(..)` or `in_memory()` before `start()`")
+            }
+            Self::InUse(path) => {
+                write!(f, "{} already has a live session in this process; finish it first", path.display())
+            }
+            Self::NothingToRead(path) => {
+                write!(f, "{} holds no trace: expected `.trace` files or a `trace.jsonl`", path.display())
+            }
+            Self::Damaged { path, reason } => write!(f, "{}: not a record: {reason}", path.display()),
+            Self::Manifest { path, reason } => {
+                write!(f, "{}: not the `run.json` of a trace: {reason}", path.display())
+            }
+            Self::Values { path, reason } => {
+                write!(f, "{}: not the captured values of its record: {reason}", path.display())
+            }
+            Self::Settings { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::Schema { path, found } => {
+                let path = path.display();
+                write!(f, "{path}: the format is {found:?}; this version reads only \"bitnet-trace/1\"")
+            }
+            Self::NothingToCompare(reason) => write!(f, "nothing to compare: {reason}"),
+            Self::Tensor(_) => f.write_str("cannot read the tensor"),
+            Self::View { shape, strides, offset, held } => {
+                let strides = strides.as_ref().map_or_else(String::new, |strides| format!(", strides {strides:?}"));
+                write!(
+                    f,
+                    "a view of shape {shape:?}{strides} that starts at element {offset} does not fit its storage, \
+                     which holds {held} elements"
+                )
+            }
+            Self::NotRecordable(dtype) => {
+                write!(f, "a tensor of type {dtype} cannot be recorded: there is no conversion from {dtype} to f32")
+            }
+            Self::Memory { bytes } => write!(f, "not enough memory to copy {bytes} bytes of values"),
+            Self::Missing { path, missing, of } => {
+                write!(f, "{missing} of {of} records are not in {}", path.display())
+            }
+            Self::Foreign { cause, message } => write!(f, "{cause}: {message}"),
+            Self::Panicked { action, message } => write!(f, "{action} panicked: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Tensor(source) => Some(&**source),
+            _ => None,
+        }
+    }
 }
 
 impl Error {

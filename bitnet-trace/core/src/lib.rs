@@ -3,6 +3,7 @@
 // Each floor imports only floors above it in this list.
 mod error;
 mod failing;
+mod serial;
 
 pub mod digest;
 mod record;

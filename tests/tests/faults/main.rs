@@ -4,7 +4,8 @@
 
 mod model;
 
-use bitnet_models::bit_linear::{BitLinear, TernaryMatrix, WeightScale};
+use bitnet_models::bit_linear::{BitLinear, WeightScale};
+use bitnet_models::kernels::TernaryMatrix;
 use bitnet_models::{KvCache, Transformer, tiny};
 use bitnet_trace::compare::{Cause, Comparison, Conclusion, Verdict, Where};
 use bitnet_trace::{Tolerance, Trace, TraceSession, diff, tap};
@@ -175,7 +176,8 @@ fn the_harness_is_the_model() {
 fn halves_rounded_away_from_zero() {
     // The largest magnitude is 127, so that the scale is 1 and every half stays a half.
     let x: Vec<f32> = (0..64).map(|i| if i == 0 { 127.0 } else { i as f32 - 31.5 }).collect();
-    let matrix = TernaryMatrix { rows: 16, columns: 64, values: (0..16 * 64).map(|i| (i * 7 % 3) as i8 - 1).collect() };
+    let values: Vec<i8> = (0..16 * 64).map(|i| (i * 7 % 3) as i8 - 1).collect();
+    let matrix = TernaryMatrix::from_values(16, 64, &values);
     let linear = |x: &[f32]| {
         let x = Tensor::from_vec(x.to_vec(), (1, 1, 64), &Device::Cpu).expect("a tensor");
         let y = BitLinear::new(matrix.clone(), WeightScale::Multiply(0.5)).forward(&x).expect("it runs");

@@ -1,7 +1,7 @@
 //! Computes the embedded model a second time from the same weights, with a place in every stage for a fault.
 #![allow(clippy::many_single_char_names)] // q, k, v, x, h: the paper's
 
-use bitnet_models::bit_linear::BitLinear;
+use bitnet_models::Linear;
 use bitnet_models::{Config, tiny};
 use bitnet_trace::{TraceContext, tap};
 use candle_core::{D, DType, Device, Result, Tensor};
@@ -19,7 +19,7 @@ pub(crate) struct Fault {
 }
 
 struct Layer {
-    projections: Vec<(&'static str, BitLinear)>,
+    projections: Vec<(&'static str, Linear)>,
     norms: Vec<(&'static str, Tensor)>,
 }
 
@@ -46,7 +46,7 @@ impl Model {
             let at = weights.at(&format!("layers.{index}"));
             let (attention, mlp) = (at.at("self_attn"), at.at("mlp"));
             let linear = |at: &bitnet_models::checkpoint::Weights<'_>, name: &'static str, rows, columns| {
-                (name, at.bit_linear(name, rows, columns).expect("a weight"))
+                (name, at.linear(name, rows, columns).expect("a weight"))
             };
             let norm = |at: &bitnet_models::checkpoint::Weights<'_>, stage, name: &str, width| {
                 (stage, at.f32(&format!("{name}.weight"), &[width]).expect("a weight"))
@@ -362,7 +362,7 @@ fn with_loud_row(x: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[coarse, loud], 1)
 }
 
-fn transposed_weight(x: &Tensor, weight: &BitLinear) -> Result<Tensor> {
+fn transposed_weight(x: &Tensor, weight: &Linear) -> Result<Tensor> {
     // The columns of a square weight are its products with the unit vectors.
     let width = x.dim(2)?;
     let unit = Tensor::eye(width, DType::F32, &Device::Cpu)?.unsqueeze(0)?;

@@ -1,8 +1,14 @@
 //! `bitnet`: runs a BitNet b1.58 checkpoint.
 
+mod bench;
 mod capture;
+mod compute;
 mod force;
+mod inspect;
+mod interrupt;
+mod output;
 mod run;
+mod synth;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -22,16 +28,27 @@ struct Cli {
 enum Command {
     /// Generates the text after a prompt
     Run(run::Run),
+    /// Measures how fast a checkpoint loads and runs
+    Bench(bench::Bench),
+    /// Shows what is in a checkpoint: configuration, tensors, sizes, metadata. Exit code 1 if it cannot be run
+    Inspect(inspect::Arguments),
+    /// Writes a random checkpoint of a published format and shape
+    Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Run(run) } = Cli::parse();
-    match run.execute() {
-        Ok(()) => ExitCode::SUCCESS,
+    let result = match Cli::parse().command {
+        Command::Run(run) => run.execute(),
+        Command::Bench(bench) => bench.execute().map(|()| ExitCode::SUCCESS),
+        Command::Inspect(arguments) => arguments.execute(),
+        Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
+    };
+    match result {
+        Ok(code) => code,
         // The reader has what it wanted: `bitnet run ... | head` is not a failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {}", with_reasons(&*error));
+            let _ = writeln!(io::stderr(), "error: {}", printable(&with_reasons(&*error)));
             ExitCode::FAILURE
         }
     }
@@ -51,4 +68,10 @@ fn with_reasons(error: &(dyn Error + 'static)) -> String {
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A text that may hold names from a file, with what would move the cursor or colour the terminal made visible.
+fn printable(text: &str) -> String {
+    let shown = |c: char| c == '\n' || !c.is_control();
+    text.chars().flat_map(|c| if shown(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }

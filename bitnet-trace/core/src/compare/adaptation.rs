@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use crate::serial::impl_serde;
 
 /// How two records were paired although their keys or the forms of their tensors differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Adaptation {
     /// The trailing number of a name without a layer was taken for its layer.
@@ -21,6 +20,16 @@ pub enum Adaptation {
     TokenByToken,
     /// One side has only the last token, the other all tokens. The last rows were compared.
     LastRow,
+}
+
+impl_serde! {
+    Serialize for enum Adaptation {
+        LayerFromName = "layer-from-name",
+        StepsInOrder = "steps-in-order",
+        RequestsInOrder = "requests-in-order",
+        TokenByToken = "token-by-token",
+        LastRow = "last-row",
+    }
 }
 
 impl fmt::Display for Adaptation {
@@ -38,7 +47,7 @@ impl fmt::Display for Adaptation {
 }
 
 /// An adaptation, and the pairs that it was made for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Adapted {
     /// How the records were paired.
@@ -49,9 +58,10 @@ pub struct Adapted {
     pub stages: BTreeMap<String, usize>,
 }
 
+impl_serde! { Serialize for Adapted { adaptation, pairs, stages } }
+
 /// Which of the two traces has a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Where {
     /// Only the reference has it.
@@ -60,6 +70,14 @@ pub enum Where {
     Trace,
     /// Both have it, but the records do not hold enough to compare them.
     Both,
+}
+
+impl_serde! {
+    Serialize for enum Where {
+        Reference = "reference",
+        Trace = "trace",
+        Both = "both",
+    }
 }
 
 impl fmt::Display for Where {
@@ -73,7 +91,7 @@ impl fmt::Display for Where {
 }
 
 /// The records of one stage that were not compared: only one side has them, or they do not hold enough to compare them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Coverage {
     /// The stage with the label that tells its tensors apart: `qkv.q`, `q_proj.in.x`.
@@ -87,6 +105,8 @@ pub struct Coverage {
     /// Why records of both sides were not compared.
     pub note: Option<String>,
 }
+
+impl_serde! { Serialize for Coverage { stage, side, records, layers, note } }
 
 /// `ffn_out: 30 layers, reference only`.
 impl fmt::Display for Coverage {
@@ -111,7 +131,7 @@ impl Coverage {
 
 /// A stage of the reference and a stage of the trace that are probably the same: neither has a partner, they stand in
 /// the same place, and their shapes are equal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Suggestion {
     /// The stage in the reference.
@@ -125,3 +145,5 @@ pub struct Suggestion {
     /// A rule for a map file that makes them one stage.
     pub rule: String,
 }
+
+impl_serde! { Serialize for Suggestion { reference, trace, records, identical, rule } }

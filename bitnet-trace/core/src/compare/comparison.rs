@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde_core::ser::{Serialize, SerializeMap, Serializer};
 
 use super::adaptation::{Adapted, Coverage, Suggestion};
 use super::key::Key;
 use super::tolerance::Needed;
 use super::verdict::{Cause, Difference, Origin, Verdict};
+use crate::serial::{Entries, ToFields, impl_serde};
 
 /// The result of comparing two traces: every pair with its verdict, in execution order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Comparison {
     /// The result as a whole.
@@ -35,11 +36,9 @@ pub struct Comparison {
     /// What the user can do to have more records compared.
     pub hints: Vec<String>,
     /// The number of captured tensors that were read, of reference and trace.
-    #[serde(skip)]
     #[cfg_attr(not(test), allow(dead_code))] // only a test reads it
     pub(crate) reads: [usize; 2],
     /// The number of records of several tokens that could not be split.
-    #[serde(skip)]
     pub(crate) whole: usize,
     /// The smallest limits, of the kinds that the rules have, with which all compared pairs would have matched. `None`
     /// if no limits would be enough, or if a number that they need is not known.
@@ -54,12 +53,18 @@ pub struct Comparison {
     pub only_common: bool,
 }
 
+impl_serde! {
+    Serialize for Comparison {
+        conclusion, pairs, counts, first, coverage, adaptations, suggestions, smallest_tolerance, hints, reads [skip],
+        whole [skip], smallest_limits, by_token, ignored, problems, only_common,
+    }
+}
+
 /// Two records with the same key, one of each side, or a record without a partner.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Pair {
     /// The key that the records have in common.
-    #[serde(flatten)]
     pub key: Key,
     /// The verdict on the pair.
     pub verdict: Verdict,
@@ -68,12 +73,26 @@ pub struct Pair {
     /// as a divergence.
     pub compared: bool,
     /// How the records differ; `None` if they are identical.
-    #[serde(flatten)]
     pub details: Option<Box<Details>>,
 }
 
+/// One map, with the entries of the key first and those of the details last.
+impl Serialize for Pair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { key, verdict, compared, details } = self;
+        let mut map = serializer.serialize_map(None)?;
+        key.write(&mut map)?;
+        map.serialize_entry("verdict", verdict)?;
+        map.serialize_entry("compared", compared)?;
+        if let Some(details) = details {
+            details.write(&mut Entries(&mut map))?;
+        }
+        map.end()
+    }
+}
+
 /// How a pair differs.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Details {
     /// The names of the records, of reference and trace.
@@ -97,12 +116,16 @@ pub struct Details {
     /// Why the records could not be compared, or what limits the comparison.
     pub note: Option<String>,
     /// The number of elements that are not finite, of reference and trace.
-    #[serde(skip)]
     pub(crate) nonfinite: [usize; 2],
     /// The smaller type (`BF16`, `F16`) that represents minimum and maximum of an `F32` record exactly, of reference
     /// and trace. Such a record was very likely computed in that type.
-    #[serde(skip)]
     pub(crate) computed_in: [Option<&'static str>; 2],
+}
+
+impl_serde! {
+    Serialize for Details {
+        names, shapes, dtypes, rms, site, difference, cause, origin, gain, note, nonfinite [skip], computed_in [skip],
+    }
 }
 
 impl Comparison {
@@ -178,8 +201,7 @@ impl Comparison {
 }
 
 /// The result of a comparison as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conclusion {
     /// Everything could be read and compared, and everything matches.
@@ -194,6 +216,17 @@ pub enum Conclusion {
     NotAllRead,
     /// No two records were compared.
     NothingCompared,
+}
+
+impl_serde! {
+    Serialize for enum Conclusion {
+        Matches = "matches",
+        Differs = "differs",
+        Missing = "missing",
+        NotAllCompared = "not-all-compared",
+        NotAllRead = "not-all-read",
+        NothingCompared = "nothing-compared",
+    }
 }
 
 impl Pair {

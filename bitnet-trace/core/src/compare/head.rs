@@ -1,42 +1,29 @@
 //! The part of a record that is read first: its key and its digests.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_core::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
 
-use crate::record::TraceRecord;
+use crate::record::{NegativeIsNone, TraceRecord};
+use crate::serial::impl_serde;
 
 /// The part of a record that is read first. The rest of the JSON is skipped.
-#[derive(Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Head<'a> {
-    #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,
     pub(crate) shape: Vec<usize>,
-    #[serde(borrow)]
     pub(crate) dtype: Cow<'a, str>,
-    #[serde(borrow)]
     pub(crate) blake3: Cow<'a, str>,
-    #[serde(alias = "seq", default)]
     pub(crate) seq_index: Option<usize>,
-    #[serde(alias = "layer", deserialize_with = "crate::record::negative_is_none", default)]
     pub(crate) layer_idx: Option<usize>,
-    #[serde(borrow, default)]
     pub(crate) stage: Option<Text<'a>>,
-    #[serde(default)]
     pub(crate) order: Option<u64>,
-    #[serde(default)]
     pub(crate) call: usize,
-    #[serde(borrow, default)]
     pub(crate) output: Option<Text<'a>>,
-    #[serde(borrow, default)]
     pub(crate) io: Option<Text<'a>>,
-    #[serde(default)]
     pub(crate) request: Option<u64>,
-    #[serde(default)]
     pub(crate) tokens: Option<[usize; 2]>,
-    #[serde(borrow, default)]
     pub(crate) raw_blake3: Option<Text<'a>>,
     /// These two fields are not used, but every record must have them.
     #[allow(dead_code)]
@@ -45,11 +32,41 @@ pub(crate) struct Head<'a> {
     pub(crate) num_elements: IgnoredAny,
 }
 
-/// A text that is borrowed if the JSON has no escapes. serde never borrows for an `Option<Cow<str>>`.
-#[derive(Deserialize)]
-#[serde(transparent)]
+impl_serde! {
+    Deserialize for Head<'a> {
+        name as Text, shape, dtype as Text, blake3 as Text, seq_index or "seq" [default],
+        layer_idx or "layer" as NegativeIsNone [default], stage [default], order [default], call [default],
+        output [default], io [default], request [default], tokens [default], raw_blake3 [default], rms, num_elements,
+    }
+}
+
+/// A text that is borrowed if the JSON has no escapes. serde never borrows for a `Cow<str>`.
 #[cfg_attr(test, derive(Debug, PartialEq))]
-pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Borrowed)
+    }
+}
+
+struct Borrowed;
+
+impl<'de> Visitor<'de> for Borrowed {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+}
 
 impl<'a> From<&'a str> for Text<'a> {
     fn from(text: &'a str) -> Self {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_core::ser::{Serialize, SerializeMap, Serializer};
 
 /// The `io` of a gradient.
 const GRADIENT: &str = "grad";
@@ -129,6 +129,14 @@ impl fmt::Display for Key {
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        self.write(&mut map)?;
+        map.end()
+    }
+}
+
+impl Key {
+    /// Adds the entries of the key to a map.
+    pub(crate) fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("name", &self.to_string())?;
         if self.process > 0 {
             map.serialize_entry("process", &self.process)?;
@@ -142,7 +150,6 @@ impl Serialize for Key {
         map.serialize_entry("stage", &*self.stage)?;
         map.serialize_entry("output", &self.output.as_deref())?;
         map.serialize_entry("io", &self.io.as_deref())?;
-        map.serialize_entry("call", &self.call)?;
-        map.end()
+        map.serialize_entry("call", &self.call)
     }
 }

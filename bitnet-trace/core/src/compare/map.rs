@@ -1,12 +1,14 @@
 //! Maps the record names of other programs to steps, layers and stages, and says how their tensors are made comparable.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde_core::de::{self, Deserialize, Deserializer, EnumAccess, VariantAccess, Visitor};
 
 use crate::error::Error;
 use crate::record::pattern::Pattern;
+use crate::serial::impl_serde;
 
 use super::measure::Step;
 use super::presets::PRESETS;
@@ -91,30 +93,23 @@ impl NameRule {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct MapFile {
     /// The texts that `{base}` stands for. A rule with `{base}` becomes one rule for each of them.
-    #[serde(default)]
     base: Vec<String>,
-    #[serde(default)]
     map: Vec<toml::Spanned<WrittenNameRule>>,
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields, expecting = "a table with the keys of a rule")]
+impl_serde! { Deserialize for MapFile, deny_unknown_fields { base [default], map [default] } }
+
+#[derive(Clone)]
 struct WrittenNameRule {
     from: String,
     call: Option<usize>,
     of: Option<usize>,
-    #[serde(default)]
     beside: Names,
-    #[serde(default)]
     without: Names,
     to: Option<String>,
-    #[serde(default)]
     optional: bool,
-    #[serde(default)]
     ignore: bool,
     layer: Option<Layer>,
     reshape: Option<Vec<usize>>,
@@ -125,11 +120,28 @@ struct WrittenNameRule {
     trim: Option<i64>,
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(untagged, expecting = "expected a name or a list of names")]
+impl_serde! {
+    Deserialize for WrittenNameRule, deny_unknown_fields, expecting = "a table with the keys of a rule" {
+        from, call [default], of [default], beside [default], without [default], to [default], optional [default],
+        ignore [default], layer [default], reshape [default], transpose [default], permute [default],
+        flatten [default], slice [default], trim [default],
+    }
+}
+
+#[derive(Clone)]
 enum Names {
     One(String),
     Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = || de::Error::custom("expected a name or a list of names");
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(name) => Ok(Self::One(name)),
+            names => Ok(Self::Several(names.try_into().map_err(|_| wrong())?)),
+        }
+    }
 }
 
 impl Default for Names {
@@ -138,19 +150,47 @@ impl Default for Names {
     }
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone)]
 enum Layer {
     Before,
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
+impl Layer {
+    const NAMES: &[&str] = &["before"];
+}
+
+impl<'de> Deserialize<'de> for Layer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("Layer", Self::NAMES, LayerVisitor)
+    }
+}
+
+struct LayerVisitor;
+
+impl<'de> Visitor<'de> for LayerVisitor {
+    type Value = Layer;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("enum Layer")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Layer, A::Error> {
+        let (name, content) = access.variant::<String>()?;
+        match name.as_str() {
+            "before" => content.unit_variant().map(|()| Layer::Before),
+            other => Err(de::Error::unknown_variant(other, Layer::NAMES)),
+        }
+    }
+}
+
+#[derive(Clone)]
 struct Slice {
     dim: i64,
     start: usize,
     end: usize,
 }
+
+impl_serde! { Deserialize for Slice, deny_unknown_fields { dim, start, end } }
 
 impl NameMap {
     /// The preset of this name: `hf` (modules of Hugging Face transformers), `llama.cpp` (graph nodes), or

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 use toml::Spanned;
 
 use crate::error::Error;

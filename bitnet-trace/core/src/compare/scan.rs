@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use memchr::memchr;
-use serde::de::IgnoredAny;
+use serde_core::de::IgnoredAny;
 
 use super::head::{Head, Text};
 

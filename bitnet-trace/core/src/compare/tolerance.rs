@@ -3,11 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::Error;
 use crate::record::filter::Numbers;
 use crate::record::pattern::Pattern;
+use crate::serial::impl_serde;
 
 use super::measure::smaller;
 use super::rules;
@@ -56,21 +55,24 @@ struct ToleranceRule {
     limits: Limits,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ToleranceFile {
-    #[serde(default)]
     rule: Vec<toml::Spanned<WrittenToleranceRule>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table with the keys of a rule")]
+impl_serde! { Deserialize for ToleranceFile, deny_unknown_fields { rule [default] } }
+
 struct WrittenToleranceRule {
     stage: Option<String>,
     layer: Option<String>,
     rel_l2: Option<f64>,
     max_abs: Option<f64>,
     cosine: Option<f64>,
+}
+
+impl_serde! {
+    Deserialize for WrittenToleranceRule, deny_unknown_fields, expecting = "a table with the keys of a rule" {
+        stage [default], layer [default], rel_l2 [default], max_abs [default], cosine [default],
+    }
 }
 
 impl Tolerance {
@@ -170,7 +172,7 @@ impl Limits {
 }
 
 /// The smallest limits, of the kinds that the rules have, with which every compared pair would have matched.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Needed {
     /// The limit of the relative L2 error.
@@ -180,6 +182,8 @@ pub struct Needed {
     /// The lower limit of the cosine.
     pub cosine: Option<f64>,
 }
+
+impl_serde! { Serialize for Needed { rel_l2, max_abs, cosine } }
 
 impl Needed {
     /// The limit of the relative L2 error, 0 if every pair is identical; `None` if there are other limits too.

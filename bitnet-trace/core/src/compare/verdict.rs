@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde_core::ser::{Serialize, SerializeTupleVariant, Serializer};
+
+use crate::serial::impl_serde;
 
 /// The verdict on a pair of records. Every pair has exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
     /// The elements are equal: the hashes are equal, or all values are.
@@ -25,6 +26,19 @@ pub enum Verdict {
     OnlyReference,
     /// Only the trace has the record.
     OnlyTrace,
+}
+
+impl_serde! {
+    Serialize for enum Verdict {
+        Identical = "identical",
+        Within = "within",
+        Diverged = "diverged",
+        Shape = "shape",
+        Dtype = "dtype",
+        Nonfinite = "nonfinite",
+        OnlyReference = "only-reference",
+        OnlyTrace = "only-trace",
+    }
 }
 
 impl Verdict {
@@ -75,8 +89,7 @@ impl fmt::Display for Verdict {
 }
 
 /// The source of the numbers of a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Evidence {
     /// All elements of both sides.
@@ -87,8 +100,16 @@ pub enum Evidence {
     Statistics,
 }
 
+impl_serde! {
+    Serialize for enum Evidence {
+        Values = "values",
+        Sketch = "sketch",
+        Statistics = "statistics",
+    }
+}
+
 /// One element on both sides.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Element {
     /// The index in each dimension, slowest dimension first.
@@ -99,8 +120,10 @@ pub struct Element {
     pub trace: f64,
 }
 
+impl_serde! { Serialize for Element { index, reference, trace } }
+
 /// One index of a dimension (a token or a channel), and the error of its elements.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Share {
     /// The index in its dimension.
@@ -109,8 +132,10 @@ pub struct Share {
     pub rel_l2: f64,
 }
 
+impl_serde! { Serialize for Share { index, rel_l2 } }
+
 /// How two tensors differ. Numbers that are not known are `None`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Difference {
     /// The source of the numbers.
@@ -147,6 +172,13 @@ pub struct Difference {
     pub rows: Option<Vec<usize>>,
 }
 
+impl_serde! {
+    Serialize for Difference {
+        evidence, rel_l2, cosine, max_abs, worst, max_rel, worst_relative, mean_abs, max_ulp, differing, bit_equal,
+        rounding, tokens, channels, rows,
+    }
+}
+
 impl Difference {
     pub(crate) fn unknown(evidence: Evidence) -> Self {
         Self {
@@ -170,8 +202,7 @@ impl Difference {
 }
 
 /// A cause that the numbers show. A pair has no cause if the numbers allow another explanation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Cause {
     /// Every element of the trace is zero.
@@ -203,6 +234,33 @@ pub enum Cause {
     MissingStage,
     /// The trace has the same elements in the same order with another shape.
     Reshaped,
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const NAME: &str = "Cause";
+        match self {
+            Self::AllZero => serializer.serialize_unit_variant(NAME, 0, "all-zero"),
+            Self::NonfiniteBorn => serializer.serialize_unit_variant(NAME, 1, "nonfinite-born"),
+            Self::NonfiniteInherited => serializer.serialize_unit_variant(NAME, 2, "nonfinite-inherited"),
+            Self::Ratio(ratio) => serializer.serialize_newtype_variant(NAME, 3, "ratio", ratio),
+            Self::SignFlipped => serializer.serialize_unit_variant(NAME, 4, "sign-flipped"),
+            Self::SignsFlipped(count) => serializer.serialize_newtype_variant(NAME, 5, "signs-flipped", count),
+            Self::Transposed(a, b) => {
+                let mut dimensions = serializer.serialize_tuple_variant(NAME, 6, "transposed", 2)?;
+                dimensions.serialize_field(a)?;
+                dimensions.serialize_field(b)?;
+                dimensions.end()
+            }
+            Self::Permuted => serializer.serialize_unit_variant(NAME, 7, "permuted"),
+            Self::ShiftedByTokens(by) => serializer.serialize_newtype_variant(NAME, 8, "shifted-by-tokens", by),
+            Self::RoundedTo(dtype) => serializer.serialize_newtype_variant(NAME, 9, "rounded-to", dtype),
+            Self::Rounding(dtype) => serializer.serialize_newtype_variant(NAME, 10, "rounding", dtype),
+            Self::Equals(name) => serializer.serialize_newtype_variant(NAME, 11, "equals", name),
+            Self::MissingStage => serializer.serialize_unit_variant(NAME, 12, "missing-stage"),
+            Self::Reshaped => serializer.serialize_unit_variant(NAME, 13, "reshaped"),
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -239,8 +297,7 @@ impl fmt::Display for Cause {
 }
 
 /// Where an error comes from: whether the stage made it or inherited it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
     /// The recorded inputs are identical: the stage made the error.
@@ -257,6 +314,18 @@ pub enum Origin {
     Between,
     /// The error is not much larger than those of the inputs, or of the stages before.
     ErrorWasThere,
+}
+
+impl_serde! {
+    Serialize for enum Origin {
+        InputsMatch = "inputs-match",
+        InputsDiffer = "inputs-differ",
+        GainJumps = "gain-jumps",
+        BeforeIdentical = "before-identical",
+        ErrorJumps = "error-jumps",
+        Between = "between",
+        ErrorWasThere = "error-was-there",
+    }
 }
 
 impl Origin {

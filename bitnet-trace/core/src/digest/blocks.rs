@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 
 use super::constants::SUB_BLOCK;
 use super::dtype::{f8e4m3, f8e5m2};
@@ -129,7 +129,8 @@ const fn chunk_len<T>() -> usize {
 /// Buffers that are reused from tensor to tensor, because fresh memory would cost a page fault every 4 KiB.
 #[derive(Default)]
 struct Buffers {
-    values: Vec<CacheLine>,
+    /// A block, and as many elements before it as are needed to begin it at a cache line.
+    values: Vec<f32>,
     gathered: Vec<u64>,
 }
 
@@ -149,19 +150,19 @@ impl Buffers {
     }
 }
 
-/// 64 bytes, aligned so that a buffer of them begins at a cache line.
-#[derive(Clone, Copy, Zeroable, Pod)]
-#[repr(C, align(64))]
-struct CacheLine([f32; 16]);
+/// Size of a cache line in bytes.
+const CACHE_LINE: usize = 64;
 
-/// A part of the buffer for a block or for the tensor, whichever is smaller.
-fn aligned<'a>(buffer: &'a mut Vec<CacheLine>, view: &TensorView<'_>) -> &'a mut [f32] {
+/// A part of the buffer for a block or for the tensor, whichever is smaller. It begins at a cache line.
+fn aligned<'a>(buffer: &'a mut Vec<f32>, view: &TensorView<'_>) -> &'a mut [f32] {
+    const MOST_BEFORE: usize = CACHE_LINE / size_of::<f32>() - 1;
     let len = view.count().min(BLOCK / size_of::<f32>());
-    let lines = (len * size_of::<f32>()).div_ceil(size_of::<CacheLine>());
-    if buffer.len() < lines {
+    let with_room = len + MOST_BEFORE;
+    if buffer.len() < with_room {
         // `resize` alone would double the capacity, to more than a block.
-        buffer.reserve_exact(lines - buffer.len());
-        buffer.resize(lines, CacheLine::zeroed());
+        buffer.reserve_exact(with_room - buffer.len());
+        buffer.resize(with_room, 0.0);
     }
-    &mut bytemuck::cast_slice_mut(buffer)[..len]
+    let before = buffer.as_ptr().align_offset(CACHE_LINE).min(MOST_BEFORE);
+    &mut buffer[before..before + len]
 }

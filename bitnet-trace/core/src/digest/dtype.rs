@@ -1,5 +1,7 @@
 //! The element types that tensors may have, and how 8-bit floats become f32.
 
+use super::float16::f16_to_f32;
+
 /// The precision and range of a floating-point type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Precision {
@@ -171,9 +173,9 @@ static F8E5M2_VALUES: [f32; 256] = {
     let mut pattern = 0u16;
     while pattern < 256 {
         // The upper half of half precision.
-        let half = half::f16::from_bits(pattern << 8);
-        if !half.is_nan() {
-            values[pattern as usize] = half.to_f32_const();
+        let value = f16_to_f32(pattern << 8);
+        if !value.is_nan() {
+            values[pattern as usize] = value;
         }
         pattern += 1;
     }

@@ -5,11 +5,12 @@
 //! demand to the sketch and to one hash per row. The loops over elements are in `kernel`, one module per
 //! instruction set; every kernel gives the same bits, which `docs/FORMAT.md` defines and `vectors/` tests.
 //!
-//! This is the lowest floor: it imports only the error type of this crate.
+//! It imports only the error type of this crate.
 
 mod blocks;
 mod constants;
 pub(crate) mod dtype;
+pub(crate) mod float16;
 mod gather;
 mod hasher;
 mod kernel;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::serial::impl_serde;
 
 /// The content of `run.json`: which program made a run, with which settings, and how it ended.
 ///
 /// Fields that an older version did not write, or that do not have the expected type, are empty.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Manifest {
     /// Version of the format: `bitnet-trace/1`.
@@ -37,7 +37,6 @@ pub struct Manifest {
     /// computed.
     pub features: Vec<String>,
     /// Number of threads that the tensor library computes with; `None` if it does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// The format of the session that began the run: `files` or `jsonl`.
     pub format: String,
@@ -68,9 +67,18 @@ pub struct Manifest {
     pub complete: bool,
 }
 
+impl_serde! {
+    Serialize, Deserialize for Manifest {
+        schema [default], version [default], program [default], arguments [default], process [default],
+        process_identity [default], rank [default], run [default], host [default], system [default],
+        features [default], threads [optional], format [default], formats [default], filter [default],
+        capture [default], started [default], finished [default], records [default], lost [default], losses [default],
+        annotations [default], sites [default], unreached [default], complete [default],
+    }
+}
+
 /// The records that were lost for one cause.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
     /// What went wrong, in words that are the same for every record lost for this cause.
@@ -81,6 +89,8 @@ pub struct Loss {
     pub first: String,
 }
 
+impl_serde! { Serialize, Deserialize for Loss { cause [default], count [default], first [default] } }
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} x {}", self.count, self.first)
@@ -88,8 +98,7 @@ impl fmt::Display for Loss {
 }
 
 /// An annotated function in the source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Function {
     /// The stage of its records.
@@ -102,6 +111,12 @@ pub struct Function {
     pub file: String,
     /// The line of the `fn` keyword, from 1.
     pub line: u32,
+}
+
+impl_serde! {
+    Serialize, Deserialize for Function {
+        stage [default], function [default], module [default], file [default], line [default],
+    }
 }
 
 impl Function {

@@ -5,7 +5,7 @@
 //! wanted, and `pattern` is the matcher that filters, tolerance rules and name maps share. Writers and readers
 //! of traces both use this floor, so that each name and format is defined once.
 //!
-//! It imports only `digest` and the error type.
+//! It imports only `digest`, `serial` and the error type.
 
 pub(crate) mod filter;
 pub(crate) mod layout;
@@ -18,13 +18,15 @@ pub use manifest::{Function, Loss, Manifest};
 pub(crate) use name::parts_of;
 pub use name::record_name;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::serial::impl_serde;
 
 /// The record of one tensor at one point of a run.
 ///
 /// It also reads the records of the earlier tracer: their six fields are required, all other fields are
 /// optional, and unknown fields are ignored. Floats that are not finite are written as `null`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TraceRecord {
     /// `t{seq}/blk{layer}/{stage}`, then the argument, the label and the repeat number.
@@ -36,99 +38,99 @@ pub struct TraceRecord {
     /// BLAKE3-256 of the elements as little-endian f32 in row-major order, 64 hex digits.
     pub blake3: String,
     /// Root mean square; NaN (written as `null`) if an element is not finite.
-    #[serde(serialize_with = "null_unless_finite", deserialize_with = "null_is_nan")]
     pub rms: f64,
     /// Number of elements.
     pub num_elements: usize,
 
     /// 0 for prefill, 1, 2, ... for decode steps.
-    #[serde(alias = "seq", skip_serializing_if = "Option::is_none", default)]
     pub seq_index: Option<usize>,
     /// Index of the transformer block. A negative number, which the earlier tracer wrote for "no block", is read as
     /// `None`.
-    #[serde(alias = "layer", skip_serializing_if = "Option::is_none", deserialize_with = "negative_is_none", default)]
     pub layer_idx: Option<usize>,
     /// The name of the computation: `q_proj`, `attn_norm`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stage: Option<String>,
     /// Position in execution order within the run, from 0.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub order: Option<u64>,
     /// Repeat number: how many earlier records have the same name, step, layer, stage, output and io.
-    #[serde(skip_serializing_if = "is_zero", default)]
     pub call: usize,
     /// The label if a function returned several tensors, or the argument's name for an input.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
     /// `in` for an input, `weight` for a weight, `grad` for a gradient; `None` for a returned tensor.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub io: Option<String>,
     /// Number of the prompt, for programs that run several.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request: Option<u64>,
     /// The token positions that the call computed: `[start, end]`, end excluded.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tokens: Option<[usize; 2]>,
 
     /// Smallest finite element.
-    #[serde(default)]
     pub min: Option<f64>,
     /// Largest finite element.
-    #[serde(default)]
     pub max: Option<f64>,
     /// Mean of the finite elements.
-    #[serde(default)]
     pub mean: Option<f64>,
     /// Number of NaN elements.
-    #[serde(skip_serializing_if = "is_zero", default)]
     pub nan_count: usize,
     /// Number of infinite elements.
-    #[serde(skip_serializing_if = "is_zero", default)]
     pub inf_count: usize,
     /// Number of elements equal to zero, of either sign.
-    #[serde(skip_serializing_if = "is_zero", default)]
     pub zero_count: usize,
 
     /// Base64 of 64 little-endian f32: sums of signed elements, from which the distance of two
     /// tensors is estimated.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sketch: Option<String>,
     /// The first 8 bytes of the BLAKE3 of each row of the last dimension, as 16 hex digits.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rows: Option<Vec<String>>,
     /// The safetensors file of the captured values, in the tensor's own type; a path relative to the trace
     /// directory.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub values: Option<String>,
     /// BLAKE3-256 of the elements as little-endian bytes of their own type; `None` for types whose values f32 holds
     /// exactly.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub raw_blake3: Option<String>,
     /// `file:line function` of the annotated function.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub site: Option<String>,
     /// The device that held the tensor; `None` for the CPU's memory.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub device: Option<String>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_zero(count: &usize) -> bool {
-    *count == 0
+impl_serde! {
+    Serialize, Deserialize for TraceRecord {
+        name, shape, dtype, blake3, rms as NullIsNan, num_elements, seq_index or "seq" [optional],
+        layer_idx or "layer" as NegativeIsNone [optional], stage [optional], order [optional], call [optional],
+        output [optional], io [optional], request [optional], tokens [optional], min [default], max [default],
+        mean [default], nan_count [optional], inf_count [optional], zero_count [optional], sketch [optional],
+        rows [optional], values [optional], raw_blake3 [optional], site [optional], device [optional],
+    }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn null_unless_finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_none() }
+/// A number that is null in files unless it is finite.
+struct NullIsNan(f64);
+
+impl Serialize for NullIsNan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_finite() { serializer.serialize_f64(self.0) } else { serializer.serialize_none() }
+    }
 }
 
-fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+impl<'de> Deserialize<'de> for NullIsNan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::deserialize(deserializer)?.unwrap_or(f64::NAN)))
+    }
 }
 
-pub(crate) fn negative_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    let layer: Option<i64> = Option::deserialize(deserializer)?;
-    Ok(layer.and_then(|layer| usize::try_from(layer).ok()))
+/// An index that may be negative in files, which means none.
+pub(crate) struct NegativeIsNone(pub(crate) Option<usize>);
+
+impl Serialize for NegativeIsNone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for NegativeIsNone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index: Option<i64> = Option::deserialize(deserializer)?;
+        Ok(Self(index.and_then(|index| usize::try_from(index).ok())))
+    }
 }
 
 #[cfg(test)]

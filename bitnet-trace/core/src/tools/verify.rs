@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::digest::{TensorSource, Wanted, digest};
 use crate::error::Error;
 use crate::record::TraceRecord;
 use crate::record::layout::{JSONL, is_record};
+use crate::serial::impl_serde;
 use crate::trace::pieces::{ProcessDirectory, manifest_of, process_directories};
 use crate::trace::{Trace, Values};
 
 /// The result of checking a trace.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Verification {
     /// The number of records that could be read.
@@ -31,6 +30,8 @@ pub struct Verification {
     /// What is wrong with the trace, one message each.
     pub findings: Vec<String>,
 }
+
+impl_serde! { Serialize for Verification { records, values, complete, sites, unreached, findings } }
 
 /// Checks a trace directory, a `.jsonl` file or a single `.trace` file: whether the run ended, whether every record is
 /// present, and whether captured values have the digest of their record. `progress` is called with the number of

@@ -8,13 +8,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
-use serde::Deserialize;
+use serde_core::Deserialize;
 
 use crate::error::Error;
 use crate::record::TraceRecord;
 use crate::record::layout::{
     JSONL, MANIFEST, OURS, SCHEMA, digits, entries, is_process_directory, is_record, process_number,
 };
+use crate::serial::impl_serde;
 
 /// The largest record file and the longest line that is read, in bytes. A record takes about a kilobyte.
 pub(crate) const LARGEST: u64 = 64 * 1024 * 1024;
@@ -232,10 +233,11 @@ pub(crate) fn manifest_of(path: impl AsRef<Path>) -> serde_json::Value {
 /// Refuses the run of a later format: it is not read as if it were of this one. A `run.json` of another program says
 /// nothing about the records beside it.
 fn check_schema(directory: &Path) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
     struct Schema {
         schema: Option<String>,
     }
+
+    impl_serde! { Deserialize for Schema { schema [default] } }
     let path = directory.join(MANIFEST);
     let Ok(file) = open(&path) else { return Ok(()) };
     let mut json = Vec::new();

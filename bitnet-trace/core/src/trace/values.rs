@@ -8,12 +8,13 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
-use serde::Deserialize;
 
 use crate::digest::dtype::{f8e4m3, f8e5m2};
+use crate::digest::float16::{bf16_to_f32, f16_to_f32};
 use crate::digest::{Dtype, Elements, TensorSource, TensorView, visit_bytes};
 use crate::error::Error;
 use crate::record::TraceRecord;
+use crate::serial::impl_serde;
 use crate::trace::pieces::open;
 
 /// The largest header that is accepted, in bytes, without the name of its tensor.
@@ -72,8 +73,8 @@ impl Values {
             Dtype::I16 => each(bytes, |bytes| i16::from_le_bytes(bytes).into()),
             Dtype::I32 => each(bytes, |bytes| i32::from_le_bytes(bytes).into()),
             Dtype::I64 => each(bytes, |bytes| i64::from_le_bytes(bytes) as f64),
-            Dtype::BF16 => each(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f64()),
-            Dtype::F16 => each(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f64()),
+            Dtype::BF16 => each(bytes, |bytes| bf16_to_f32(u16::from_le_bytes(bytes)).into()),
+            Dtype::F16 => each(bytes, |bytes| f16_to_f32(u16::from_le_bytes(bytes)).into()),
             Dtype::F32 => each(bytes, |bytes| f32::from_le_bytes(bytes).into()),
             Dtype::F64 => each(bytes, f64::from_le_bytes),
             Dtype::F8E4M3 => each(bytes, |[byte]| f8e4m3(byte).into()),
@@ -189,12 +190,13 @@ pub(crate) fn open_captured(directory: &Path, record: &TraceRecord) -> Result<Op
 }
 
 /// The entry of a tensor in the header.
-#[derive(Deserialize)]
 struct TensorHeader {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: [u64; 2],
 }
+
+impl_serde! { Deserialize for TensorHeader { dtype, shape, data_offsets } }
 
 /// The only key of a header that is not the name of a tensor.
 const METADATA: &str = "__metadata__";

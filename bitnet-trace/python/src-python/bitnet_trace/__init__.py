@@ -9,7 +9,7 @@ from ._capture import Capture, capture
 from ._compare import Comparison, Pair, assert_match, diff
 from ._force import Force, force
 from ._native import TraceError, flush
-from ._record import record, scope
+from ._record import annotate, record, scope
 from ._stages import ModuleStage, stages
 from ._trace import Record, Trace
 
@@ -22,6 +22,7 @@ __all__ = [
     "Record",
     "Trace",
     "TraceError",
+    "annotate",
     "assert_match",
     "capture",
     "diff",

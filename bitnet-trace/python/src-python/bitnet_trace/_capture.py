@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._attention import AttentionSites, follow_attention
 from ._fork import OPEN, environment
+from ._generate import follow_generate, generating
 from ._gradients import Gradients
 from ._hook import Hook
 from ._native import Session, Site
@@ -18,6 +19,7 @@ from ._record import SCOPE, Scope, leave_scope, open_capture
 from ._stages import ModuleStage, stages
 from ._steps import Steps
 from ._tensor import INSIDE, learn_torch, record_array
+from ._tokens import Tokens, of_environment
 from ._trace import PathLike, Trace
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Capture:
         self._operations: Optional[Operations] = None
         self._steps = Steps(model, training=backward)
         self.session: Optional[Session] = None
+        self.tokens: Optional[Tokens] = None
         self.lost: Optional[str] = None
         """What was lost, as a text; known after the block."""
         self.around: Optional[Capture] = None
@@ -104,8 +107,10 @@ class Capture:
             raise RuntimeError(message)
         if self._directory is None and not self._memory:
             self.session = environment()
+            self.tokens = None if self.session is None else of_environment(self.session)
         else:
             self.session = Session.start(self._directory, **self._settings)
+            self.tokens = Tokens(self.session)
         if self.session is not None:
             try:
                 self._attach(self.session)
@@ -171,6 +176,9 @@ class Capture:
         known = any(stage.rules for stage in found.values())
         first = model.register_forward_pre_hook(Hook(self._guarded_step), with_kwargs=True, prepend=True)
         self._undo.callback(first.remove)
+        if self.tokens is not None and not self._backward:
+            self._undo.callback(model.register_forward_hook(Hook(self._after_call)).remove)
+            self._undo.callback(follow_generate(model, self.tokens))
         inputs = _inputs(found)
         gradients = self._gradients(recorder)
         frames = self._frames(recorder, found, modules)
@@ -279,10 +287,26 @@ class Capture:
             return
         try:
             with INSIDE:
-                self._steps.begin(args, kwargs)
+                past = self._steps.begin(args, kwargs)
+                self._begin_tokens(self._steps.ids(args, kwargs), past)
         except Exception as error:  # noqa: BLE001 - tracing never fails the model
             if self.session is not None:
                 self.session.lose(f"the step is not known: {type(error).__name__}", str(error))
+
+    def _begin_tokens(self, ids: Any, past: Optional[int]) -> None:
+        if self.tokens is None or self._backward or self._model.training:
+            return
+        followed = generating()
+        if followed is None:
+            self.tokens.begin_call(ids, past)
+        elif self.tokens in followed:
+            self.tokens.call_in_generate(ids)
+
+    def _after_call(self, _module: torch.nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        import torch
+
+        if self.tokens is not None and not torch.compiler.is_compiling() and generating() is None:
+            self.tokens.end_call(output)
 
 
 def capture(  # noqa: PLR0913 - the settings of a session
@@ -317,6 +341,9 @@ def capture(  # noqa: PLR0913 - the settings of a session
 
     `filter`, `format`, `capture` and `print` have the syntax of the variables `BITNET_TRACE_*`. With `memory` the trace
     is kept in memory. Without a directory, the variables say whether and where to record.
+
+    Of one sequence, the tokens are annotated as `prompt_tokens` and `generated_tokens`: those of `generate`, or of a
+    loop that decodes the most likely token of each step. Otherwise `annotate` says them.
 
     The model computes the same, and when the block ends, all hooks are gone. What cannot be recorded is counted in
     `run.json`, with one warning for each cause. A process that is forked inside the block, such as a worker of a

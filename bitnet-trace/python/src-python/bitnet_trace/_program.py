@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from ._capture import Capture
+from ._fork import environment
+from ._generate import follow_every_generate
+from ._tokens import Tokens, of_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +77,9 @@ class Follower:
                 running.depth -= 1
 
         torch.nn.Module.__call__ = call  # type: ignore[method-assign]
+        if not self._backward:
+            # The first `generate` begins before the call that attaches the capture.
+            follow_every_generate(_tokens)
 
     def _attach(self, module: torch.nn.Module) -> None:
         # The modules of a second model may have the names of the first.
@@ -97,6 +103,11 @@ class Follower:
             self._captures.append(capture)
         except Exception as error:  # noqa: BLE001 - tracing never fails the program
             sys.stderr.write(f"bitnet-trace: warning: {type(module).__name__} is not traced: {error}\n")
+
+
+def _tokens() -> Optional[Tokens]:
+    session = environment()
+    return None if session is None else of_environment(session)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:

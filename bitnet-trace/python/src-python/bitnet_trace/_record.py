@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from ._fork import environment
 from ._native import Site
-from ._tensor import record_array
+from ._tensor import INSIDE, record_array
+from ._tokens import of_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +112,38 @@ def record(
         session.lose(f"the name or the step of a record is not valid: {type(error).__name__}", f"{name!r}: {error}")
         return
     record_array(site, array)
+
+
+def annotate(key: str, value: Any) -> None:
+    """Puts a value into the annotations of `run.json`: of the capture around it, or of the environment's session.
+
+        bitnet_trace.annotate("generated_tokens", tokens)
+
+    The value is one that JSON has, or an array or a tensor, which becomes a list. A second value of the same key
+    replaces the first, and one that `capture` annotates itself. Without a session nothing happens. It never fails: a
+    value that JSON does not have (NaN too) is counted as lost, and the message names the key.
+    """
+    capture = open_capture()
+    session = environment() if capture is None else capture.session
+    if session is None:
+        return
+    try:
+        with INSIDE:
+            text = json.dumps(value, allow_nan=False, default=_as_list)
+        session.annotate(key, text)
+        tokens = of_environment(session) if capture is None else capture.tokens
+        if tokens is not None:
+            tokens.by_program.add(key)
+    except Exception as error:  # noqa: BLE001 - tracing never fails the program
+        session.lose("cannot annotate a value", f"`{key}`: {error}")
+
+
+def _as_list(value: Any) -> Any:
+    """What `json` does not know: an array, a tensor, or one element of them."""
+    if not hasattr(value, "tolist"):
+        message = f"expected a value that JSON has, found one of type {type(value).__name__}"
+        raise TypeError(message)
+    return value.tolist()
 
 
 def _first(*values: Optional[int]) -> Optional[int]:

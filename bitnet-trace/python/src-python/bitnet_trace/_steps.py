@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # How transformers calls the cache, in versions after and before 5.24.
 _CACHES = ("cache", "past_key_values")
+_NOT_IDS = ("inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 _INPUTS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
 
@@ -35,8 +36,8 @@ class Steps:
         """Sets the recorder that is told of each step."""
         self._recorder = recorder
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Notes that a call of the model begins."""
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Optional[int]:
+        """Notes that a call of the model begins. Returns how many tokens its cache has; `None` if it takes no cache."""
         named = {**dict(zip(self._parameters, args)), **kwargs}
         past = next((_length(named[name]) for name in _CACHES if named.get(name) is not None), 0)
         around = SCOPE.get()
@@ -54,6 +55,14 @@ class Steps:
         self.now = Scope(None, seq, around.layer, around.request, tokens)
         if self._recorder is not None:
             self._recorder.set_step(seq, around.layer, around.request, tokens)
+        return past if self._takes_cache else None
+
+    def ids(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The token ids that a call is given: `input_ids`, or else the first argument. `None` if there are none."""
+        named = {**dict(zip(self._parameters, args)), **kwargs}
+        if any(named.get(name) is not None for name in _NOT_IDS):
+            return None
+        return named["input_ids"] if "input_ids" in named else next(iter(named.values()), None)
 
 
 def _parameters(model: torch.nn.Module) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def _on_host(tensor: torch.Tensor) -> tuple[torch.Tensor, Optional[str]]:
     tensor = tensor.detach()
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    message = _why_unreadable(tensor)
+    message = why_unreadable(tensor)
     if message is not None:
         raise Unreadable(message)
     device = None if tensor.device.type == "cpu" else str(tensor.device)
@@ -162,7 +162,8 @@ def _on_host(tensor: torch.Tensor) -> tuple[torch.Tensor, Optional[str]]:
     return tensor, device
 
 
-def _why_unreadable(tensor: torch.Tensor) -> Optional[str]:
+def why_unreadable(tensor: torch.Tensor) -> Optional[str]:
+    """Why a tensor has no elements to read; `None` if it has."""
     import torch
 
     if tensor.device.type == "meta" or type(tensor).__name__ == "FakeTensor":

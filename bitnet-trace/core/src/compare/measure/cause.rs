@@ -8,11 +8,12 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::super::verdict::Cause;
 use super::factor;
-use super::metric::{Measured, Rounding, to_bf16, to_f16, to_f32};
+use super::metric::{Measured, Rounding, to_f32};
 use super::number::{Distinct, Number};
 use super::order;
 use super::view::{View, blocks_of_both};
 use crate::digest::dtype::Dtype;
+use crate::digest::float16::{to_bf16, to_f16};
 
 /// At most one in this many elements may differ by its sign.
 const FEW: usize = 100;

@@ -3,13 +3,12 @@
 
 use std::ops::ControlFlow;
 
-use half::{bf16, f16};
-
 use super::super::verdict::{Difference, Element, Evidence};
 use super::number::Number;
 use super::sums::{Shares, Sums};
 use super::ulp;
 use super::view::{View, blocks_of_both};
+use crate::digest::float16::{to_bf16, to_f16};
 
 /// Sums of squares of larger numbers overflow, and those of smaller numbers underflow.
 const LARGE: f64 = 1e140;
@@ -195,14 +194,6 @@ fn rounding(dtypes: [&str; 2]) -> Option<Rounding> {
         "BF16" => Some(("BF16", to_bf16)),
         _ => None,
     }
-}
-
-pub(crate) fn to_f16(value: f64) -> f64 {
-    f16::from_f64(value).to_f64()
-}
-
-pub(crate) fn to_bf16(value: f64) -> f64 {
-    bf16::from_f64(value).to_f64()
 }
 
 #[allow(clippy::cast_possible_truncation)] // it is meant to round

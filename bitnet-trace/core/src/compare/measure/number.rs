@@ -1,8 +1,7 @@
 //! Elements as numbers without loss: f64 for floating-point types, i64 for integers.
 
-use half::{bf16, f16};
-
 use crate::digest::dtype::{Dtype, f8e4m3, f8e5m2};
+use crate::digest::float16::{bf16_to_f32, f16_to_f32};
 
 /// An element of one side.
 pub(crate) trait Number: Copy + Default + PartialEq {
@@ -38,8 +37,8 @@ impl Number for f64 {
         match dtype {
             Dtype::F8E4M3 => gather(bytes, at, stride, to, |[byte]| f64::from(f8e4m3(byte))),
             Dtype::F8E5M2 => gather(bytes, at, stride, to, |[byte]| f64::from(f8e5m2(byte))),
-            Dtype::BF16 => gather(bytes, at, stride, to, |bytes| f64::from(bf16::from_le_bytes(bytes).to_f32())),
-            Dtype::F16 => gather(bytes, at, stride, to, |bytes| f64::from(f16::from_le_bytes(bytes).to_f32())),
+            Dtype::BF16 => gather(bytes, at, stride, to, |bytes| f64::from(bf16_to_f32(u16::from_le_bytes(bytes)))),
+            Dtype::F16 => gather(bytes, at, stride, to, |bytes| f64::from(f16_to_f32(u16::from_le_bytes(bytes)))),
             Dtype::F32 => gather(bytes, at, stride, to, |bytes| f64::from(f32::from_le_bytes(bytes))),
             Dtype::F64 if narrow => {
                 gather(bytes, at, stride, to, |bytes| f64::from(f64::from_le_bytes(bytes) as f32));

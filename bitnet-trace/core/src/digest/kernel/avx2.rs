@@ -167,7 +167,7 @@ pub(super) fn widen_bf16(from: &[u16], to: &mut [f32]) {
     }
     super::portable::widen_bf16(tail, to_tail);
     if _mm256_testz_si256(nan, nan) == 0 {
-        // The shift keeps signalling NaNs, which `half` makes quiet: convert again with `half`.
+        // The shift keeps signalling NaNs, which the portable kernel makes quiet: convert again with that.
         super::portable::widen_bf16(from, to);
     }
 }

@@ -1,9 +1,8 @@
 //! The kernel in plain Rust, written so that the compiler can vectorise it for any target.
 
-use half::{bf16, f16};
-
 use super::{LANES, SubBlock};
 use crate::digest::constants::BUCKETS;
+use crate::digest::float16::{bf16_to_f32, f16_to_f32};
 use crate::digest::sketch::RowKeys;
 
 pub(super) fn statistics(values: &[f32]) -> SubBlock {
@@ -114,12 +113,12 @@ fn add_shuffled<const LOW: usize>(buckets: &mut [f32; BUCKETS], row: &[f32; BUCK
 
 pub(super) fn widen_bf16(from: &[u16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
-        *to = bf16::from_bits(*from).to_f32();
+        *to = bf16_to_f32(*from);
     }
 }
 
 pub(super) fn widen_f16(from: &[u16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
-        *to = f16::from_bits(*from).to_f32();
+        *to = f16_to_f32(*from);
     }
 }

@@ -10,24 +10,25 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::is_ours;
 use crate::error::Error;
 use crate::record::TraceRecord;
 use crate::record::layout::{JSONL, MANIFEST, entries, is_directory, is_own_process_directory, is_record, unfinished};
+use crate::serial::impl_serde;
 use crate::sink::file_stem;
 use crate::sink::values;
 use crate::trace::pieces::{manifest_of, open, pieces, whole};
 
 /// The fields of a record that are needed here: `order` proves that a run wrote it.
-#[derive(Deserialize)]
 struct OwnedRecord {
-    #[serde(rename = "order")]
-    _order: u64,
+    #[allow(dead_code)]
+    order: u64,
     values: Option<String>,
 }
+
+impl_serde! { Deserialize for OwnedRecord { order, values [default] } }
 
 /// The files of the run in `directory` and in the directories of its further processes, relative to `directory`. They
 /// are in an order in which they may be moved: a `run.json` comes after the files whose ownership it proves.

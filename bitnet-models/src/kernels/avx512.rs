@@ -1,0 +1,216 @@
+//! The integer kernels for AVX-512 with VNNI. The same sums as in [`super::portable`], where each function is described.
+//!
+//! `unsafe` here: loads through pointers. Each function checks the lengths of its slices first.
+//!
+//! A code is multiplied where it is in its byte: what is left after masking is the code times 1, 4, 16 or 64, and the sums
+//! are shifted down once at the end. No sum of [`super::packing::MOST_COLUMNS`] products leaves an i32: a lane of i32 takes
+//! 4 of the 64 products of a step, each at most 128 * 128.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m512i, _mm256_add_epi8, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_setzero_si256,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32,
+};
+
+use super::avx2;
+use super::packing::{BLOCK, BLOCK_BYTES, QUARTERS, TQ1_BYTES, shift};
+use super::portable::TILE;
+
+/// Bytes of a vector.
+const WIDTH: usize = 64;
+
+/// Loads a vector.
+///
+/// # Safety
+///
+/// 64 bytes from `from` on are readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn load(from: *const u8) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe { _mm512_loadu_si512(from.cast()) }
+}
+
+/// See [`super::portable::blocks`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn blocks<const MSB: bool>(
+    row_bytes: usize,
+    step: usize,
+    data: &[u8],
+    activations: &[i8],
+    sums: &mut [i32],
+) {
+    assert!(step >= BLOCK_BYTES && activations.len() >= row_bytes.div_ceil(step) * BLOCK);
+    let (pairs, rest) = sums.as_chunks_mut::<2>();
+    let mut rows = data.chunks_exact(row_bytes);
+    for sums in pairs {
+        if let (Some(a), Some(b)) = (rows.next(), rows.next()) {
+            *sums = some_rows::<MSB, 2>([a, b], step, activations);
+        }
+    }
+    for (sum, row) in rest.iter_mut().zip(rows) {
+        [*sum] = some_rows::<MSB, 1>([row], step, activations);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn some_rows<const MSB: bool, const ROWS: usize>(rows: [&[u8]; ROWS], step: usize, activations: &[i8]) -> [i32; ROWS] {
+    let masks = masks::<MSB>();
+    let mut sums = [[_mm512_setzero_si512(); QUARTERS]; ROWS];
+    let steps = rows[0].len() / step;
+    let activations = activations.as_ptr().cast::<u8>();
+    for at in 0..steps {
+        for group in 0..QUARTERS {
+            // SAFETY: `blocks` has checked that there are 256 activations for each step.
+            let values = unsafe { load(activations.add(BLOCK * at + WIDTH * group)) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: the step has at least 64 bytes and is within the row.
+                let bytes = unsafe { load(row.as_ptr().add(step * at)) };
+                sums[group] = _mm512_dpbusd_epi32(sums[group], _mm512_and_si512(bytes, masks[group]), values);
+            }
+        }
+    }
+    // Half a step at the end: 128 codes in 32 bytes.
+    let half = rows[0].len() % step;
+    if half > 0 {
+        let readable = (1u64 << half.min(WIDTH / 2)) - 1;
+        for group in 0..QUARTERS {
+            // SAFETY: as above, the number of steps was rounded up.
+            let values = unsafe { load(activations.add(BLOCK * steps + WIDTH * group)) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: only the bytes that are left in the row are read.
+                let bytes = unsafe { _mm512_maskz_loadu_epi8(readable, row.as_ptr().add(step * steps).cast()) };
+                sums[group] = _mm512_dpbusd_epi32(sums[group], _mm512_and_si512(bytes, masks[group]), values);
+            }
+        }
+    }
+    let mut total = [0; ROWS];
+    for (total, [a, b, c, d]) in total.iter_mut().zip(sums) {
+        let [a, b, c, d] = if MSB { [d, c, b, a] } else { [a, b, c, d] };
+        *total = _mm512_reduce_add_epi32(_mm512_add_epi32(
+            _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b)),
+            _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d)),
+        ));
+    }
+    total
+}
+
+/// The bits of each group's codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn masks<const MSB: bool>() -> [__m512i; QUARTERS] {
+    let mut masks = [_mm512_setzero_si512(); QUARTERS];
+    for (group, mask) in masks.iter_mut().enumerate() {
+        *mask = _mm512_set1_epi8((0b11u8 << shift::<MSB>(group)).cast_signed());
+    }
+    masks
+}
+
+/// See [`super::portable::quarters`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn quarters(columns: usize, data: &[u8], activations: &[i8], mut sums: [&mut [i32]; QUARTERS]) {
+    assert!(activations.len() >= columns.next_multiple_of(WIDTH));
+    let masks = masks::<false>();
+    let whole = columns / WIDTH * WIDTH;
+    let readable = (1u64 << (columns - whole)) - 1;
+    for (index, row) in data.chunks_exact(columns).enumerate() {
+        let mut totals = [_mm512_setzero_si512(); QUARTERS];
+        let mut at = 0;
+        while at < whole {
+            // SAFETY: 64 bytes from here on are within the row and the activations.
+            let (bytes, values) =
+                unsafe { (load(row.as_ptr().add(at)), load(activations.as_ptr().cast::<u8>().add(at))) };
+            for (total, mask) in totals.iter_mut().zip(masks) {
+                *total = _mm512_dpbusd_epi32(*total, _mm512_and_si512(bytes, mask), values);
+            }
+            at += WIDTH;
+        }
+        if readable > 0 {
+            // SAFETY: only the bytes that are left in the row are read; the activations have zeros behind them.
+            let (bytes, values) = unsafe {
+                (
+                    _mm512_maskz_loadu_epi8(readable, row.as_ptr().add(whole).cast()),
+                    load(activations.as_ptr().cast::<u8>().add(whole)),
+                )
+            };
+            for (total, mask) in totals.iter_mut().zip(masks) {
+                *total = _mm512_dpbusd_epi32(*total, _mm512_and_si512(bytes, mask), values);
+            }
+        }
+        let [a, b, c, d] = totals;
+        let [of_a, of_b, of_c, of_d] = &mut sums;
+        of_a[index] = _mm512_reduce_add_epi32(a);
+        of_b[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<2>(b));
+        of_c[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<4>(c));
+        of_d[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<6>(d));
+    }
+}
+
+/// See [`super::portable::base3`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+pub(super) fn base3(row_bytes: usize, data: &[u8], activations: &[i8], sums: &mut [i32]) {
+    let blocks = row_bytes / TQ1_BYTES;
+    assert!(activations.len() >= blocks * BLOCK);
+    for (row, sum) in data.chunks_exact(row_bytes).zip(sums) {
+        let mut totals = [_mm256_setzero_si256(); 2];
+        for (block, values) in row.chunks_exact(TQ1_BYTES).zip(activations.chunks_exact(BLOCK)) {
+            let values = values.as_ptr();
+            let (mut long, short, fours) = avx2::parts(block);
+            for trit in 0..5 {
+                // SAFETY: 5 times 32 of the 256 activations.
+                let values = unsafe { _mm256_loadu_si256(values.add(32 * trit).cast()) };
+                totals[trit % 2] = _mm256_dpbusd_epi32(totals[trit % 2], avx2::trits(long), values);
+                long = _mm256_add_epi8(long, _mm256_add_epi8(long, long));
+            }
+            for (pair, codes) in avx2::short_trits(short, fours).into_iter().enumerate() {
+                // SAFETY: 3 times 32 activations after the first 160.
+                let values = unsafe { _mm256_loadu_si256(values.add(160 + 32 * pair).cast()) };
+                totals[pair % 2] = _mm256_dpbusd_epi32(totals[pair % 2], avx2::trits(codes), values);
+            }
+        }
+        let total = _mm256_add_epi32(totals[0], totals[1]);
+        *sum = avx2::horizontal_sum(total);
+    }
+}
+
+/// See [`super::portable::tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn tile(codes: &[u8], activations: &[i8], stride: usize, sums: &mut [[i32; TILE]; TILE]) {
+    match activations.len() / stride {
+        1 => tile_of::<1>(codes, activations, stride, sums),
+        2 => tile_of::<2>(codes, activations, stride, sums),
+        3 => tile_of::<3>(codes, activations, stride, sums),
+        _ => tile_of::<4>(codes, activations, stride, sums),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn tile_of<const TOKENS: usize>(codes: &[u8], activations: &[i8], stride: usize, sums: &mut [[i32; TILE]; TILE]) {
+    assert!(stride.is_multiple_of(WIDTH) && codes.len() >= TILE * stride && activations.len() >= TOKENS * stride);
+    let (codes, activations) = (codes.as_ptr(), activations.as_ptr().cast::<u8>());
+    let mut totals = [[_mm512_setzero_si512(); TOKENS]; TILE];
+    let mut at = 0;
+    while at < stride {
+        let mut rows = [_mm512_setzero_si512(); TILE];
+        for (row, bytes) in rows.iter_mut().enumerate() {
+            // SAFETY: there are four rows of codes, and `at` is a multiple of 64 within the stride.
+            *bytes = unsafe { load(codes.add(row * stride + at)) };
+        }
+        for token in 0..TOKENS {
+            // SAFETY: there are as many tokens, and `at` is as above.
+            let values = unsafe { load(activations.add(token * stride + at)) };
+            for (totals, bytes) in totals.iter_mut().zip(rows) {
+                totals[token] = _mm512_dpbusd_epi32(totals[token], bytes, values);
+            }
+        }
+        at += WIDTH;
+    }
+    for (sums, totals) in sums.iter_mut().zip(totals) {
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            *sum = _mm512_reduce_add_epi32(total);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One result, bit for bit, whatever computes it: each kernel of the processor, one thread or several, a prompt at once or
+//! token by token.
+
+use std::path::Path;
+
+use bitnet_models::kernels::Kernel;
+use bitnet_models::synth::{Format, Shape, Synth};
+use bitnet_models::{Activation, Checkpoint, KvCache, Transformer, tiny};
+
+/// The first of them are computed at once, the others one by one.
+const TOKENS: [u32; 9] = [1, 3, 2, 7, 5, 4, 9, 11, 2];
+const PROMPT: usize = 6;
+
+/// The bits of the logits of each token.
+type Logits = Vec<Vec<u32>>;
+
+fn load(checkpoint: &Checkpoint) -> Transformer {
+    Transformer::load(checkpoint).expect("all tensors")
+}
+
+/// The logits of all tokens, the prompt computed in calls of `at_once` tokens.
+fn logits(model: &Transformer, at_once: usize) -> Logits {
+    let mut cache = KvCache::new(model.config());
+    let (prompt, rest) = TOKENS.split_at(PROMPT);
+    let mut all = Vec::new();
+    for tokens in prompt.chunks(at_once).chain(rest.chunks(1)) {
+        let logits = model.forward_full(tokens, &mut cache).expect("logits").squeeze(0).expect("a batch of one");
+        let rows = logits.to_vec2::<f32>().expect("F32");
+        all.extend(rows.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect::<Vec<_>>()));
+    }
+    all
+}
+
+/// Computes the logits in every way and requires that they are the same.
+fn check(checkpoint: &Checkpoint, what: &str) -> Logits {
+    let expected = logits(&load(checkpoint).with_threads(1).expect("a thread"), PROMPT);
+    assert!(expected.iter().flatten().all(|bits| f32::from_bits(*bits).is_finite()), "{what}");
+    assert!(expected.windows(2).all(|pair| pair[0] != pair[1]), "{what}: the logits depend on the tokens");
+    for kernel in Kernel::supported() {
+        for threads in [1, 2, 3] {
+            let model = load(checkpoint).with_kernel(kernel).and_then(|model| model.with_threads(threads));
+            let model = model.expect("a kernel of this processor");
+            for at_once in [PROMPT, 4, 1] {
+                let same = logits(&model, at_once) == expected;
+                assert!(same, "{what}: {kernel}, {threads} threads, {at_once} tokens of the prompt at once");
+            }
+        }
+    }
+    assert!(logits(&load(checkpoint), PROMPT) == expected, "{what}: as it is without a choice");
+    expected
+}
+
+#[test]
+fn the_embedded_model() {
+    check(&tiny::checkpoint().expect("embedded"), "embedded");
+}
+
+fn synthetic(directory: &Path, format: Format) -> Checkpoint {
+    let path = directory.join("model.gguf");
+    let synth = Synth { shape: Shape::Tiny, format, activation: Activation::Relu2, seed: 7 };
+    synth.write(&path, &mut |_, _| {}).expect("written");
+    Checkpoint::open(&path).expect("readable")
+}
+
+#[test]
+fn a_synthetic_model_in_every_format() {
+    for format in [Format::HfOffline, Format::HfBf16, Format::I2S, Format::Tq1_0, Format::Tq2_0] {
+        let directory = tempfile::tempdir().expect("a directory");
+        check(&synthetic(directory.path(), format), &format!("{format:?}"));
+    }
+}
+
+#[test]
+fn the_packed_formats_of_one_model_agree() {
+    let of = |format| {
+        let directory = tempfile::tempdir().expect("a directory");
+        logits(&load(&synthetic(directory.path(), format)), PROMPT)
+    };
+    let reference = of(Format::I2S);
+    for format in [Format::Tq1_0, Format::Tq2_0] {
+        assert!(of(format) == reference, "{format:?}");
+    }
+}
+
+/// More positions than the cache takes memory for at once, so that attention goes over pieces.
+#[test]
+fn a_long_sequence_is_the_same_at_once_and_in_parts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let model = load(&synthetic(directory.path(), Format::I2S));
+    let tokens: Vec<u32> = (0..600u32).map(|i| i * 7 % 31 + 1).collect();
+    assert!(model.config().max_position_embeddings >= tokens.len(), "{}", model.config().max_position_embeddings);
+    let last = |at_once: usize| {
+        let mut cache = KvCache::new(model.config());
+        let mut last = None;
+        for tokens in tokens.chunks(at_once) {
+            last = Some(model.forward_full(tokens, &mut cache).expect("logits"));
+        }
+        let last = last.expect("a call").squeeze(0).and_then(|logits| logits.to_vec2::<f32>()).expect("F32");
+        last.last().expect("a token").iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    let reference = last(600);
+    assert!(last(1) == reference && last(255) == reference && last(256) == reference);
+}
+
+#[test]
+fn a_kernel_that_the_processor_lacks_is_refused() {
+    for kernel in Kernel::ALL {
+        let model = load(&tiny::checkpoint().expect("embedded")).with_kernel(kernel);
+        match model {
+            Ok(model) => assert!(kernel.is_supported() && model.kernel() == kernel),
+            Err(error) => assert!(!kernel.is_supported() && error.to_string().contains(kernel.name()), "{error}"),
+        }
+    }
+}
