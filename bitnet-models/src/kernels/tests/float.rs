@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use crate::kernels::{FloatMatrix, FloatType};
 use super::{levels, random};
+use crate::kernels::{FloatMatrix, FloatType};
 
 /// The definition of [`crate::kernels::float`], element by element.
 fn defined(row: &[f32], x: &[f32]) -> f32 {
