@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
+import contextvars
 import copy
 import dataclasses
 import io
@@ -21,7 +23,7 @@ import torch
 from torch import nn
 
 import bitnet_trace
-from bitnet_trace import capture
+from bitnet_trace import capture, scope
 
 Named = collections.namedtuple("Named", ["left", "right"])
 
@@ -247,6 +249,84 @@ def test_two_threads_record_into_their_own_captures() -> None:
     for thread in threads:
         thread.join()
     assert {number: set(values) for number, values in results.items()} == {n: {float(n)} for n in (1, 2, 3)}
+
+
+def in_threads(work: Callable[[int], None], count: int = 4) -> None:
+    """Runs the work in threads at once, which change places as often as Python lets them."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, range(count)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_threads_that_share_a_model_keep_their_steps() -> None:
+    model = nn.Sequential(*[nn.Identity() for _ in range(8)])
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        x = torch.full((2,), float(number))
+        barrier.wait()
+        for _ in range(50):
+            with scope(request=number, seq=number):
+                model(x)
+
+    with capture(model, memory=True) as recorded:
+        in_threads(work)
+    found = [(record.max, record.request, record.seq_index) for record in recorded.trace.records]
+    assert len(found) == 4 * 50 * 9
+    assert set(found) == {(float(number), number, number) for number in range(4)}
+
+
+def test_threads_that_share_a_model_count_their_own_steps(llama: Any) -> None:
+    turn = [threading.Event() for _ in range(3)]
+
+    def step(ids: list[int], cache: Any = None) -> Any:
+        with torch.no_grad():
+            return llama(torch.tensor([ids]), past_key_values=cache, use_cache=True).past_key_values
+
+    def second() -> None:
+        turn[0].wait(60)
+        with scope(request=2):
+            step([4])
+        turn[1].set()
+        turn[2].wait(60)
+        bitnet_trace.record("after", torch.ones(1))
+
+    with capture(llama, memory=True) as recorded, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(contextvars.copy_context().run, second)
+        with scope(request=1):
+            cache = step([2])
+            cache = step([3], cache)
+            turn[0].set()
+            assert turn[1].wait(60)
+            step([4], cache)
+        turn[2].set()
+        done.result()
+    found = {(record.request, record.seq_index, record.tokens) for record in recorded.trace.records}
+    assert found == {(1, 0, (0, 1)), (1, 1, (1, 2)), (1, 2, (2, 3)), (2, 0, (0, 1))}
+
+
+def test_a_thread_that_calls_no_model_takes_the_latest_step() -> None:
+    model = nn.Sequential(nn.Identity())
+
+    def calls(number: int) -> None:
+        model(torch.full((1,), float(number)))
+
+    with capture(model, memory=True) as recorded:
+        for number in range(3):
+            thread = threading.Thread(target=calls, args=(number,))
+            thread.start()
+            thread.join()
+        with scope(seq=7):
+            model(torch.full((1,), 7.0))
+        thread = threading.Thread(target=model[0], args=(torch.full((1,), 7.0),))
+        thread.start()
+        thread.join()
+    found = [(record.seq_index, record.max) for record in recorded.trace.records]
+    assert found == [*[(n, float(n)) for n in range(3) for _ in range(2)], *[(7, 7.0)] * 3]
 
 
 def test_functions_of_torch_go_through() -> None:

@@ -90,7 +90,7 @@ class Capture:
 
     @property
     def step(self) -> Scope:
-        """The step that the model is in, or was in last."""
+        """The step that the model is in, or was in last, in this thread."""
         return self._steps.now
 
     @property
