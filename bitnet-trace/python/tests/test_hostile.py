@@ -341,6 +341,22 @@ def test_functions_of_torch_go_through() -> None:
     assert model[0].weight.grad is not None
 
 
+@pytest.mark.parametrize("name", ["vmap", "grad", "jvp"])
+def test_a_tensor_inside_a_function_transform_is_lost_by_that_name(name: str) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    x = torch.ones(3, 2)
+    calls: dict[str, Callable[[], Any]] = {
+        "vmap": lambda: torch.func.vmap(model)(x),
+        "grad": lambda: torch.func.grad(lambda inner: model(inner).sum())(x),
+        "jvp": lambda: torch.func.jvp(model, (x,), (x,)),
+    }
+    with capture(model, memory=True) as recorded:
+        calls[name]()
+    assert not recorded.trace.records
+    assert recorded.lost is not None
+    assert recorded.lost.endswith("2 x cannot read the tensor: a tensor inside torch.func has no memory of its own")
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 def test_of_compiled_modules_only_the_border_is_seen(in_place: bool) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
