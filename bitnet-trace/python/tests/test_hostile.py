@@ -497,3 +497,55 @@ def test_a_program_is_traced_without_an_edit(tmp_path: Path) -> None:
     )
     assert nowhere.returncode == 2
     assert "BITNET_TRACE_DIR" in nowhere.stderr
+
+
+FUNCTIONS = """
+import gc
+import weakref
+import torch
+from torch import nn
+
+
+class Loss(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.models = [model]
+
+    def forward(self, x):
+        return nn.MSELoss()(self.models[0](x), x)
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = torch.full((2,), 3.0)
+
+    def forward(self, x):
+        return x * self.by
+
+
+model = nn.Sequential(nn.Linear(2, 2))
+left = []
+for _ in range(3):
+    loss = Loss(model)
+    loss(torch.ones(1, 2)).backward()
+    criterion = nn.MSELoss()
+    criterion(torch.ones(2), torch.ones(2))
+    left += [weakref.ref(loss), weakref.ref(criterion)]
+del loss, criterion
+gc.collect()
+assert [one() for one in left] == [None] * 6, left
+Scale()(torch.ones(2))
+"""
+
+
+def test_functions_that_a_program_makes_are_not_kept(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FUNCTIONS)
+    command = [sys.executable, "-m", "bitnet_trace", "--dir", str(tmp_path / "t"), str(script)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BITNET_TRACE_")}
+    subprocess.run(command, check=True, env=environment)
+    trace = bitnet_trace.Trace.open(tmp_path / "t")
+    found = [(record.name, record.seq_index, record.max) for record in trace.records]
+    assert [one[:2] for one in found[:-1]] == [(name, step) for step in range(3) for name in ("0", "Sequential")]
+    assert found[-1] == ("Scale.Scale", 0, 3.0)
