@@ -3,8 +3,9 @@
 //! `unsafe` is needed here because the macros of pyo3 expand to it.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bitnet_trace_core::session::{self, Plain, Session as CoreSession, active};
 use bitnet_trace_core::{Error, TraceContext, TraceSession};
@@ -73,7 +74,7 @@ impl Session {
     }
 
     fn recorder(&self) -> Recorder {
-        Recorder(Arc::new(Recording { session: Arc::clone(&self.session), step: Mutex::default() }))
+        Recorder(Arc::new(Recording { session: Arc::clone(&self.session), latest: Mutex::default() }))
     }
 
     fn annotate(&self, key: &str, json: &str) -> PyResult<()> {
@@ -106,12 +107,40 @@ impl Session {
 /// A session, and where in the model its records are now.
 pub(crate) struct Recording {
     pub(crate) session: Arc<CoreSession>,
-    step: Mutex<TraceContext>,
+    /// The step that was set last, by any thread.
+    latest: Mutex<TraceContext>,
+}
+
+thread_local! {
+    /// The steps that this thread has set. The weak references keep the addresses from being used again.
+    static STEPS: RefCell<Vec<(Weak<Recording>, TraceContext)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Recording {
+    /// The step that this thread has set; if it has set none, as the threads of a backward pass, the latest of all.
     pub(crate) fn context(&self) -> TraceContext {
-        locked(&self.step).clone()
+        let own = STEPS.try_with(|steps| {
+            let steps = steps.borrow();
+            let (_, step) = steps.iter().find(|(recording, _)| std::ptr::eq(recording.as_ptr(), self))?;
+            Some(step.clone())
+        });
+        own.ok().flatten().unwrap_or_else(|| locked(&self.latest).clone())
+    }
+
+    fn set(self: &Arc<Self>, step: TraceContext) {
+        *locked(&self.latest) = step.clone();
+        // A thread that is ending has no steps of its own any more: it takes the latest.
+        let _ = STEPS.try_with(|steps| {
+            let mut steps = steps.borrow_mut();
+            if let Some((_, own)) =
+                steps.iter_mut().find(|(recording, _)| std::ptr::eq(recording.as_ptr(), &raw const **self))
+            {
+                *own = step;
+                return;
+            }
+            steps.retain(|(recording, _)| recording.strong_count() > 0);
+            steps.push((Arc::downgrade(self), step));
+        });
     }
 }
 
@@ -126,7 +155,7 @@ impl Recorder {
         let mut step = TraceContext::default();
         (step.seq, step.layer, step.request) = (seq, layer, request);
         step.tokens = tokens.map(|(start, end)| start..end);
-        *locked(&self.0.step) = step;
+        self.0.set(step);
     }
 }
 

@@ -157,6 +157,13 @@ def test_all_modules_are_recorded_on_demand(llama: Any) -> None:
     assert {"model.layers.0.mlp", "model.layers.0.mlp.act_fn", "model.rotary_emb.0", "LlamaForCausalLM.logits"} <= names
 
 
+def test_what_is_no_module_is_refused_before_a_trace_is_begun(tmp_path: Path) -> None:
+    for wrong, name in ((None, "NoneType"), (torch.nn.ReLU, "type"), (torch.relu, "builtin_function_or_method")):
+        with pytest.raises(TypeError, match=rf"torch\.nn\.Module, found a value of type {name}"):
+            capture(wrong, tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
 def test_settings_that_are_wrong_say_so(llama: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not both"):
         capture(llama, tmp_path, memory=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
+import contextvars
 import copy
 import dataclasses
 import io
@@ -21,7 +23,7 @@ import torch
 from torch import nn
 
 import bitnet_trace
-from bitnet_trace import capture
+from bitnet_trace import capture, scope
 
 Named = collections.namedtuple("Named", ["left", "right"])
 
@@ -249,6 +251,84 @@ def test_two_threads_record_into_their_own_captures() -> None:
     assert {number: set(values) for number, values in results.items()} == {n: {float(n)} for n in (1, 2, 3)}
 
 
+def in_threads(work: Callable[[int], None], count: int = 4) -> None:
+    """Runs the work in threads at once, which change places as often as Python lets them."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, range(count)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_threads_that_share_a_model_keep_their_steps() -> None:
+    model = nn.Sequential(*[nn.Identity() for _ in range(8)])
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        x = torch.full((2,), float(number))
+        barrier.wait()
+        for _ in range(50):
+            with scope(request=number, seq=number):
+                model(x)
+
+    with capture(model, memory=True) as recorded:
+        in_threads(work)
+    found = [(record.max, record.request, record.seq_index) for record in recorded.trace.records]
+    assert len(found) == 4 * 50 * 9
+    assert set(found) == {(float(number), number, number) for number in range(4)}
+
+
+def test_threads_that_share_a_model_count_their_own_steps(llama: Any) -> None:
+    turn = [threading.Event() for _ in range(3)]
+
+    def step(ids: list[int], cache: Any = None) -> Any:
+        with torch.no_grad():
+            return llama(torch.tensor([ids]), past_key_values=cache, use_cache=True).past_key_values
+
+    def second() -> None:
+        turn[0].wait(60)
+        with scope(request=2):
+            step([4])
+        turn[1].set()
+        turn[2].wait(60)
+        bitnet_trace.record("after", torch.ones(1))
+
+    with capture(llama, memory=True) as recorded, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(contextvars.copy_context().run, second)
+        with scope(request=1):
+            cache = step([2])
+            cache = step([3], cache)
+            turn[0].set()
+            assert turn[1].wait(60)
+            step([4], cache)
+        turn[2].set()
+        done.result()
+    found = {(record.request, record.seq_index, record.tokens) for record in recorded.trace.records}
+    assert found == {(1, 0, (0, 1)), (1, 1, (1, 2)), (1, 2, (2, 3)), (2, 0, (0, 1))}
+
+
+def test_a_thread_that_calls_no_model_takes_the_latest_step() -> None:
+    model = nn.Sequential(nn.Identity())
+
+    def calls(number: int) -> None:
+        model(torch.full((1,), float(number)))
+
+    with capture(model, memory=True) as recorded:
+        for number in range(3):
+            thread = threading.Thread(target=calls, args=(number,))
+            thread.start()
+            thread.join()
+        with scope(seq=7):
+            model(torch.full((1,), 7.0))
+        thread = threading.Thread(target=model[0], args=(torch.full((1,), 7.0),))
+        thread.start()
+        thread.join()
+    found = [(record.seq_index, record.max) for record in recorded.trace.records]
+    assert found == [*[(n, float(n)) for n in range(3) for _ in range(2)], *[(7, 7.0)] * 3]
+
+
 def test_functions_of_torch_go_through() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     example = torch.ones(1, 2)
@@ -259,6 +339,22 @@ def test_functions_of_torch_go_through() -> None:
         assert torch.equal(torch.vmap(model)(example), expected)
         model(example).sum().backward()
     assert model[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["vmap", "grad", "jvp"])
+def test_a_tensor_inside_a_function_transform_is_lost_by_that_name(name: str) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    x = torch.ones(3, 2)
+    calls: dict[str, Callable[[], Any]] = {
+        "vmap": lambda: torch.func.vmap(model)(x),
+        "grad": lambda: torch.func.grad(lambda inner: model(inner).sum())(x),
+        "jvp": lambda: torch.func.jvp(model, (x,), (x,)),
+    }
+    with capture(model, memory=True) as recorded:
+        calls[name]()
+    assert not recorded.trace.records
+    assert recorded.lost is not None
+    assert recorded.lost.endswith("2 x cannot read the tensor: a tensor inside torch.func has no memory of its own")
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -401,3 +497,55 @@ def test_a_program_is_traced_without_an_edit(tmp_path: Path) -> None:
     )
     assert nowhere.returncode == 2
     assert "BITNET_TRACE_DIR" in nowhere.stderr
+
+
+FUNCTIONS = """
+import gc
+import weakref
+import torch
+from torch import nn
+
+
+class Loss(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.models = [model]
+
+    def forward(self, x):
+        return nn.MSELoss()(self.models[0](x), x)
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = torch.full((2,), 3.0)
+
+    def forward(self, x):
+        return x * self.by
+
+
+model = nn.Sequential(nn.Linear(2, 2))
+left = []
+for _ in range(3):
+    loss = Loss(model)
+    loss(torch.ones(1, 2)).backward()
+    criterion = nn.MSELoss()
+    criterion(torch.ones(2), torch.ones(2))
+    left += [weakref.ref(loss), weakref.ref(criterion)]
+del loss, criterion
+gc.collect()
+assert [one() for one in left] == [None] * 6, left
+Scale()(torch.ones(2))
+"""
+
+
+def test_functions_that_a_program_makes_are_not_kept(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FUNCTIONS)
+    command = [sys.executable, "-m", "bitnet_trace", "--dir", str(tmp_path / "t"), str(script)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BITNET_TRACE_")}
+    subprocess.run(command, check=True, env=environment)
+    trace = bitnet_trace.Trace.open(tmp_path / "t")
+    found = [(record.name, record.seq_index, record.max) for record in trace.records]
+    assert [one[:2] for one in found[:-1]] == [(name, step) for step in range(3) for name in ("0", "Sequential")]
+    assert found[-1] == ("Scale.Scale", 0, 3.0)

@@ -57,6 +57,11 @@ class Capture:
         prefix: str = "",
         mode: Optional[OperationMode] = None,
     ) -> None:
+        import torch
+
+        if not isinstance(model, torch.nn.Module):
+            message = f"a capture is of a torch.nn.Module, found a value of type {type(model).__name__}"
+            raise TypeError(message)
         if directory is not None and memory:
             message = "a capture records into a directory or into memory, not both"
             raise ValueError(message)
@@ -90,7 +95,7 @@ class Capture:
 
     @property
     def step(self) -> Scope:
-        """The step that the model is in, or was in last."""
+        """The step that the model is in, or was in last, in this thread."""
         return self._steps.now
 
     @property
@@ -347,7 +352,7 @@ def capture(  # noqa: PLR0913 - the settings of a session
 
     The model computes the same, and when the block ends, all hooks are gone. What cannot be recorded is counted in
     `run.json`, with one warning for each cause. A process that is forked inside the block, such as a worker of a
-    `DataLoader`, records nothing.
+    `DataLoader`, records nothing. Threads may share the model: each has its own scope and counts its own steps.
     """
     settings = {"filter": filter, "format": format, "capture": capture, "print": print}
     return Capture(

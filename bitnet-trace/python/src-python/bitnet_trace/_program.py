@@ -38,7 +38,10 @@ class _Running(threading.local):
 
 
 class Follower:
-    """Captures each root module when it is first called."""
+    """Captures each root module when it is first called.
+
+    A capture keeps its module alive. A module that is a mere function gets none: programs make one for each step.
+    """
 
     def __init__(self, *, ops: bool, backward: bool) -> None:
         self._ops = ops
@@ -66,15 +69,18 @@ class Follower:
         def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
             if is_compiling() or running.depth:
                 return original(module, *args, **kwargs)
-            if module not in self._known:
+            known = module in self._known
+            if not known and not _is_function(module):
                 self._attach(module)
-            running.depth += 1
+                known = True
+            # A model that a function calls is a root module.
+            running.depth += known
             elsewhere = mode if threading.get_ident() != main else None
             try:
                 with elsewhere or contextlib.nullcontext():
                     return original(module, *args, **kwargs)
             finally:
-                running.depth -= 1
+                running.depth -= known
 
         torch.nn.Module.__call__ = call  # type: ignore[method-assign]
         if not self._backward:
@@ -103,6 +109,15 @@ class Follower:
             self._captures.append(capture)
         except Exception as error:  # noqa: BLE001 - tracing never fails the program
             sys.stderr.write(f"bitnet-trace: warning: {type(module).__name__} is not traced: {error}\n")
+
+
+def _is_function(module: torch.nn.Module) -> bool:
+    """Whether a module holds no module and no tensor, like a loss or an activation."""
+    import torch
+
+    if module._modules or module._parameters or module._buffers:
+        return False
+    return not any(isinstance(value, torch.Tensor) for value in vars(module).values())
 
 
 def _tokens() -> Optional[Tokens]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from typing import TYPE_CHECKING, Any, Optional
 
 from ._record import SCOPE, Scope
@@ -18,19 +19,33 @@ _NOT_IDS = ("inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 _INPUTS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
 
+class _OfThread(threading.local):
+    """The calls of one thread; `None` before its first."""
+
+    next: Optional[int] = None
+    now: Optional[Scope] = None
+
+
 class Steps:
-    """Counts the calls of a model.
+    """Counts the calls of a model, those of each thread by themselves: threads may share a model.
 
     A call with an empty cache is step 0, and each call after it one more. A model that takes no cache is counted from
-    its first call, and so is any model in training, where each call begins a sequence.
+    its first call, and so is any model in training, where each call begins a sequence. The first call of a thread
+    goes on from the latest call of all, so that a program may hand its model to another thread.
     """
 
     def __init__(self, model: torch.nn.Module, *, training: bool) -> None:
         self._parameters = _parameters(model)
         self._takes_cache = not training and any(name in self._parameters for name in _CACHES)
         self._recorder: Optional[Recorder] = None
-        self._next = 0
-        self.now = Scope()
+        self._latest_next = 0
+        self._latest = Scope()
+        self._own = _OfThread()
+
+    @property
+    def now(self) -> Scope:
+        """The step of this thread's latest call; if it made none, of the latest call of all."""
+        return self._own.now or self._latest
 
     def start(self, recorder: Recorder) -> None:
         """Sets the recorder that is told of each step."""
@@ -46,13 +61,13 @@ class Steps:
         elif self._takes_cache and past == 0:
             seq = 0
         else:
-            seq = self._next
+            seq = self._latest_next if self._own.next is None else self._own.next
         if self._takes_cache and past and seq == 0 and around.seq is None:
             # The prefill came before the capture.
             seq = 1
-        self._next = seq + 1
+        self._latest_next = self._own.next = seq + 1
         tokens = around.tokens or _positions(named, past)
-        self.now = Scope(None, seq, around.layer, around.request, tokens)
+        self._latest = self._own.now = Scope(None, seq, around.layer, around.request, tokens)
         if self._recorder is not None:
             self._recorder.set_step(seq, around.layer, around.request, tokens)
         return past if self._takes_cache else None

@@ -170,6 +170,8 @@ def why_unreadable(tensor: torch.Tensor) -> Optional[str]:
         return "a tensor without elements (meta or fake) has nothing to record"
     if tensor.is_nested:
         return "a nested tensor has no shape: record its components"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "a tensor inside torch.func has no memory of its own"
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured: what its kernels compute is not known before it is replayed"
     return None
