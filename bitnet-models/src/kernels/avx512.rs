@@ -8,9 +8,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512i, _mm256_add_epi8, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_setzero_si256,
-    _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32,
+    __m512i, _mm_add_epi32, _mm_storeu_si128, _mm256_add_epi8, _mm256_add_epi32, _mm256_castsi256_si128,
+    _mm256_dpbusd_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_setzero_si256, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_si512,
+    _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use super::avx2;
@@ -209,8 +211,25 @@ fn tile_of<const TOKENS: usize>(codes: &[u8], activations: &[i8], stride: usize,
         at += WIDTH;
     }
     for (sums, totals) in sums.iter_mut().zip(totals) {
-        for (sum, total) in sums.iter_mut().zip(totals) {
-            *sum = _mm512_reduce_add_epi32(total);
-        }
+        let mut four = [_mm512_setzero_si512(); TILE];
+        four[..TOKENS].copy_from_slice(&totals);
+        let four = four_sums(four);
+        sums[..TOKENS].copy_from_slice(&four[..TOKENS]);
     }
+}
+
+/// The sum of the i32 of each vector.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+fn four_sums([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+    // Every 128 bits: sums of pairs of a and b side by side, then of all four.
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+    let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+    let mut sums = [0; 4];
+    // SAFETY: there is room for the four.
+    unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), quarter) };
+    sums
 }

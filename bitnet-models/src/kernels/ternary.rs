@@ -226,6 +226,7 @@ impl TernaryMatrix {
         let parts = if self.layout == Layout::Quarters { QUARTERS } else { 1 };
         let part_rows = self.rows / parts;
         let block = TASK_ROWS / parts;
+        const { assert!((TASK_ROWS / QUARTERS).is_multiple_of(TILE)) };
         let tasks = parallel::columns(out, part_rows, block);
         tasks.into_par_iter().enumerate().for_each_init(
             || vec![0; TASK_ROWS * stride],
@@ -243,15 +244,15 @@ impl TernaryMatrix {
                     for (at, codes) in codes.chunks_exact(TILE * stride).take(blocks).enumerate() {
                         let mut sums = [[0; TILE]; TILE];
                         level.tile(codes, tokens, stride, &mut sums);
-                        for (row, sums) in sums.iter().enumerate().map(|(row, sums)| (at * TILE + row, sums)) {
-                            for (token, sum) in sums.iter().enumerate().take(tokens.len() / stride) {
-                                let token = tile * TILE + token;
-                                let piece = &mut out[token * parts + row / block];
-                                if let Some(out) = piece.get_mut(row % block) {
-                                    #[allow(clippy::cast_precision_loss)] // exact below 2^24
-                                    let product = (sum - activations.sums[token]) as f32;
-                                    *out = finish(product, activations.scales[token]);
-                                }
+                        // The rows of a tile are in one part: a part's rows are whole tiles.
+                        let (part, first) = (at * TILE / block, at * TILE % block);
+                        for token in 0..tokens.len() / stride {
+                            let at = tile * TILE + token;
+                            let (scale, sum) = (activations.scales[at], activations.sums[at]);
+                            for (out, sums) in out[at * parts + part].iter_mut().skip(first).zip(&sums) {
+                                #[allow(clippy::cast_precision_loss)] // exact below 2^24
+                                let product = (sums[token] - sum) as f32;
+                                *out = finish(product, scale);
                             }
                         }
                     }
