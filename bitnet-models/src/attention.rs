@@ -104,7 +104,9 @@ impl Attention {
                     level.dot_rows(keys, cache.stride(), q, scores);
                     rest = others;
                 }
-                probabilities.iter_mut().for_each(|score| *score *= scale);
+                for score in probabilities.iter_mut() {
+                    *score *= scale;
+                }
                 softmax(probabilities);
             });
             probabilities
@@ -155,9 +157,13 @@ impl Attention {
 /// The softmax of a row.
 fn softmax(scores: &mut [f32]) {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|score| *score = (*score - max).exp());
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+    }
     let sum = sum(scores);
-    scores.iter_mut().for_each(|exponential| *exponential /= sum);
+    for exponential in scores.iter_mut() {
+        *exponential /= sum;
+    }
 }
 
 /// Rows of this many multiplications that are worth handing to another thread.

@@ -69,7 +69,7 @@ impl ChatTemplate {
     /// If it is not a Jinja template.
     pub fn new(source: impl Into<String>, file: impl Into<String>) -> Result<Self> {
         let template = Self { source: source.into(), file: file.into(), begin: None, end: None };
-        match template.environment().template_from_named_str(&template.file, &template.source) {
+        match Self::environment().template_from_named_str(&template.file, &template.source) {
             Ok(_) => {}
             Err(error) => return Err(template.error(&error)),
         }
@@ -90,7 +90,7 @@ impl ChatTemplate {
     ///
     /// If the template refuses the messages, fails, or does more work than a template should.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        let environment = self.environment();
+        let environment = Self::environment();
         let messages: Vec<Value> =
             messages.iter().map(|message| context!(role => &message.role, content => &message.content)).collect();
         let undefined = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
@@ -108,7 +108,7 @@ impl ChatTemplate {
         rendered.map_err(|error| self.error(&error))
     }
 
-    fn environment(&self) -> Environment<'_> {
+    fn environment<'source>() -> Environment<'source> {
         let mut environment = Environment::new();
         // Neither setting has delimiters that could contradict each other, the only error there is.
         if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -138,6 +138,7 @@ impl ChatTemplate {
 }
 
 /// `json.dumps` of Python without escapes of what is not ASCII: `", "` and `": "` between items unless it is indented.
+#[allow(clippy::needless_pass_by_value)] // the form of a filter
 fn to_json(value: &Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.get::<Option<bool>>("ensure_ascii")?;

@@ -1,4 +1,4 @@
-//! The alphabet of byte-level BPE: a printable character for each byte (OpenAI's GPT-2, `encoder.py`,
+//! The alphabet of byte-level BPE: a printable character for each byte (`OpenAI`'s GPT-2, `encoder.py`,
 //! `bytes_to_unicode`).
 
 /// The first of the characters that stand for bytes without a printable Latin-1 character.

@@ -19,7 +19,7 @@ const END_OF_TURN: &str = "<|eot_id|>";
 /// Converts text to token ids and back.
 #[derive(Debug)]
 pub struct Tokenizer {
-    tokenizer: tokenizers::Tokenizer,
+    library: tokenizers::Tokenizer,
     file: String,
     /// Ids that the file names as ends of a text.
     ends: Vec<u32>,
@@ -42,7 +42,7 @@ impl Tokenizer {
             Ok(tokenizer)
         };
         match read() {
-            Ok(tokenizer) => Ok(Self { tokenizer, file, ends: Vec::new(), missing: Vec::new() }),
+            Ok(tokenizer) => Ok(Self { library: tokenizer, file, ends: Vec::new(), missing: Vec::new() }),
             Err::<_, tokenizers::Error>(error) => {
                 Err(Error::Tokenizer { file, reason: format!("not a tokenizer: {error}") })
             }
@@ -57,7 +57,9 @@ impl Tokenizer {
     /// If the vocabulary is not a byte-level BPE, or contradicts itself or `vocab_size`.
     pub fn from_vocabulary(vocabulary: &Vocabulary, vocab_size: usize, file: String) -> Result<Self> {
         match vocabulary.build(vocab_size) {
-            Ok(tokenizer) => Ok(Self { tokenizer, file, ends: vocabulary.ends(), missing: vocabulary.missing_bytes() }),
+            Ok(tokenizer) => {
+                Ok(Self { library: tokenizer, file, ends: vocabulary.ends(), missing: vocabulary.missing_bytes() })
+            }
             Err(reason) => Err(Error::Tokenizer { file, reason }),
         }
     }
@@ -86,7 +88,7 @@ impl Tokenizer {
                 "cannot encode the prompt {text:?}: the vocabulary has no token for the byte {byte:#04x}"
             )));
         }
-        let encoding = self.tokenizer.encode(text, add_special_tokens);
+        let encoding = self.library.encode(text, add_special_tokens);
         let encoding = encoding.map_err(|error| self.error(format!("cannot encode the prompt {text:?}: {error}")))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -97,7 +99,7 @@ impl Tokenizer {
     ///
     /// If the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, true).map_err(|error| self.error(format!("cannot decode {ids:?}: {error}")))
+        self.library.decode(ids, true).map_err(|error| self.error(format!("cannot decode {ids:?}: {error}")))
     }
 
     /// Decodes ids as they come.
@@ -109,14 +111,14 @@ impl Tokenizer {
     /// The id of a token by its text, special tokens included.
     #[must_use]
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.tokenizer.token_to_id(token)
+        self.library.token_to_id(token)
     }
 
     /// Ids that end a text: those that the GGUF names, and `<|eot_id|>` where the vocabulary has it as a special token.
     #[must_use]
     pub fn end_tokens(&self) -> Vec<u32> {
         let mut ends = self.ends.clone();
-        let special = self.tokenizer.get_added_vocabulary().is_special_token(END_OF_TURN);
+        let special = self.library.get_added_vocabulary().is_special_token(END_OF_TURN);
         ends.extend(self.id(END_OF_TURN).filter(|id| special && !ends.contains(id)));
         ends
     }

@@ -41,7 +41,7 @@ enum State {
 
 impl<'a> TextStream<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
-        let state = match tokenizer.tokenizer.get_decoder() {
+        let state = match tokenizer.library.get_decoder() {
             Some(DecoderWrapper::ByteLevel(_)) => State::Bytes(Vec::new()),
             _ => State::Window(Window::default()),
         };
@@ -54,7 +54,7 @@ impl<'a> TextStream<'a> {
     ///
     /// If the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        let Some(token) = shown(&self.tokenizer.tokenizer, id) else { return Ok(String::new()) };
+        let Some(token) = shown(&self.tokenizer.library, id) else { return Ok(String::new()) };
         match &mut self.state {
             State::Bytes(held) => {
                 held.extend(bytes::of_token(&token));

@@ -43,7 +43,7 @@ pub(crate) enum ForceError {
     #[error("--force: {}: {reason}", path.display())]
     Content { path: PathBuf, reason: String },
     #[error("--force: {}: `{GENERATED}`", path.display())]
-    Decode { path: PathBuf, source: ModelError },
+    Decode { path: PathBuf, source: Box<ModelError> },
 }
 
 impl Reference {
@@ -83,7 +83,7 @@ impl Reference {
     pub(crate) fn explain(&self, error: ModelError) -> Box<dyn std::error::Error> {
         match error {
             ModelError::TokenOutOfRange { id, .. } if self.tokens.contains(&id) => {
-                Box::new(ForceError::Decode { path: self.path.clone(), source: error })
+                Box::new(ForceError::Decode { path: self.path.clone(), source: Box::new(error) })
             }
             error => Box::new(error),
         }

@@ -68,8 +68,8 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Continue after an end token. End tokens are those of config.json, generation_config.json and the vocabulary, and
-    /// <|eot_id|>
+    /// Continue after an end token. End tokens are those of `config.json`, `generation_config.json` and the vocabulary,
+    /// and `<|eot_id|>`
     #[arg(long)]
     ignore_eos: bool,
 
@@ -216,7 +216,7 @@ impl Run {
         if let Err(error) = ended {
             output.abandon();
             return Err(match (error.downcast::<bitnet_models::Error>(), reference) {
-                (Ok(error), Some(reference)) => reference.explain(*error).into(),
+                (Ok(error), Some(reference)) => reference.explain(*error),
                 (Ok(error), None) => error,
                 (Err(error), _) => error,
             });

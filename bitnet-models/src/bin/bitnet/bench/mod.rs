@@ -5,6 +5,7 @@ mod memory;
 mod tracing;
 
 use std::error::Error;
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -202,7 +203,7 @@ fn size(path: &Path) -> Option<u64> {
         return Some(metadata.len());
     }
     let files = path.read_dir().ok()?.filter_map(Result::ok).filter_map(|entry| entry.path().metadata().ok());
-    Some(files.filter(|file| file.is_file()).map(|file| file.len()).sum())
+    Some(files.filter(Metadata::is_file).map(|file| file.len()).sum())
 }
 
 impl Report {
@@ -230,7 +231,7 @@ impl Report {
         )?;
         match (self.resident_bytes, self.peak_resident_bytes) {
             (Some(now), Some(most)) => {
-                writeln!(out, "memory   {} resident, {} at most", megabytes(now), megabytes(most))?
+                writeln!(out, "memory   {} resident, {} at most", megabytes(now), megabytes(most))?;
             }
             _ => writeln!(out, "memory   not known on this system")?,
         }
