@@ -16,6 +16,7 @@ use std::arch::x86_64::{
 
 use super::packing::{BLOCK, BLOCK_BYTES, FIVES, QUARTERS, RUN, TQ1_BYTES};
 use super::portable::TILE;
+use super::prefetch::ahead;
 
 /// Bytes of a vector.
 const WIDTH: usize = 32;
@@ -87,6 +88,9 @@ pub(super) fn blocks<const MSB: bool>(
             let end = runs.min(run + RUNS);
             while run < end {
                 let (at, half) = (run / 2, RUN * (run % 2));
+                if half == 0 {
+                    ahead(row.as_ptr().wrapping_add(step * at), 1);
+                }
                 // SAFETY: the run is within the row, as counted above.
                 let codes = groups(unsafe { load(row.as_ptr().add(step * at + half)) });
                 let mut products = [_mm256_setzero_si256(); QUARTERS];
@@ -122,6 +126,9 @@ pub(super) fn quarters(columns: usize, data: &[u8], activations: &[i8], mut sums
             let end = columns.min(at + STEPS * WIDTH);
             while at < end {
                 let bytes = if at < whole { row[at..].as_ptr() } else { last.as_ptr() };
+                if at.is_multiple_of(2 * WIDTH) {
+                    ahead(row.as_ptr().wrapping_add(at), 1);
+                }
                 // SAFETY: 32 bytes from here on are within the row or its last part; the activations have zeros behind them.
                 let (bytes, values) = unsafe { (load(bytes), load(activations.as_ptr().cast::<u8>().add(at))) };
                 for (few, codes) in few.iter_mut().zip(groups(bytes)) {
@@ -148,6 +155,7 @@ pub(super) fn base3(row_bytes: usize, data: &[u8], activations: &[i8], sums: &mu
         let mut total = _mm256_setzero_si256();
         for (block, values) in row.chunks_exact(TQ1_BYTES).zip(activations.chunks_exact(BLOCK)) {
             let values = values.as_ptr().cast::<u8>();
+            ahead(block.as_ptr(), 1);
             let (mut long, short, fours) = parts(block);
             let mut few = _mm256_setzero_si256();
             for trit in 0..5 {

@@ -16,6 +16,7 @@ use half::f16;
 use super::float::{FloatType, LANES, Q8_BLOCK, Q8_BYTES, filled, widen};
 use super::portable;
 use super::portable::TILE;
+use super::prefetch::{LINE, ahead};
 
 /// Lanes of a vector.
 const WIDTH: usize = LANES / 2;
@@ -66,9 +67,20 @@ fn rows_of<const D: u8>(dtype: FloatType, data: &[u8], stride: usize, x: &[f32],
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn some_rows<const D: u8, const R: usize>(dtype: FloatType, data: &[u8], stride: usize, x: &[f32]) -> [f32; R] {
     let whole = x.len() / LANES * LANES;
+    // Bytes of 16 elements.
+    let bytes = match D {
+        F32 => 4 * LANES,
+        F16 | BF16 => 2 * LANES,
+        _ => Q8_BYTES / 2,
+    };
+    // The rows of a matrix lie one after another, those of keys do not.
+    let in_a_row = stride == bytes * (whole / LANES);
     let mut lanes = [[_mm256_setzero_ps(); 2]; R];
     let mut at = 0;
     while at < whole {
+        if in_a_row {
+            ahead(data.as_ptr().wrapping_add(R * bytes * (at / LANES)), (R * bytes).div_ceil(LINE));
+        }
         // SAFETY: 16 elements from `at` on are within `x` and, by the caller, within each row.
         unsafe {
             let x = [_mm256_loadu_ps(x.as_ptr().add(at)), _mm256_loadu_ps(x.as_ptr().add(at + WIDTH))];

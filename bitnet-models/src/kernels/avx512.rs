@@ -18,6 +18,7 @@ use std::arch::x86_64::{
 use super::avx2;
 use super::packing::{BLOCK, BLOCK_BYTES, QUARTERS, TQ1_BYTES, shift};
 use super::portable::TILE;
+use super::prefetch::ahead;
 
 /// Bytes of a vector.
 const WIDTH: usize = 64;
@@ -64,6 +65,8 @@ fn some_rows<const MSB: bool, const ROWS: usize>(rows: [&[u8]; ROWS], step: usiz
     let steps = rows[0].len() / step;
     let activations = activations.as_ptr().cast::<u8>();
     for at in 0..steps {
+        // The rows lie one after another.
+        ahead(rows[0].as_ptr().wrapping_add(ROWS * step * at), ROWS);
         for group in 0..QUARTERS {
             // SAFETY: `blocks` has checked that there are 256 activations for each step.
             let values = unsafe { load(activations.add(BLOCK * at + WIDTH * group)) };
@@ -121,6 +124,7 @@ pub(super) fn quarters(columns: usize, data: &[u8], activations: &[i8], mut sums
         let mut totals = [_mm512_setzero_si512(); QUARTERS];
         let mut at = 0;
         while at < whole {
+            ahead(row.as_ptr().wrapping_add(at), 1);
             // SAFETY: 64 bytes from here on are within the row and the activations.
             let (bytes, values) =
                 unsafe { (load(row.as_ptr().add(at)), load(activations.as_ptr().cast::<u8>().add(at))) };
@@ -159,6 +163,7 @@ pub(super) fn base3(row_bytes: usize, data: &[u8], activations: &[i8], sums: &mu
         let mut totals = [_mm256_setzero_si256(); 2];
         for (block, values) in row.chunks_exact(TQ1_BYTES).zip(activations.chunks_exact(BLOCK)) {
             let values = values.as_ptr();
+            ahead(block.as_ptr(), 1);
             let (mut long, short, fours) = avx2::parts(block);
             for trit in 0..5 {
                 // SAFETY: 5 times 32 of the 256 activations.

@@ -18,6 +18,8 @@ pub mod float;
 mod packing;
 pub(crate) mod parallel;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 mod ternary;
 
 pub use activations::{Activations, quantize_activations};
