@@ -16,10 +16,11 @@ pub(super) const LINE: usize = 64;
 #[target_feature(enable = "avx2")]
 pub(super) fn ahead(from: *const u8, count: usize) {
     for line in 0..count {
+        let line = from.wrapping_add(AHEAD + LINE * line).cast();
         #[allow(unused_unsafe)] // safe in newer compilers than the oldest that is supported
         // SAFETY: a prefetch of any address is allowed.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + LINE * line).cast())
-        };
+            _mm_prefetch::<_MM_HINT_T0>(line);
+        }
     }
 }
