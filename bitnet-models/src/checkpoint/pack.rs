@@ -73,6 +73,7 @@ mod tests {
     use super::{hugging_face, i2_s, tq1_0, tq2_0};
     use crate::kernels::{Packing, TernaryMatrix};
 
+    #[allow(clippy::cast_possible_truncation)] // below 3
     fn values(rows: usize, columns: usize) -> Vec<i8> {
         // Every triple of neighbours, and no period of a block's size.
         (0..rows * columns).map(|i| ((i * i / 7 + i / 5) % 3) as i8 - 1).collect()

@@ -92,6 +92,8 @@ pub(super) fn norm(seed: u64, tensor: &str, width: usize) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // exact
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // small numbers
 mod tests {
     use half::{bf16, f16};
 

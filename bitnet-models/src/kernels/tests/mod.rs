@@ -1,4 +1,5 @@
 //! Every kernel against sums in plain integers and floats, on shapes with and without tails.
+#![allow(clippy::float_cmp)] // the numbers are exact
 
 mod float;
 
@@ -48,6 +49,7 @@ fn pack(packing: Packing, rows: usize, columns: usize, values: &[i8], scales: &[
                     data[at(TQ1_BYTES)..][..2].copy_from_slice(&scale);
                     let value = |j: usize| u32::from(code(row, block * BLOCK + j));
                     let to = &mut data[row * row_bytes + block * TQ1_BYTES..][..TQ1_BYTES];
+                    #[allow(clippy::needless_range_loop)] // as the format counts
                     for byte in 0..52 {
                         let trits: Vec<u32> = match byte {
                             0..32 => (0..5).map(|n| value(byte + 32 * n)).collect(),
@@ -197,7 +199,7 @@ fn every_byte_in_base_3_is_read_alike() {
     // `dequantize_row_tq1_0` in ggml-quants.c.
     for (byte, power, value) in [(0, 1, 0), (0, 3, 32), (31, 81, 159), (47, 81, 239), (50, 27, 254)] {
         let q = data[byte].wrapping_mul(power);
-        assert_eq!(i32::from(values[value]), i32::from(u16::from(q) * 3 >> 8) - 1, "byte {byte} times {power}");
+        assert_eq!(i32::from(values[value]), i32::from((u16::from(q) * 3) >> 8) - 1, "byte {byte} times {power}");
     }
     check(&matrix, &values, &int8(BLOCK, 7), &"any bytes");
 }

@@ -78,6 +78,7 @@ fn begin_and_end_tokens_are_added_where_the_file_says_so() {
 }
 
 #[test]
+#[allow(clippy::type_complexity)] // changes and what is said of them
 fn what_contradicts_itself_is_refused() {
     let change = |change: fn(&mut Vocabulary)| {
         let mut vocabulary = vocabulary();
