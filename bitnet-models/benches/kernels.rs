@@ -64,7 +64,9 @@ fn ternary(
 ) -> Result<TernaryMatrix, Box<dyn std::error::Error>> {
     let mut data = vec![0; packing.bytes(rows, columns)?];
     random.fill_bytes(&mut data);
-    data.iter_mut().for_each(|byte| *byte &= !(*byte >> 1 & 0b0101_0101));
+    for byte in &mut data {
+        *byte &= !((*byte >> 1) & 0b0101_0101);
+    }
     let block = match packing {
         Packing::Tq2_0 => 66,
         Packing::Tq1_0 => 54,

@@ -26,13 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cases: Vec<Case> = serde_json::from_reader(std::io::stdin().lock())?;
     for case in &cases {
         let tensor = case.tensor()?;
-        match &case.name {
-            Some(name) => dump_trace_with_context(name, &tensor, case.seq, case.layer, Some(&case.stage))?,
-            None => {
-                let mut context = TraceContext::default();
-                (context.seq, context.layer) = (case.seq, case.layer);
-                context.in_scope(|| tap(&case.stage, &tensor));
-            }
+        if let Some(name) = &case.name {
+            dump_trace_with_context(name, &tensor, case.seq, case.layer, Some(&case.stage))?;
+        } else {
+            let mut context = TraceContext::default();
+            (context.seq, context.layer) = (case.seq, case.layer);
+            context.in_scope(|| tap(&case.stage, &tensor));
         }
     }
     Ok(())

@@ -232,7 +232,8 @@ fn bfloat16_is_as_close_as_its_roundings_allow() {
     }
     let mut table = String::new();
     for (stage, errors) in &worst {
-        table.push_str(&format!("    (\"{stage}\", [{}]),\n", errors.map(|error| format!("{error:.1e}")).join(", ")));
+        let errors = errors.map(|error| format!("{error:.1e}")).join(", ");
+        table = format!("{table}    (\"{stage}\", [{errors}]),\n");
     }
     for (stage, bounds) in BFLOAT16 {
         for ((flavour, bound), error) in flavours.iter().zip(bounds).zip(worst[stage]) {

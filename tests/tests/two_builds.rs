@@ -12,12 +12,12 @@ use std::process::{Command, Output};
 use bitnet_trace_tests::{repository, skip, succeed};
 
 /// Builds `target/release/decoder`; fails if the commit holds a file `broken`.
-const CARGO: &str = r""!/bin/sh
+const CARGO: &str = r"#!/bin/sh
 if [ -e broken ]; then exit 101; fi
 mkdir -p target/release
 printf '#!/bin/sh\nexec bitnet run --model model --prompt 12+34= --max-new-tokens 2\n' > target/release/decoder
 chmod +x target/release/decoder
-"#;
+";
 
 /// The first code block of the page that is a whole script.
 fn script() -> String {
