@@ -40,6 +40,7 @@ pub(super) fn measure(
 
 /// A build without the feature has no tracing to measure.
 #[cfg(not(feature = "trace"))]
+#[allow(clippy::unnecessary_wraps)] // the same call in both states
 pub(super) fn measure(
     _: usize,
     _: impl FnMut() -> bitnet_models::Result<Duration>,
