@@ -93,7 +93,8 @@ pub(super) fn float_tile(rows: &[f32], tokens: &[f32], stride: usize, sums: &mut
 }
 
 /// `out[d] += weights[j] * rows[j * stride + d]`, `j` in order.
-#[inline(always)] // compiled once for each set of instructions
+#[allow(clippy::inline_always)] // compiled once for each set of instructions
+#[inline(always)]
 pub(super) fn weighted_sum(weights: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
     let (chunks, rest) = out.as_chunks_mut::<LANES>();
     let whole = chunks.len() * LANES;

@@ -17,6 +17,9 @@ pub(super) const LINE: usize = 64;
 pub(super) fn ahead(from: *const u8, count: usize) {
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + LINE * line).cast()) };
+        #[allow(unused_unsafe)] // newer compilers declare it safe
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD + LINE * line).cast());
+        };
     }
 }

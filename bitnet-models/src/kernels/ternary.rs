@@ -188,7 +188,7 @@ impl TernaryMatrix {
         if self.layout == Layout::Quarters {
             let (first, second) = out.split_at_mut(self.rows / 2);
             let ((a, b), (c, d)) = (first.split_at_mut(self.rows / 4), second.split_at_mut(self.rows / 4));
-            parallel::split(0, [a, b, c, d], self.grain(self.columns), &|first, out| {
+            parallel::split(0, [a, b, c, d], grain(self.columns), &|first, out| {
                 let rows = out[0].len();
                 let data = &self.data[first * self.columns..][..rows * self.columns];
                 let mut sums = [[0; MOST_ROWS]; QUARTERS];
@@ -200,7 +200,7 @@ impl TernaryMatrix {
             return;
         }
         let row_bytes = self.row_bytes();
-        parallel::split(0, [out], self.grain(row_bytes), &|first, [out]| {
+        parallel::split(0, [out], grain(row_bytes), &|first, [out]| {
             let data = &self.data[first * row_bytes..][..out.len() * row_bytes];
             let mut sums = [0; MOST_ROWS];
             let sums = &mut sums[..out.len()];
@@ -287,11 +287,6 @@ impl TernaryMatrix {
         );
     }
 
-    /// Rows of a task of one token.
-    fn grain(&self, row_bytes: usize) -> usize {
-        (TASK_BYTES / row_bytes.max(1)).clamp(1, MOST_ROWS)
-    }
-
     /// Columns and the room behind them in unpacked rows.
     fn stride(&self) -> usize {
         self.columns.next_multiple_of(BLOCK).max(BLOCK)
@@ -328,6 +323,11 @@ impl TernaryMatrix {
         let bytes = if matches!(self.layout, Layout::Base3 { .. }) { TQ1_BYTES } else { TQ2_BYTES };
         self.packed(row).chunks_exact(bytes).map(scale_of)
     }
+}
+
+/// Rows of a task of one token.
+fn grain(row_bytes: usize) -> usize {
+    (TASK_BYTES / row_bytes.max(1)).clamp(1, MOST_ROWS)
 }
 
 /// Checks that no code is 3.

@@ -1,4 +1,5 @@
 //! Every kernel against sums in plain integers and floats, on shapes with and without tails.
+#![allow(clippy::float_cmp)] // bit for bit
 
 mod float;
 
@@ -48,14 +49,14 @@ fn pack(packing: Packing, rows: usize, columns: usize, values: &[i8], scales: &[
                     data[at(TQ1_BYTES)..][..2].copy_from_slice(&scale);
                     let value = |j: usize| u32::from(code(row, block * BLOCK + j));
                     let to = &mut data[row * row_bytes + block * TQ1_BYTES..][..TQ1_BYTES];
-                    for byte in 0..52 {
+                    for (byte, to) in to.iter_mut().enumerate().take(52) {
                         let trits: Vec<u32> = match byte {
                             0..32 => (0..5).map(|n| value(byte + 32 * n)).collect(),
                             32..48 => (0..5).map(|n| value(160 + byte - 32 + 16 * n)).collect(),
                             _ => (0..4).map(|m| value(240 + byte - 48 + 4 * m)).chain([0]).collect(),
                         };
                         let number = trits.iter().fold(0, |number, trit| 3 * number + trit);
-                        to[byte] = u8::try_from((number * 256).div_ceil(243)).expect("a byte");
+                        *to = u8::try_from((number * 256).div_ceil(243)).expect("a byte");
                     }
                 }
                 Packing::I2S | Packing::HuggingFace => {}
@@ -197,7 +198,7 @@ fn every_byte_in_base_3_is_read_alike() {
     // `dequantize_row_tq1_0` in ggml-quants.c.
     for (byte, power, value) in [(0, 1, 0), (0, 3, 32), (31, 81, 159), (47, 81, 239), (50, 27, 254)] {
         let q = data[byte].wrapping_mul(power);
-        assert_eq!(i32::from(values[value]), i32::from(u16::from(q) * 3 >> 8) - 1, "byte {byte} times {power}");
+        assert_eq!(i32::from(values[value]), i32::from((u16::from(q) * 3) >> 8) - 1, "byte {byte} times {power}");
     }
     check(&matrix, &values, &int8(BLOCK, 7), &"any bytes");
 }
