@@ -7,7 +7,7 @@
     cargo build --release
     target/release/bitnet synth --shape 2b-4t --format i2_s ours.gguf
     target/release/bitnet synth --shape 2b-4t --format tq2_0 --activation silu theirs.gguf
-    /tmp/llama/bin/python bitnet-models/benches/llama_cpp.py target/release/bitnet ours.gguf theirs.gguf
+    /tmp/llama/bin/python bitnet-models/benches/against_llama_cpp.py target/release/bitnet ours.gguf theirs.gguf
 
 llama.cpp cannot read I2_S, and computes SiLU where BitNet has squared ReLU; its fastest ternary type is TQ2_0. Of a prompt it
 computes the logits of the last token, `bitnet` those of all tokens.
