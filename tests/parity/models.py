@@ -353,7 +353,7 @@ def expect(condition: bool, message: str) -> None:
 
 def main() -> None:
     """Checks every family."""
-    programs = Path(sys.argv[1])
+    programs = Path(sys.argv[1]).resolve()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     for family in FAMILIES:
