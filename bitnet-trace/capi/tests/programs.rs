@@ -193,6 +193,17 @@ impl Refusal {
 }
 
 #[test]
+fn a_forked_process_does_not_end_the_run_of_its_parent() {
+    each(|program, directory| {
+        let trace = directory.join("trace");
+        run(program, &["forked"], &[], &[("BITNET_TRACE_DIR", &trace)]);
+        let manifest: Value = serde_json::from_slice(&fs::read(trace.join("run.json")).expect("it")).expect("JSON");
+        assert_eq!(manifest["complete"], false, "{manifest:#}");
+        assert_eq!(Trace::open(&trace).expect("a trace").records().len(), 2);
+    });
+}
+
+#[test]
 fn nonsense_is_an_error_and_the_program_goes_on() {
     each(|program, directory| {
         let trace = directory.join("trace");

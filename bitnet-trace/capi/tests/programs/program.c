@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
@@ -155,16 +157,34 @@ static void nonsense(const char *directory) {
     CHECK(bt_session_leave() == BT_OK);
 }
 
+/* A child that exits while the parent records, and a parent that ends without its exit hooks. */
+static void forked(void) {
+    const float data[1] = {1.0f};
+    const int64_t dims[1] = {1};
+    int status = 0;
+    pid_t child;
+    CHECK(bt_record("before", data, BT_F32, 1, dims, NULL, NULL) == BT_OK);
+    child = fork();
+    if (child == 0) {
+        exit(0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    CHECK(bt_record("after", data, BT_F32, 1, dims, NULL, NULL) == BT_OK);
+    _exit(0);
+}
+
 int main(int argc, char **argv) {
     CHECK(bt_last_error()[0] == '\0' && bt_version()[0] != '\0');
     if (argc == 2 && strcmp(argv[1], "record") == 0) {
         record_all();
+    } else if (argc == 2 && strcmp(argv[1], "forked") == 0) {
+        forked();
     } else if (argc == 4 && strcmp(argv[1], "sessions") == 0) {
         sessions(argv[2], argv[3]);
     } else if (argc == 3 && strcmp(argv[1], "nonsense") == 0) {
         nonsense(argv[2]);
     } else {
-        fprintf(stderr, "usage: program record|sessions DIR DIR|nonsense DIR\n");
+        fprintf(stderr, "usage: program record|forked|sessions DIR DIR|nonsense DIR\n");
         return 2;
     }
     return 0;

@@ -60,6 +60,8 @@ pub(crate) struct Run {
     /// Whether the program was already warned that annotations could not be written.
     warned: AtomicBool,
     started: SystemTime,
+    /// The process that began the run. One that was forked from it inherits the run, and leaves its `run.json` alone.
+    process: u32,
     /// Number of the run within the process, from 1.
     pub(crate) number: u64,
     /// Numbers of the annotated functions that were called.
@@ -152,9 +154,12 @@ impl Run {
     }
 
     /// Adds a user to this run, which began when `requested` was requested. `None` if its directory was deleted or
-    /// now belongs to another program.
+    /// now belongs to another program, or the run to the process that this one was forked from.
     fn rejoin(self: &Arc<Self>, requested: &Path) -> Result<Option<Hold>, Error> {
         let Store::Directory(directory) = &self.store else { return Ok(None) };
+        if self.is_inherited() {
+            return Ok(None);
+        }
         if directory.join() {
             let hold = Hold(Arc::clone(self));
             if !directory.path.join(MANIFEST).exists() {
@@ -185,6 +190,7 @@ impl Run {
         Self {
             store,
             library,
+            process: std::process::id(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             reached: Mutex::default(),
             repeats: Mutex::default(),
@@ -284,9 +290,18 @@ impl Run {
         }
     }
 
-    /// Writes `run.json`. `finished` is the time at which the run ended cleanly, `None` before that.
+    /// Whether the run is that of the process that this one was forked from.
+    fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Writes `run.json`, if the run is not inherited. `finished` is the time at which the run ended cleanly, `None` before
+    /// that.
     pub(crate) fn write_manifest(&self, finished: Option<SystemTime>) -> Result<(), Error> {
         let Store::Directory(directory) = &self.store else { return Ok(()) };
+        if self.is_inherited() {
+            return Ok(());
+        }
         let _writing = locked(&self.writing);
         directory.check_manifest()?;
         let progress = Progress {
@@ -314,7 +329,7 @@ pub(crate) fn flush_all() -> Result<(), Error> {
 
 /// Finishes all runs when the process ends. `clean` says that main returned or called `process::exit`.
 fn finish_all(clean: bool) {
-    for run in all() {
+    for run in all().into_iter().filter(|run| !run.is_inherited()) {
         let Store::Directory(directory) = &run.store else { continue };
         // A directory that was deleted is not created again.
         let is_written = directory.is_ours()
