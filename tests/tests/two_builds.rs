@@ -139,6 +139,9 @@ fn bisect_finds_the_commit() {
     let run = succeed(&mut run);
     assert!(String::from_utf8_lossy(&run.stdout).starts_with("46\n"), "{run:?}");
 
+    // It also leaves a program behind, which is not the one of a commit that does not build.
+    let bad = repo.check(&script_file, &reference);
+    assert_eq!(bad.status.code(), Some(1), "{}", String::from_utf8_lossy(&bad.stderr));
     repo.git(&["bisect", "start", &repo.commits[6], &repo.commits[0]]);
     let bisect = repo.command("git").args(["bisect", "run", "sh"]).arg(&script_file).arg(&reference).output();
     let bisect = bisect.expect("git starts");

@@ -24,6 +24,7 @@ from torch import nn
 
 import bitnet_trace
 from bitnet_trace import capture, scope
+from conftest import Calls
 
 Named = collections.namedtuple("Named", ["left", "right"])
 
@@ -36,20 +37,9 @@ class Output:
     cache: Optional[Any] = None
 
 
-class Returns(nn.Module):
-    """Returns what a function makes of its input."""
-
-    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.make = make
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.make(x)
-
-
 def names_of(make: Callable[[torch.Tensor], Any]) -> list[str]:
     """The names of what a module that returns this records."""
-    model = nn.Sequential(Returns(make))
+    model = nn.Sequential(Calls(make))
     with capture(model, memory=True, filter="name=0*") as recorded:
         model(torch.ones(2))
     assert recorded.lost is None
@@ -87,10 +77,10 @@ def test_an_output_that_holds_itself_ends() -> None:
 def test_sparse_quantized_and_nested_outputs(tmp_path: Path) -> None:
     dense = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
     model = nn.Sequential(
-        Returns(lambda x: x.to_sparse()),
-        Returns(lambda x: x.to_dense().to_sparse_csr()),
-        Returns(lambda x: torch.quantize_per_tensor(x.to_dense(), 1.0, 0, torch.quint8)),
-        Returns(lambda x: torch.nested.nested_tensor([x.dequantize(), torch.ones(1, 2)])),
+        Calls(lambda x: x.to_sparse()),
+        Calls(lambda x: x.to_dense().to_sparse_csr()),
+        Calls(lambda x: torch.quantize_per_tensor(x.to_dense(), 1.0, 0, torch.quint8)),
+        Calls(lambda x: torch.nested.nested_tensor([x.dequantize(), torch.ones(1, 2)])),
     )
     with capture(model, tmp_path / "t", filter="name!=Sequential") as recorded:
         assert model(dense).is_nested
@@ -132,7 +122,7 @@ class Broken(collections.OrderedDict):  # type: ignore[type-arg]
 
 
 def test_a_hook_that_fails_is_counted_once_a_cause(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    model = nn.Sequential(Returns(lambda x: x), Returns(lambda _: Broken()))
+    model = nn.Sequential(Calls(lambda x: x), Calls(lambda _: Broken()))
     with capture(model, tmp_path / "t") as recorded:
         assert isinstance(model(torch.ones(2)), Broken)
         model(torch.ones(2))

@@ -17,18 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import bitnet_trace
 from bitnet_trace import capture, diff
-from conftest import decode
-
-
-class Calls(nn.Module):
-    """Returns what a function makes of its input."""
-
-    def __init__(self, make: Callable[[torch.Tensor], Any]) -> None:
-        super().__init__()
-        self.make = make
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.make(x)
+from conftest import Calls, decode
 
 
 def operations_of(make: Callable[[torch.Tensor], Any], x: torch.Tensor) -> list[str]:
