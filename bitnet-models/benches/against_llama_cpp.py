@@ -83,7 +83,7 @@ def main():
     line(f"prefill {arguments.prompt} tokens", "s", [(ours["prefill_seconds"], theirs) for ours, theirs, _ in rows])
     line("decode a token", "s", [(ours["decode_seconds_per_token"], theirs) for ours, _, theirs in rows])
     share = statistics.median(ours["bandwidth_share"] for ours, _, _ in rows)
-    print(f"bitnet: weights over read bandwidth {share:.2f} of the time of a token")
+    print(f"bitnet: a plain loop over memory reads as many bytes in {share:.2f} of the time of a token")
     print(f"bitnet: {rows[-1][0]['peak_resident_bytes'] / 1e6:.0f} MB resident at most")
 
 

@@ -60,7 +60,8 @@ struct Report {
     decode_tokens_per_second: f64,
     weight_bytes_per_token: usize,
     read_bytes_per_second: f64,
-    /// The time to read the weights of a token, as a share of the time to compute it.
+    /// The time in which a plain loop reads as many bytes as a token's weights have, as a share of the time to compute the
+    /// token. Above 1 the kernels, which ask for weights ahead, read faster than the loop.
     bandwidth_share: f64,
     resident_bytes: Option<u64>,
     peak_resident_bytes: Option<u64>,
@@ -224,7 +225,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "weights  {} a token at {:.1} GB/s, which is how fast memory is read: {:.2} of the time of a token",
+            "weights  {} a token; a plain loop over memory reads {:.1} GB/s, and so many bytes in {:.2} of the time of a token",
             megabytes(self.weight_bytes_per_token as u64),
             self.read_bytes_per_second / 1e9,
             self.bandwidth_share
