@@ -43,31 +43,6 @@ pub fn generate(model: &Transformer, prompt: &[u32], options: &Options) -> Resul
     Steps::new(model, prompt, options)?.map(|step| Ok(step?.token)).collect()
 }
 
-/// What [`generate_forced`] decoded, and what the model would have chosen. The two have the same length.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Forced {
-    /// The tokens that were decoded: the first of the given ones.
-    pub decoded: Vec<u32>,
-    /// The model's own choice at each step, after the same tokens.
-    pub chosen: Vec<u32>,
-}
-
-/// Decodes the tokens `forced` after `prompt` instead of the model's own choices, so that each step computes what
-/// another run computed, whatever this one would have chosen. As in [`generate`] there is one prefill, then one decode
-/// step a token, and the last token is not computed. It ends with the last of `forced`, after
-/// [`max_new_tokens`](Options::max_new_tokens), or where the context is full; an end token does not end it, because the
-/// other run went on after it.
-///
-/// # Errors
-///
-/// As [`generate`], and if `forced` holds an id outside the vocabulary; then nothing is computed.
-pub fn generate_forced(model: &Transformer, prompt: &[u32], forced: &[u32], options: &Options) -> Result<Forced> {
-    let steps = Steps::forced(model, prompt, forced, options)?.collect::<Result<Vec<_>>>()?;
-    let (decoded, chosen) = steps.into_iter().map(|step| (step.token, step.chosen)).unzip();
-    Ok(Forced { decoded, chosen })
-}
-
 /// One token after the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -143,7 +118,10 @@ impl<'a> Steps<'a> {
         })
     }
 
-    /// The tokens of [`generate_forced`].
+    /// The tokens `forced` instead of the model's own choices, so that each step computes what another run computed,
+    /// whatever this one would have chosen; the choices come with them. It ends with the last of `forced`, after
+    /// [`max_new_tokens`](Options::max_new_tokens), or where the context is full; an end token does not end it, because
+    /// the other run went on after it.
     ///
     /// # Errors
     ///

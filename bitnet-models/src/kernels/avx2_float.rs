@@ -13,7 +13,7 @@ use std::slice;
 
 use half::f16;
 
-use super::float::{FloatType, LANES, Q8_BLOCK, Q8_BYTES, filled, widen};
+use super::float::{BF16, F16, F32, FloatType, LANES, Q8_0, Q8_BLOCK, Q8_BYTES, filled, widen};
 use super::portable;
 use super::portable::TILE;
 use super::prefetch::{LINE, ahead};
@@ -23,11 +23,6 @@ const WIDTH: usize = LANES / 2;
 
 /// Rows that are multiplied at once, so that one row's additions do not wait for each other.
 const ROWS: usize = 2;
-
-const F32: u8 = 0;
-const F16: u8 = 1;
-const BF16: u8 = 2;
-const Q8_0: u8 = 3;
 
 /// The 16 lanes of a dot product.
 type Lanes = [__m256; 2];

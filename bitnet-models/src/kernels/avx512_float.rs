@@ -14,18 +14,13 @@ use std::slice;
 
 use half::f16;
 
-use super::float::{FloatType, LANES, Q8_BLOCK, Q8_BYTES, filled, widen};
+use super::float::{BF16, F16, F32, FloatType, LANES, Q8_0, Q8_BLOCK, Q8_BYTES, filled, widen};
 use super::portable;
 use super::portable::TILE;
 use super::prefetch::{LINE, ahead};
 
 /// Rows that are multiplied at once, so that one row's additions do not wait for each other.
 const ROWS: usize = 4;
-
-const F32: u8 = 0;
-const F16: u8 = 1;
-const BF16: u8 = 2;
-const Q8_0: u8 = 3;
 
 /// See [`portable::float_rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]

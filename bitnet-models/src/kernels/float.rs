@@ -55,6 +55,12 @@ impl FloatType {
     }
 }
 
+/// The types as constants, for kernels that are compiled once for each.
+pub(super) const F32: u8 = FloatType::F32 as u8;
+pub(super) const F16: u8 = FloatType::F16 as u8;
+pub(super) const BF16: u8 = FloatType::Bf16 as u8;
+pub(super) const Q8_0: u8 = FloatType::Q8_0 as u8;
+
 /// A float matrix as it is stored: the embeddings and the head, and the linear layers of an unquantised checkpoint.
 #[derive(Debug, Clone)]
 pub struct FloatMatrix {
@@ -117,17 +123,6 @@ impl FloatMatrix {
     /// If there is no such row.
     pub fn row(&self, index: usize, to: &mut [f32]) {
         widen(self.dtype, &self.data[index * self.row_bytes..][..self.row_bytes], to);
-    }
-
-    /// The first element that is not finite, as (row, column, value).
-    #[must_use]
-    pub fn not_finite(&self) -> Option<(usize, usize, f32)> {
-        (0..self.rows).into_par_iter().find_map_first(|row| {
-            let mut values = vec![0.0; self.columns];
-            self.row(row, &mut values);
-            let column = values.iter().position(|value| !value.is_finite())?;
-            Some((row, column, values[column]))
-        })
     }
 
     /// Multiplies each token of `x` `[tokens, columns]`: returns `[tokens, rows]`.
