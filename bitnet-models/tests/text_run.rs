@@ -2,16 +2,26 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json};
+use bitnet_models::checkpoint::gguf::{Array, Value, writer};
+use serde_json::{Value as Json, json};
 
 /// Special tokens of [`checkpoint`], behind the ids of the bytes.
 const SPECIAL: [(&str, u32); 3] = [("<|begin_of_text|>", 128), ("<|end_of_text|>", 129), ("<|eot_id|>", 130)];
 
 const TEMPLATE: &str = "{% for message in messages %}{{ message['role'] | capitalize + ': ' + message['content'] | trim + '<|eot_id|>' }}\
                         {% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+
+/// A token for each byte of ASCII, as byte-level tokenizers write it.
+fn byte_tokens() -> impl Iterator<Item = String> {
+    let mut shifted = 256..;
+    (0..128u8).map(move |byte| match byte {
+        b'!'..=b'~' => char::from(byte).to_string(),
+        _ => shifted.next().and_then(char::from_u32).expect("a character").to_string(),
+    })
+}
 
 /// The reference's tiny checkpoint with a tokenizer: a token for each byte of ASCII, by its number, and [`SPECIAL`].
 fn checkpoint() -> tempfile::TempDir {
@@ -20,12 +30,7 @@ fn checkpoint() -> tempfile::TempDir {
     for file in ["config.json", "model.safetensors"] {
         fs::copy(fixture.join(file), directory.path().join(file)).expect("copied");
     }
-    let mut shifted = 256..;
-    let characters = (0..128u8).map(|byte| match byte {
-        b'!'..=b'~' => char::from(byte),
-        _ => shifted.next().and_then(char::from_u32).expect("a character"),
-    });
-    let vocab: serde_json::Map<_, _> = characters.zip(0..).map(|(token, id)| (token.to_string(), json!(id))).collect();
+    let vocab: serde_json::Map<_, _> = byte_tokens().zip(0..).map(|(token, id)| (token, json!(id))).collect();
     let added = SPECIAL.map(|(content, id)| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
                "special": true})
@@ -41,7 +46,7 @@ fn checkpoint() -> tempfile::TempDir {
     directory
 }
 
-fn write(directory: &Path, file: &str, value: &Value) {
+fn write(directory: &Path, file: &str, value: &Json) {
     fs::write(directory.join(file), value.to_string()).expect("written");
 }
 
@@ -51,7 +56,7 @@ fn bitnet(model: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn json_of(model: &Path, arguments: &[&str]) -> Value {
+fn json_of(model: &Path, arguments: &[&str]) -> Json {
     let output = bitnet(model, arguments).arg("--json").output().expect("bitnet starts");
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).expect("one JSON object")
@@ -143,7 +148,7 @@ fn a_text_ends_at_the_end_tokens_of_all_files() {
     let model = model.path();
     let arguments = ["--tokens", "1,17,200", "--max-new-tokens", "8", "--temperature", "9"];
     let all = json_of(model, &[&arguments[..], &["--ignore-eos"]].concat());
-    let all: Vec<u64> = all["tokens"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
+    let all: Vec<u64> = all["tokens"].as_array().expect("a list").iter().filter_map(Json::as_u64).collect();
     // The first token that no earlier one is equal to ends the text behind it.
     let at = (1..all.len()).find(|at| !all[..*at].contains(&all[*at])).expect("two different tokens");
     let expected = json!(all[..=at]);
@@ -162,7 +167,7 @@ fn a_text_ends_at_the_end_tokens_of_all_files() {
     // By its name in the vocabulary.
     let file = model.join("tokenizer.json");
     let tokenizer = fs::read_to_string(&file).expect("the tokenizer");
-    let mut tokenizer: Value = serde_json::from_str(&tokenizer).expect("JSON");
+    let mut tokenizer: Json = serde_json::from_str(&tokenizer).expect("JSON");
     let token = |id: u64, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false,
         "rstrip": false, "normalized": false, "special": true})
@@ -171,7 +176,7 @@ fn a_text_ends_at_the_end_tokens_of_all_files() {
     vocab.retain(|_, id| id.as_u64() != Some(all[at]));
     vocab.insert("<|eot_id|>".to_owned(), json!(all[at]));
     tokenizer["added_tokens"] = json!([token(all[at], "<|eot_id|>")]);
-    tokenizer["post_processor"] = Value::Null;
+    tokenizer["post_processor"] = Json::Null;
     write(model, "tokenizer.json", &tokenizer);
     let ended = json_of(model, &arguments);
     assert_eq!(ended["tokens"], expected);
@@ -208,17 +213,81 @@ fn a_gguf_without_a_vocabulary_needs_a_tokenizer_beside_it() {
     let model = checkpoint();
     let tokenizer = model.path().join("tokenizer.json");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let file = directory.path().join("tiny.gguf");
-    let mut synth = Command::new(env!("CARGO_BIN_EXE_bitnet"));
-    let output = synth.args(["synth", "--shape", "tiny", "--format", "tq2_0", "--seed", "1"]).arg(&file).output();
-    let output = output.expect("bitnet starts");
-    assert!(output.status.success(), "{output:?}");
+    let file = synthetic_gguf(directory.path());
     let beside = directory.path().join("tokenizer.json");
     let message = refused(&file, &["--prompt", "Hi"]);
     assert!(message.contains(&format!("{}: the file does not exist", beside.display())), "{message}");
     assert!(bitnet(&file, &["--tokens", "1,2"]).output().expect("bitnet starts").status.success());
     fs::copy(tokenizer, &beside).expect("copied");
     assert_eq!(json_of(&file, &["--prompt", "Hi"])["prompt_tokens"], json!([vec![128], ids("Hi")].concat()));
+}
+
+/// A random GGUF without a vocabulary, of 320 tokens; token 1 begins a text.
+fn synthetic_gguf(directory: &Path) -> PathBuf {
+    let file = directory.join("tiny.gguf");
+    let mut synth = Command::new(env!("CARGO_BIN_EXE_bitnet"));
+    let output = synth.args(["synth", "--shape", "tiny", "--format", "tq2_0", "--seed", "1"]).arg(&file).output();
+    let output = output.expect("bitnet starts");
+    assert!(output.status.success(), "{output:?}");
+    file
+}
+
+/// Gives [`synthetic_gguf`] the vocabulary of [`checkpoint`], the rest of its tokens numbers in brackets, and a template.
+fn add_vocabulary(file: &Path) {
+    let mut tokens: Vec<_> = byte_tokens().chain(SPECIAL.map(|(content, _)| content.to_owned())).collect();
+    let mut types = vec![1; 320];
+    types[128..tokens.len()].fill(3);
+    tokens.extend((tokens.len()..320).map(|id| format!("[{id}]")));
+    let strings = |strings| Value::Array(Array::String(strings));
+    let metadata = |filling: usize| {
+        [
+            ("tokenizer.ggml.pre", Value::String("llama-bpe".to_owned())),
+            ("tokenizer.ggml.tokens", strings(tokens.clone())),
+            ("tokenizer.ggml.token_type", Value::Array(Array::I32(types.clone()))),
+            ("tokenizer.ggml.merges", strings(Vec::new())),
+            ("tokenizer.chat_template", Value::String(TEMPLATE.to_owned())),
+            ("filling", Value::String("x".repeat(filling))),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+    };
+    // The pairs are 32 bytes or a multiple longer, so that the data stays aligned; a head has 24 bytes before them.
+    let pairs = (0..32)
+        .find_map(|filling| {
+            let head = writer::head(&metadata(filling), &[]).expect("no tensors");
+            let end = head.iter().rposition(|byte| *byte != 0)? + 1;
+            (end - 24).is_multiple_of(32).then(|| head[24..end].to_vec())
+        })
+        .expect("a length");
+    let mut bytes = fs::read(file).expect("the file");
+    let count = u64::from_le_bytes(*bytes[16..].first_chunk().expect("a head")) + metadata(0).len() as u64;
+    bytes[16..24].copy_from_slice(&count.to_le_bytes());
+    let key = b"tokenizer.ggml.model";
+    let model = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len() + 12;
+    assert_eq!(&bytes[model..model + 4], b"none");
+    bytes[model..model + 4].copy_from_slice(b"gpt2");
+    bytes.splice(24..24, pairs);
+    fs::write(file, bytes).expect("written");
+}
+
+#[test]
+fn a_gguf_brings_its_vocabulary_and_its_template() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = synthetic_gguf(directory.path());
+    let tokens = json_of(&file, &["--tokens", "1,72,105", "--ignore-eos"]);
+    add_vocabulary(&file);
+    let text = json_of(&file, &["--prompt", "Hi", "--ignore-eos"]);
+    assert_eq!(text["prompt_tokens"], json!([1, 72, 105]));
+    assert_eq!(text["tokens"], tokens["tokens"]);
+    let generated = text["tokens"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id"));
+    let expected: String = generated
+        .filter(|id| !(128..131).contains(id))
+        .map(|id| if id < 128 { char::from(u8::try_from(id).expect("a byte")).to_string() } else { format!("[{id}]") })
+        .collect();
+    assert_eq!(text["text"], expected);
+
+    let chat = json_of(&file, &["--chat", "--prompt", "Hi"]);
+    assert_eq!(chat["prompt"], "User: Hi<|eot_id|>Assistant: ");
+    assert_eq!(chat["prompt_tokens"], json!([ids("User: Hi"), vec![130], ids("Assistant: ")].concat()));
 }
 
 /// A model with so long a context that a run ends only where it is made to.
@@ -275,7 +344,7 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
 #[cfg(feature = "trace")]
 fn whole_trace(directory: &Path) {
     let run = fs::read(directory.join("run.json")).expect("run.json");
-    let run: Value = serde_json::from_slice(&run).expect("JSON");
+    let run: Json = serde_json::from_slice(&run).expect("JSON");
     let generated = run["annotations"]["generated_tokens"].as_array().map(Vec::len).expect("the tokens");
     assert_eq!(run["complete"], true);
     // The last token is not computed.
@@ -294,7 +363,7 @@ fn a_trace_names_the_messages_and_the_rendered_prompt() {
     let mut command = bitnet(model.path(), &["--chat", "--system", "Be terse.", "--prompt", "Hi"]);
     let output = command.arg("--trace-dir").arg(trace.path()).output().expect("bitnet starts");
     assert!(output.status.success(), "{output:?}");
-    let run: Value = serde_json::from_slice(&fs::read(trace.path().join("run.json")).expect("run.json")).expect("JSON");
+    let run: Json = serde_json::from_slice(&fs::read(trace.path().join("run.json")).expect("run.json")).expect("JSON");
     let facts = &run["annotations"];
     assert_eq!(facts["chat"], json!([["system", "Be terse."], ["user", "Hi"]]));
     assert_eq!(facts["prompt"], "System: Be terse.<|eot_id|>User: Hi<|eot_id|>Assistant: ");

@@ -49,6 +49,7 @@ class Follower:
         self._mode: Optional[OperationMode] = None
         self._known: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         self._running = _Running()
+        self._attaching = threading.RLock()
         self._captures: list[Capture] = []
 
     def start(self) -> None:
@@ -71,7 +72,10 @@ class Follower:
                 return original(module, *args, **kwargs)
             known = module in self._known
             if not known and not _is_function(module):
-                self._attach(module)
+                # Another thread that calls the module waits for the hooks.
+                with self._attaching:
+                    if module not in self._known:
+                        self._attach(module)
                 known = True
             # A model that a function calls is a root module.
             running.depth += known
@@ -104,11 +108,11 @@ class Follower:
             mode=self._mode,
         )
         try:
-            self._known.update(module.modules())
             capture.__enter__()
             self._captures.append(capture)
         except Exception as error:  # noqa: BLE001 - tracing never fails the program
             sys.stderr.write(f"bitnet-trace: warning: {type(module).__name__} is not traced: {error}\n")
+        self._known.update(module.modules())
 
 
 def _is_function(module: torch.nn.Module) -> bool:
