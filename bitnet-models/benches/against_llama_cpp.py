@@ -9,8 +9,8 @@
     target/release/bitnet synth --shape 2b-4t --format tq2_0 --activation silu theirs.gguf
     /tmp/llama/bin/python bitnet-models/benches/against_llama_cpp.py target/release/bitnet ours.gguf theirs.gguf
 
-llama.cpp cannot read I2_S, and computes SiLU where BitNet has squared ReLU; its fastest ternary type is TQ2_0. Of a prompt it
-computes the logits of the last token, `bitnet` those of all tokens.
+llama.cpp cannot read I2_S, and computes SiLU where BitNet has squared ReLU; its fastest ternary type is TQ2_0. Of a prompt both
+compute the logits of the last token.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def main():
     line(f"prefill {arguments.prompt} tokens", "s", [(ours["prefill_seconds"], theirs) for ours, theirs, _ in rows])
     line("decode a token", "s", [(ours["decode_seconds_per_token"], theirs) for ours, _, theirs in rows])
     share = statistics.median(ours["bandwidth_share"] for ours, _, _ in rows)
-    print(f"bitnet: a plain loop over memory reads as many bytes in {share:.2f} of the time of a token")
+    print(f"bitnet: so many bytes as the weights have are read in {share:.2f} of the time of a token")
     print(f"bitnet: {rows[-1][0]['peak_resident_bytes'] / 1e6:.0f} MB resident at most")
 
 

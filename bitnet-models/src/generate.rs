@@ -23,11 +23,21 @@ pub struct Options {
     /// Ids that end the text besides those of the model's configuration, as from
     /// [`Checkpoint::end_tokens`](crate::Checkpoint::end_tokens).
     pub end_tokens: Vec<u32>,
+    /// Whether the logits of all tokens of the prompt are computed, to be recorded. Those of the last one choose the next
+    /// token; the others take time, and memory of the size of the vocabulary for each token.
+    pub all_logits: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_new_tokens: 32, temperature: 0.0, seed: 0, ignore_eos: false, end_tokens: Vec::new() }
+        Self {
+            max_new_tokens: 32,
+            temperature: 0.0,
+            seed: 0,
+            ignore_eos: false,
+            end_tokens: Vec::new(),
+            all_logits: true,
+        }
     }
 }
 
@@ -81,6 +91,7 @@ pub struct Steps<'a> {
     ends: Vec<u32>,
     /// The most tokens.
     most: usize,
+    all_logits: bool,
     count: usize,
     next: Next,
 }
@@ -113,6 +124,7 @@ impl<'a> Steps<'a> {
             cache: KvCache::new(model.config()),
             ends,
             most: options.max_new_tokens,
+            all_logits: options.all_logits,
             count: 0,
             next: Next::Prefill,
         })
@@ -138,7 +150,8 @@ impl<'a> Steps<'a> {
 
     fn step(&mut self) -> Result<Option<Step>> {
         let logits = match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::Prefill => self.model.forward_full(self.prompt, &mut self.cache)?,
+            Next::Prefill if self.all_logits => self.model.forward_full(self.prompt, &mut self.cache)?,
+            Next::Prefill => self.model.forward_last(self.prompt, &mut self.cache)?,
             Next::Decode(token) => self.model.forward_incremental(token, &mut self.cache)?,
             Next::Nothing => return Ok(None),
         };

@@ -33,6 +33,13 @@ pub struct Transformer {
     kernel: Level,
 }
 
+/// The tokens whose logits are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logits {
+    All,
+    Last,
+}
+
 impl Transformer {
     /// Reads the weights of a checkpoint.
     ///
@@ -102,7 +109,17 @@ impl Transformer {
     /// If there is no token, there are more tokens than the context has room for, or an id is outside the
     /// vocabulary.
     pub fn forward_full(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
-        self.forward(tokens, cache)
+        self.forward(tokens, cache, Logits::All)
+    }
+
+    /// As [`forward_full`](Self::forward_full), but returns only the logits of the last token, `[1, 1, vocabulary]`: the
+    /// others take time, and memory of the size of the vocabulary for each token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward_full`](Self::forward_full).
+    pub fn forward_last(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        self.forward(tokens, cache, Logits::Last)
     }
 
     /// Decode: computes one token at the position after those in the cache. Returns its logits,
@@ -112,21 +129,21 @@ impl Transformer {
     ///
     /// If the context is full, or the id is outside the vocabulary.
     pub fn forward_incremental(&self, token: u32, cache: &mut KvCache) -> Result<Tensor> {
-        self.forward(&[token], cache)
+        self.forward(&[token], cache, Logits::All)
     }
 
-    fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+    fn forward(&self, tokens: &[u32], cache: &mut KvCache, logits: Logits) -> Result<Tensor> {
         self.check(tokens, cache)?;
         // The scope and the session of the trace are those of the calling thread.
         let context = TraceContext::current();
-        let compute = || context.in_scope(|| self.kernel.in_scope(|| self.compute(tokens, cache)));
+        let compute = || context.in_scope(|| self.kernel.in_scope(|| self.compute(tokens, cache, logits)));
         match &self.threads {
             Some(threads) => threads.install(|| awake(compute)),
             None => awake(compute),
         }
     }
 
-    fn compute(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+    fn compute(&self, tokens: &[u32], cache: &mut KvCache, logits: Logits) -> Result<Tensor> {
         let position = cache.positions;
         let end = position + tokens.len();
         let _step = TraceContext::seq(cache.steps).with_tokens(position..end).enter();
@@ -137,7 +154,11 @@ impl Transformer {
             let _layer = TraceContext::layer(index).enter();
             x = block.forward(&x, &rope, cache)?;
         }
-        let logits = self.logits(&self.final_norm(&x)?)?;
+        let mut x = self.final_norm(&x)?;
+        if logits == Logits::Last {
+            x = x.narrow(1, tokens.len() - 1, 1)?.contiguous()?;
+        }
+        let logits = self.logits(&x)?;
 
         // Only now: a call that fails half way leaves the cache as it was.
         cache.positions = end;

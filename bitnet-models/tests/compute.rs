@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bitnet_models::kernels::Kernel;
 use bitnet_models::synth::{Format, Shape, Synth};
 use bitnet_models::{Activation, Checkpoint, KvCache, Transformer, tiny};
+use candle_core::Tensor;
 
 /// The first of them are computed at once, the others one by one.
 const TOKENS: [u32; 9] = [1, 3, 2, 7, 5, 4, 9, 11, 2];
@@ -25,11 +26,15 @@ fn logits(model: &Transformer, at_once: usize) -> Logits {
     let (prompt, rest) = TOKENS.split_at(PROMPT);
     let mut all = Vec::new();
     for tokens in prompt.chunks(at_once).chain(rest.chunks(1)) {
-        let logits = model.forward_full(tokens, &mut cache).expect("logits").squeeze(0).expect("a batch of one");
-        let rows = logits.to_vec2::<f32>().expect("F32");
-        all.extend(rows.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect::<Vec<_>>()));
+        all.extend(rows(&model.forward_full(tokens, &mut cache).expect("logits")));
     }
     all
+}
+
+/// The bits of logits, `[1, tokens, vocabulary]`.
+fn rows(logits: &Tensor) -> Logits {
+    let rows = logits.squeeze(0).and_then(|logits| logits.to_vec2::<f32>()).expect("F32");
+    rows.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
 }
 
 /// Computes the logits in every way and requires that they are the same.
@@ -45,6 +50,8 @@ fn check(checkpoint: &Checkpoint, what: &str) -> Logits {
                 let same = logits(&model, at_once) == expected;
                 assert!(same, "{what}: {kernel}, {threads} threads, {at_once} tokens of the prompt at once");
             }
+            let last = model.forward_last(&TOKENS[..PROMPT], &mut KvCache::new(model.config())).expect("logits");
+            assert!(rows(&last) == expected[PROMPT - 1..PROMPT], "{what}: {kernel}, {threads} threads, the last token");
         }
     }
     assert!(logits(&load(checkpoint), PROMPT) == expected, "{what}: as it is without a choice");
@@ -107,8 +114,7 @@ fn a_long_sequence_is_the_same_at_once_and_in_parts() {
         for tokens in tokens.chunks(at_once) {
             last = Some(model.forward_full(tokens, &mut cache).expect("logits"));
         }
-        let last = last.expect("a call").squeeze(0).and_then(|logits| logits.to_vec2::<f32>()).expect("F32");
-        last.last().expect("a token").iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        rows(&last.expect("a call")).pop()
     };
     let reference = last(600);
     assert!(last(1) == reference && last(255) == reference && last(256) == reference);

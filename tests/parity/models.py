@@ -165,6 +165,10 @@ def reference(checkpoint: Path, directory: Path, fault: Fault) -> list[int]:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, attn_implementation="eager"
     ).eval()
+    # Packed weights and their scales keep the checkpoint's type.
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
     settings = {"max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0}
     with fault(model), bitnet_trace.capture(model, directory, capture="sketch,values", format="jsonl") as recorded:
         ids = model.generate(torch.tensor([PROMPT]), **settings)
@@ -305,6 +309,26 @@ def check(programs: Path, family: Family, work: Path) -> None:
         finds(diff(programs, family, *traces), place, f"{family.name} with {fault.__name__} in transformers")
 
 
+def in_bfloat16(programs: Path, work: Path) -> None:
+    """Compares each flavour of a bfloat16 checkpoint with transformers in float32: both widen the stored weights exactly."""
+    fixtures = Path(__file__).parents[1] / "fixtures" / "hf-bitnet-tiny"
+    family = FAMILIES[-1]
+    for flavour, weights in [("offline", "offline"), ("online", "online"), ("bitlinear", "bitlinear"), ("noquant", "online")]:
+        folder = work / flavour
+        folder.mkdir()
+        checkpoint = folder / "checkpoint"
+        checkpoint.mkdir()
+        for source, file in [(flavour, "config.json"), (weights, "model.safetensors")]:
+            (checkpoint / file).write_bytes((fixtures / f"{source}_bfloat16" / file).read_bytes())
+        tokens = reference(checkpoint, folder / "reference", healthy)
+        chosen = port(programs, family, checkpoint, folder / "port", folder / "reference", tokens)
+        expect(chosen == tokens, f"{flavour}: transformers chose {tokens}, the port would have chosen {chosen}")
+        same = diff(programs, family, folder / "reference", folder / "port")
+        found, wanted = same.steps("identical", "within"), Counter(dict.fromkeys(family.stages, STEPS))
+        expect((same.code, found) == (0, wanted), f"{flavour} in bfloat16: compared {found}\n{same.screen}")
+        print(f"bitnet {flavour} in bfloat16: needed rel_l2 = {same.content['smallest_tolerance']:.2e}")
+
+
 def sweep(programs: Path, checkpoint: Path, work: Path) -> None:
     """Sweeps two prompts: a program that traces nothing itself, and `bitnet run` with the tokens of its trace."""
     reference = [sys.executable, "-m", "bitnet_trace", str(Path(__file__).with_name("generate.py"))]
@@ -359,6 +383,8 @@ def main() -> None:
     for family in FAMILIES:
         with tempfile.TemporaryDirectory() as work:
             check(programs, family, Path(work))
+    with tempfile.TemporaryDirectory() as work:
+        in_bfloat16(programs, Path(work))
 
 
 if __name__ == "__main__":

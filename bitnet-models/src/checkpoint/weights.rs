@@ -111,12 +111,6 @@ impl<'a> Weights<'a> {
             return Err(tensor.error("finite numbers", found));
         }
         let (matrix, scale) = quantize_weights(&values, rows, columns);
-        // The reference casts the scaled ternary weights back to the type of the master weights.
-        let scale = match (scale, &tensor.kind) {
-            (WeightScale::Multiply(scale), StoredType::Bf16) => WeightScale::Multiply(bf16::from_f32(scale).to_f32()),
-            (WeightScale::Multiply(scale), StoredType::F16) => WeightScale::Multiply(f16::from_f32(scale).to_f32()),
-            (scale, _) => scale,
-        };
         Ok(BitLinear::new(matrix, scale))
     }
 

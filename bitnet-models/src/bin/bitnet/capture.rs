@@ -49,6 +49,11 @@ mod on {
             }
         }
 
+        /// Whether tensors may be recorded or printed.
+        pub(crate) fn is_on(&self) -> bool {
+            self.0.is_some() || std::env::var_os("BITNET_TRACE_PRINT").is_some_and(|filter| !filter.is_empty())
+        }
+
         /// Whether there is a `run.json` for facts about the run.
         pub(crate) fn records(&self) -> bool {
             self.0.as_ref().is_some_and(|session| session.directory().is_some())
@@ -127,6 +132,11 @@ mod off {
         #[allow(clippy::unused_self)] // the same call in both states
         pub(crate) fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
             f()
+        }
+
+        #[allow(clippy::unused_self)] // the same call in both states
+        pub(crate) fn is_on(&self) -> bool {
+            false
         }
 
         #[allow(clippy::unused_self)] // the same call in both states

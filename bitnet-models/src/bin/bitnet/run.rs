@@ -191,6 +191,7 @@ impl Run {
             seed: self.seed,
             ignore_eos: self.ignore_eos,
             end_tokens: checkpoint.end_tokens(tokenizer.as_ref())?,
+            all_logits: capture.is_on(),
         };
         let mut steps = match reference {
             Some(reference) => {

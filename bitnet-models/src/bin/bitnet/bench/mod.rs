@@ -25,13 +25,13 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "PATH|embedded", default_value = EMBEDDED)]
     model: PathBuf,
 
-    /// Tokens of the prompt that is computed at once
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    prompt_tokens: usize,
+    /// Tokens of the prompt that is computed at once [default: 128, or what the model's context leaves]
+    #[arg(long, value_name = "N")]
+    prompt_tokens: Option<usize>,
 
-    /// Tokens that are computed one by one after it
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    decode: usize,
+    /// Tokens that are computed one by one after it [default: 32, or a quarter of the model's context]
+    #[arg(long, value_name = "N")]
+    decode: Option<usize>,
 
     /// Measure everything this many times; the medians are shown
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -60,8 +60,7 @@ struct Report {
     decode_tokens_per_second: f64,
     weight_bytes_per_token: usize,
     read_bytes_per_second: f64,
-    /// The time in which a plain loop reads as many bytes as a token's weights have, as a share of the time to compute the
-    /// token. Above 1 the kernels, which ask for weights ahead, read faster than the loop.
+    /// The time to read as many bytes of memory as a token's weights have, as a share of the time to compute the token.
     bandwidth_share: f64,
     resident_bytes: Option<u64>,
     peak_resident_bytes: Option<u64>,
@@ -95,7 +94,10 @@ impl Bench {
         let model = self.compute.load(&checkpoint)?;
         let load = begin.elapsed();
 
-        let mut run = Run::new(&model, self.prompt_tokens, self.decode)?;
+        let context = model.config().max_position_embeddings;
+        let decode_tokens = self.decode.unwrap_or(32.min(context / 4));
+        let prompt_tokens = self.prompt_tokens.unwrap_or(128.min(context.saturating_sub(decode_tokens)));
+        let mut run = Run::new(&model, prompt_tokens, decode_tokens)?;
         // The first round has the page faults of the first use; it is not counted.
         let mut cache = run.prefill()?.0;
         run.decode(&mut cache)?;
@@ -131,9 +133,9 @@ impl Bench {
             threads: self.compute.threads(),
             file_bytes: size(&self.model),
             load_seconds: load.as_secs_f64(),
-            prompt_tokens: self.prompt_tokens,
+            prompt_tokens,
             prefill_seconds: prefill.as_secs_f64(),
-            prefill_tokens_per_second: self.prompt_tokens as f64 / prefill.as_secs_f64(),
+            prefill_tokens_per_second: prompt_tokens as f64 / prefill.as_secs_f64(),
             decode_seconds_per_token: decode.as_secs_f64(),
             decode_tokens_per_second: 1.0 / decode.as_secs_f64(),
             weight_bytes_per_token: model.bytes_per_token(),
@@ -176,7 +178,7 @@ impl<'a> Run<'a> {
     fn prefill(&mut self) -> bitnet_models::Result<(KvCache, Duration)> {
         let mut cache = KvCache::new(self.model.config());
         let begin = Instant::now();
-        self.model.forward_full(&self.prompt, &mut cache)?;
+        self.model.forward_last(&self.prompt, &mut cache)?;
         Ok((cache, begin.elapsed()))
     }
 
@@ -225,7 +227,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "weights  {} a token; a plain loop over memory reads {:.1} GB/s, and so many bytes in {:.2} of the time of a token",
+            "weights  {} a token; memory is read at {:.1} GB/s, and so many bytes in {:.2} of the time of a token",
             megabytes(self.weight_bytes_per_token as u64),
             self.read_bytes_per_second / 1e9,
             self.bandwidth_share
