@@ -162,6 +162,20 @@ fn inspect_prints_no_control_characters_of_the_file() {
     assert!(text(&output.stdout).contains("\\u{1b}[2J"), "{}", text(&output.stdout));
 }
 
+/// A long name does not widen the rows of all other tensors.
+#[test]
+fn inspect_shows_the_beginning_of_a_long_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("x.safetensors");
+    let entry = |name: &str| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
+    let names = (0..1000).map(|index| index.to_string()).chain(["n".repeat(65535)]);
+    let head = format!("{{{}}}", names.map(|name| entry(&name)).collect::<Vec<_>>().join(","));
+    fs::write(&file, [&(head.len() as u64).to_le_bytes()[..], head.as_bytes()].concat()).expect("written");
+    let output = bitnet(&["inspect", path(&file)]);
+    assert!(output.status.success() && output.stdout.len() < 1_000_000, "{}", output.stdout.len());
+    assert!(text(&output.stdout).contains("nnn... (65535 characters)"));
+}
+
 /// A model of one layer would answer, and wrongly.
 #[test]
 fn inspect_and_run_refuse_a_configuration_of_fewer_layers() {
