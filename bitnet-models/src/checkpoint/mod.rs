@@ -30,8 +30,8 @@ use crate::error::{Error, Result};
 pub(crate) const CONFIG: &str = "config.json";
 /// The tensors of a Hugging Face checkpoint that is in one part.
 pub(crate) const TENSORS: &str = "model.safetensors";
-/// How the files begin and end that older versions of transformers wrote instead, which hold a program to run.
-const PICKLED: (&str, &str) = ("pytorch_model", ".bin");
+/// How the `.bin` files begin that older versions of transformers wrote instead, which hold a program to run.
+const PICKLED: &str = "pytorch_model";
 /// The most files that a message names.
 const MOST_NAMED: usize = 5;
 
@@ -118,15 +118,19 @@ fn map_tensors(directory: &Path) -> Result<Bytes> {
         return map(&single);
     }
     let entries = fs::read_dir(directory).map_err(Error::read(directory))?;
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.file_name().into())).collect();
     names.sort();
-    let named = |holds: fn(&str) -> bool| {
-        let found: Vec<&str> = names.iter().map(String::as_str).filter(|name| holds(name)).take(MOST_NAMED).collect();
-        (!found.is_empty()).then(|| found.join(", "))
+    let those = |extension: &str, start: &str| {
+        let fits = |name: &&PathBuf| {
+            name.extension() == Some(OsStr::new(extension))
+                && name.as_os_str().as_encoded_bytes().starts_with(start.as_bytes())
+        };
+        let found = names.iter().filter(fits).take(MOST_NAMED).map(|name| name.display().to_string());
+        Some(found.collect::<Vec<_>>().join(", ")).filter(|found| !found.is_empty())
     };
-    let reason = if let Some(gguf) = named(|name| name.ends_with(".gguf")) {
+    let reason = if let Some(gguf) = those("gguf", "") {
         format!("{CONFIG}, but no {TENSORS}; to use a GGUF file, name the file: {gguf}")
-    } else if let Some(pickled) = named(|name| name.starts_with(PICKLED.0) && name.ends_with(PICKLED.1)) {
+    } else if let Some(pickled) = those("bin", PICKLED) {
         format!(
             "{CONFIG}, but no {TENSORS}; {pickled} is not read: convert it to safetensors (`from_pretrained`, then \
              `save_pretrained` of transformers)"

@@ -27,13 +27,13 @@ fn load(checkpoint: Result<Checkpoint>) -> std::result::Result<(), String> {
 }
 
 /// Checks that of at least so many problems of a checkpoint 100 are shown, and shortly.
-fn few_short_problems(path: &Path, least: u64) {
+fn few_short_problems(path: &Path, at_least: u64) {
     let inspection = Inspection::of(path).expect("something to show");
     let (last, kept) = inspection.problems.split_last().expect("problems");
     assert!(kept.len() == 100 && kept.iter().all(|problem| problem.len() < 1000), "{}", kept.len());
     let more = last.strip_prefix("and ").and_then(|rest| rest.strip_suffix(" more problems"));
     let more: u64 = more.and_then(|more| more.parse().ok()).unwrap_or_else(|| panic!("{last}"));
-    assert!(more + 100 >= least && more < 2 * least, "{more}");
+    assert!(more + 100 >= at_least && more < 2 * at_least, "{more}");
 }
 
 /// The message of a checkpoint that must be refused.
