@@ -1,8 +1,12 @@
 //! The configuration of a model, and how `config.json` of a Hugging Face checkpoint says it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Short};
+
+/// More layers than any model has, and as many tensors as a file may have.
+pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 /// Sizes and constants of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,30 +80,32 @@ impl Config {
             reason: format!("not a BitNet configuration: {error}"),
         })?;
         let check = Check { file };
-        check.is(
-            "architectures",
-            raw.architectures.iter().any(|name| name == ARCHITECTURE),
-            ARCHITECTURE,
-            &raw.architectures,
-        )?;
-        check.is("model_type", raw.model_type == "bitnet", "\"bitnet\"", &raw.model_type)?;
+        let known = raw.architectures.iter().flatten().any(|name| name == ARCHITECTURE);
+        check.is("architectures", known, ARCHITECTURE, raw.architectures.as_ref())?;
+        check.is("model_type", raw.model_type == "bitnet", "\"bitnet\"", Some(&raw.model_type))?;
         let hidden_act = match raw.hidden_act.as_str() {
             "relu2" => Activation::Relu2,
             "silu" => Activation::Silu,
-            other => return Err(check.error("hidden_act", "\"relu2\" or \"silu\"", &other)),
+            other => return Err(check.error("hidden_act", "\"relu2\" or \"silu\"", Some(other))),
         };
-        check.is("attention_bias", !raw.attention_bias, "false", &raw.attention_bias)?;
-        check.is("rope_scaling", raw.rope_scaling.is_none(), "null", &raw.rope_scaling)?;
+        check.is("attention_bias", !raw.attention_bias, "false", Some(&raw.attention_bias))?;
+        check.is("rope_scaling", raw.rope_scaling.is_none(), "null", raw.rope_scaling.as_ref())?;
         let dtype = raw.torch_dtype.or(raw.dtype);
         let dtype = dtype.as_deref().unwrap_or("float32");
         let known = ["float32", "bfloat16", "float16"].contains(&dtype);
-        check.is("torch_dtype", known, "\"float32\", \"bfloat16\" or \"float16\"", &dtype)?;
+        check.is("torch_dtype", known, "\"float32\", \"bfloat16\" or \"float16\"", Some(dtype))?;
 
-        let positive = |field, size: usize| check.is(field, size > 0, "at least 1", &size);
+        let positive = |field, size: usize| check.is(field, size > 0, "at least 1", Some(&size));
         positive("vocab_size", raw.vocab_size)?;
         positive("hidden_size", raw.hidden_size)?;
         positive("intermediate_size", raw.intermediate_size)?;
         positive("num_hidden_layers", raw.num_hidden_layers)?;
+        check.is(
+            "num_hidden_layers",
+            raw.num_hidden_layers <= MOST_LAYERS,
+            &format!("at most {MOST_LAYERS}"),
+            Some(&raw.num_hidden_layers),
+        )?;
         positive("num_attention_heads", raw.num_attention_heads)?;
         positive("max_position_embeddings", raw.max_position_embeddings)?;
         let heads = raw.num_attention_heads;
@@ -108,23 +114,22 @@ impl Config {
             "num_key_value_heads",
             kv_heads > 0 && heads.is_multiple_of(kv_heads),
             &format!("a divisor of {heads}"),
-            &kv_heads,
+            Some(&kv_heads),
         )?;
         let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
         let head_dims =
             raw.hidden_size.is_multiple_of(heads) && head_dim == raw.hidden_size / heads && head_dim.is_multiple_of(2);
-        check.is("head_dim", head_dims, "hidden_size / num_attention_heads, an even number", &head_dim)?;
+        check.is("head_dim", head_dims, "hidden_size / num_attention_heads, an even number", Some(&head_dim))?;
         check.is(
             "rms_norm_eps",
             raw.rms_norm_eps.is_finite() && raw.rms_norm_eps >= 0.0,
             "a finite number of at least 0",
-            &raw.rms_norm_eps,
+            Some(&raw.rms_norm_eps),
         )?;
-        let rope_type = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_type.clone());
-        let rope_type = rope_type.as_deref().unwrap_or("default");
-        check.is("rope_parameters.rope_type", rope_type == "default", "\"default\"", &rope_type)?;
-        let rope_theta = raw.rope_parameters.and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(ROPE_THETA);
-        check.is("rope_theta", rope_theta.is_finite() && rope_theta > 0.0, "a finite number above 0", &rope_theta)?;
+        let rope_theta = rope_theta(&raw.rope_parameters.unwrap_or_default(), &check)?;
+        let rope_theta = rope_theta.or(raw.rope_theta).unwrap_or(ROPE_THETA);
+        let usable = rope_theta.is_finite() && rope_theta > 0.0;
+        check.is("rope_theta", usable, "a finite number above 0", Some(&rope_theta))?;
 
         Ok(Self {
             vocab_size: raw.vocab_size,
@@ -153,8 +158,7 @@ const ROPE_THETA: f64 = 500_000.0;
 /// The keys that this crate reads, with the defaults of transformers' `BitNetConfig`; sizes have no default here.
 #[derive(Deserialize)]
 struct Raw {
-    #[serde(default)]
-    architectures: Vec<String>,
+    architectures: Option<Vec<String>>,
     model_type: String,
     vocab_size: usize,
     hidden_size: usize,
@@ -170,8 +174,8 @@ struct Raw {
     #[serde(default = "rms_norm_eps")]
     rms_norm_eps: f64,
     rope_theta: Option<f64>,
-    rope_parameters: Option<RopeParameters>,
-    rope_scaling: Option<serde_json::Value>,
+    rope_parameters: Option<Map<String, Value>>,
+    rope_scaling: Option<Value>,
     #[serde(default)]
     tie_word_embeddings: bool,
     #[serde(default)]
@@ -194,11 +198,31 @@ fn rms_norm_eps() -> f64 {
     1e-5
 }
 
-/// Where transformers 5 keeps `rope_theta`.
-#[derive(Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
+/// The base in `rope_parameters`, where transformers 5 keeps it. Everything else there has to mean no scaling.
+fn rope_theta(parameters: &Map<String, Value>, check: &Check<'_>) -> Result<Option<f64>> {
+    let mut theta = None;
+    let is_one = |value: &Value| value.as_f64() == Some(1.0);
+    for (key, value) in parameters.iter().filter(|(_, value)| !value.is_null()) {
+        match key.as_str() {
+            "rope_theta" => {
+                theta = value.as_f64();
+                check.is("rope_parameters.rope_theta", theta.is_some(), "a number", Some(value))?;
+            }
+            "rope_type" => check.is("rope_parameters.rope_type", value == "default", "\"default\"", Some(value))?,
+            // The older name.
+            "type" => check.is("rope_parameters.type", value == "default", "\"default\"", Some(value))?,
+            "factor" => check.is("rope_parameters.factor", is_one(value), "1", Some(value))?,
+            "partial_rotary_factor" => {
+                check.is("rope_parameters.partial_rotary_factor", is_one(value), "1", Some(value))?;
+            }
+            other => {
+                let expected = "an object of `rope_theta` and `rope_type`, for all layers alike";
+                let found = format!("an object with the key `{}`", Short(other));
+                return Err(check.refusal("rope_parameters", expected, found));
+            }
+        }
+    }
+    Ok(theta)
 }
 
 #[derive(Deserialize)]
@@ -217,15 +241,22 @@ impl OneOrMany {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Quantization {
-    quant_method: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    quant_method: Option<Value>,
     #[serde(default = "bitlinear")]
     linear_class: String,
     #[serde(default = "offline", rename = "quantization_mode")]
     mode: String,
     #[serde(default)]
     use_rms_norm: bool,
+    modules_to_not_convert: Option<Value>,
+}
+
+/// A value that is there, also if it is `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 fn bitlinear() -> String {
@@ -238,9 +269,20 @@ fn offline() -> String {
 
 fn flavour(quantization: Option<&Quantization>, check: &Check<'_>) -> Result<Flavour> {
     let Some(quantization) = quantization else { return Ok(Flavour::Unquantised) };
-    let method = &quantization.quant_method;
-    check.is("quantization_config.quant_method", method.as_deref() == Some("bitnet"), "\"bitnet\"", method)?;
-    check.is("quantization_config.use_rms_norm", !quantization.use_rms_norm, "false", &quantization.use_rms_norm)?;
+    let method = quantization.quant_method.as_ref();
+    let bitnet = method.is_some_and(|method| method == "bitnet");
+    check.is("quantization_config.quant_method", bitnet, "\"bitnet\"", method)?;
+    let norm = quantization.use_rms_norm;
+    check.is("quantization_config.use_rms_norm", !norm, "false", Some(&norm))?;
+    if let Some(kept) = &quantization.modules_to_not_convert {
+        let only_the_head = |list: &Vec<Value>| !list.is_empty() && list.iter().all(|name| name == HEAD);
+        check.is(
+            "quantization_config.modules_to_not_convert",
+            kept.as_array().is_some_and(only_the_head),
+            "null or [\"lm_head\"]: the linear layers of a model are stored alike, and its head is not quantised",
+            Some(kept),
+        )?;
+    }
     let known = FLAVOURS.map(|(class, mode, _)| format!("{class} {mode}")).join(", ");
     let expected = format!("one of: {known} (or no quantization_config at all)");
     let (class, mode) = (quantization.linear_class.as_str(), quantization.mode.as_str());
@@ -248,10 +290,13 @@ fn flavour(quantization: Option<&Quantization>, check: &Check<'_>) -> Result<Fla
         return Ok(*flavour);
     }
     if FLAVOURS.iter().any(|(known, ..)| *known == class) {
-        return Err(check.error("quantization_config.quantization_mode", &expected, &mode));
+        return Err(check.error("quantization_config.quantization_mode", &expected, Some(mode)));
     }
-    Err(check.error("quantization_config.linear_class", &expected, &class))
+    Err(check.error("quantization_config.linear_class", &expected, Some(class)))
 }
+
+/// The module of the head. transformers' quantiser leaves it alone if `modules_to_not_convert` is `null` or names it.
+const HEAD: &str = "lm_head";
 
 /// The linear classes and quantisation modes of transformers' `BitNetQuantConfig` that go together.
 const FLAVOURS: [(&str, &str, Flavour); 3] = [
@@ -266,12 +311,23 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn is(&self, field: &'static str, holds: bool, expected: &str, found: &dyn std::fmt::Debug) -> Result<()> {
+    fn is<T>(&self, field: &'static str, holds: bool, expected: &str, found: Option<&T>) -> Result<()>
+    where
+        T: Serialize + ?Sized,
+    {
         if holds { Ok(()) } else { Err(self.error(field, expected, found)) }
     }
 
-    fn error(&self, field: &'static str, expected: &str, found: &dyn std::fmt::Debug) -> Error {
-        let found = format!("{found:?}");
+    /// `found` is shown as JSON; `None`: the key is not there.
+    fn error<T>(&self, field: &'static str, expected: &str, found: Option<&T>) -> Error
+    where
+        T: Serialize + ?Sized,
+    {
+        let json = found.map(|found| serde_json::to_string(found).unwrap_or_default());
+        self.refusal(field, expected, json.map_or_else(|| "missing".to_owned(), |json| Short(&json).to_string()))
+    }
+
+    fn refusal(&self, field: &'static str, expected: &str, found: String) -> Error {
         Error::Config { file: self.file.to_owned(), field, expected: expected.to_owned(), found }
     }
 }
@@ -357,9 +413,79 @@ mod tests {
                 "`quantization_config.quantization_mode`",
             ),
             (serde_json::json!({"vocab_size": "many"}), "config.json"),
+            (serde_json::json!({"num_hidden_layers": 0}), "`num_hidden_layers` is 0; expected at least 1"),
+            (serde_json::json!({"num_hidden_layers": 65537}), "`num_hidden_layers` is 65537; expected at most 65536"),
+            (serde_json::json!({"num_hidden_layers": 1u64 << 60}), "`num_hidden_layers`"),
         ] {
             let message = with(&changes).expect_err("refused");
             assert!(message.contains(field), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_found_is_shown_as_json() {
+        let quantization = |method: &serde_json::Value| {
+            with(&serde_json::json!({"quantization_config": {"quant_method": method}})).expect_err("refused")
+        };
+        let field = "config.json: `quantization_config.quant_method` is";
+        let expected = "expected \"bitnet\"";
+        assert_eq!(quantization(&"gptq".into()), format!("{field} \"gptq\"; {expected}"));
+        assert_eq!(quantization(&serde_json::Value::Null), format!("{field} null; {expected}"));
+        let missing = with(&serde_json::json!({"quantization_config": {}})).expect_err("refused");
+        assert_eq!(missing, format!("{field} missing; {expected}"));
+        let scaling = with(&serde_json::json!({"rope_scaling": {"type": "linear", "factor": 4.0}}));
+        let expected = "config.json: `rope_scaling` is {\"factor\":4.0,\"type\":\"linear\"}; expected null";
+        assert_eq!(scaling, Err(expected.to_owned()));
+        let long = with(&serde_json::json!({"hidden_act": "x".repeat(1_000_000)})).expect_err("refused");
+        assert!(long.len() < 400 && long.contains("(1000002 bytes)"), "{long}");
+    }
+
+    #[test]
+    fn positions_are_not_scaled() {
+        let rope = |parameters: serde_json::Value| {
+            with(&serde_json::json!({"rope_theta": 7.0, "rope_parameters": parameters})).map(|config| config.rope_theta)
+        };
+        for accepted in [
+            serde_json::json!(null),
+            serde_json::json!({"rope_type": "default", "type": "default"}),
+            serde_json::json!({"rope_type": null, "factor": 1, "partial_rotary_factor": 1.0, "beta_fast": null}),
+        ] {
+            assert_eq!(rope(accepted), Ok(7.0));
+        }
+        assert_eq!(rope(serde_json::json!({"rope_theta": 8.0})), Ok(8.0));
+        for (parameters, said) in [
+            (serde_json::json!({"rope_type": "linear", "factor": 4.0}), "`rope_parameters.factor` is 4.0; expected 1"),
+            (serde_json::json!({"rope_type": "yarn"}), "`rope_parameters.rope_type` is \"yarn\"; expected \"default\""),
+            (serde_json::json!({"type": "linear"}), "`rope_parameters.type` is \"linear\"; expected \"default\""),
+            (serde_json::json!({"partial_rotary_factor": 0.5}), "`rope_parameters.partial_rotary_factor` is 0.5"),
+            (serde_json::json!({"rope_theta": "8"}), "`rope_parameters.rope_theta` is \"8\"; expected a number"),
+            (serde_json::json!({"full_attention": {"rope_type": "linear"}}), "the key `full_attention`"),
+        ] {
+            let message = rope(parameters).expect_err("refused");
+            assert!(message.contains(said), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_the_head_stays_in_floats() {
+        let kept = |modules: serde_json::Value| {
+            let config = serde_json::json!({"quant_method": "bitnet", "linear_class": "autobitlinear",
+                "quantization_mode": "online", "modules_to_not_convert": modules});
+            with(&serde_json::json!({"quantization_config": config})).map(|config| config.flavour)
+        };
+        for accepted in [serde_json::Value::Null, serde_json::json!(["lm_head"])] {
+            assert_eq!(kept(accepted), Ok(Flavour::Online));
+        }
+        for refused in [
+            serde_json::json!([]),
+            serde_json::json!(["lm_head", "q_proj"]),
+            serde_json::json!(["model.layers.0.self_attn.q_proj"]),
+            serde_json::json!("lm_head"),
+        ] {
+            let message = kept(refused.clone()).expect_err("refused");
+            let said =
+                format!("`quantization_config.modules_to_not_convert` is {refused}; expected null or [\"lm_head\"]");
+            assert!(message.contains(&said), "{message}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The crate's error type: every message says what was expected, what was found, and where.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ pub enum Error {
     Tensor {
         /// The file.
         file: String,
-        /// The tensor's name.
+        /// The tensor's name; of a long one, its beginning.
         tensor: String,
         /// Type and shape that the configuration calls for.
         expected: String,
@@ -148,5 +149,33 @@ impl Error {
     pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Read { path, source }
+    }
+}
+
+/// The longest text from a file that a message shows whole, in characters.
+const LONGEST_SHOWN: usize = 200;
+
+/// A text from a file in a message; of a long one, its beginning and its length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Short<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(LONGEST_SHOWN) {
+            Some((end, _)) => write!(f, "{}... ({} bytes)", &self.0[..end], self.0.len()),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Short;
+
+    #[test]
+    fn of_a_long_text_the_beginning_is_shown() {
+        let text = "ä".repeat(200);
+        assert_eq!(Short(&text).to_string(), text);
+        assert_eq!(Short(&"ä".repeat(201)).to_string(), format!("{text}... (402 bytes)"));
     }
 }

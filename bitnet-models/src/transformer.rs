@@ -1,11 +1,12 @@
 //! The whole model: embeddings, blocks, final norm, and the head that shares the embeddings.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
 use bitnet_trace::{TraceContext, traced};
 use candle_core::Tensor;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::block::Block;
 use crate::checkpoint::Checkpoint;
@@ -45,18 +46,20 @@ impl Transformer {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing or has another shape or type than the configuration calls for.
+    /// If a tensor is missing, has another shape or type than the configuration calls for, or is left over.
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let config = checkpoint.config.clone();
-        let weights = checkpoint.weights().at("model");
+        let all = checkpoint.weights();
+        let weights = all.at("model");
         let embeddings = weights.matrix("embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let blocks = (0..config.num_hidden_layers)
             .map(|index| Block::load(&weights.at(&format!("layers.{index}")), &config))
             .collect::<Result<_>>()?;
         let final_norm = weights.rms_norm("norm", config.hidden_size, &config)?;
         let untied = !config.tie_word_embeddings;
-        let head = || checkpoint.weights().matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+        let head = || all.matrix("lm_head.weight", config.vocab_size, config.hidden_size);
         let head = untied.then(head).transpose()?;
+        all.nothing_left(&config)?;
         Ok(Self { config, embeddings, blocks, final_norm, head, threads: None, kernel: Level::best() })
     }
 
@@ -69,7 +72,7 @@ impl Transformer {
     pub fn with_threads(self, threads: usize) -> Result<Self> {
         let name = |index| format!("bitnet-{index}");
         let pool = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(name).build();
-        let pool = pool.map_err(|error| Error::Threads { threads, source: io::Error::other(error) })?;
+        let pool = pool.map_err(|error| Error::Threads { threads, source: system_error(&error) })?;
         Ok(Self { threads: Some(Arc::new(pool)), ..self })
     }
 
@@ -208,11 +211,30 @@ impl Transformer {
     }
 }
 
+/// The system's reason, once: the message of rayon's error is that of its source.
+fn system_error(error: &ThreadPoolBuildError) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let code = source.and_then(io::Error::raw_os_error);
+    code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Transformer;
+    use std::io;
+
+    use rayon::ThreadPoolBuilder;
+
+    use super::{Transformer, system_error};
     use crate::kv_cache::KvCache;
     use crate::tiny;
+
+    #[test]
+    fn the_system_s_reason_is_given_once() {
+        let pool = ThreadPoolBuilder::new().num_threads(1).spawn_handler(|_| Err(io::Error::from_raw_os_error(11)));
+        let reason = system_error(&pool.build().map(drop).expect_err("no thread"));
+        assert_eq!(reason.raw_os_error(), Some(11));
+        assert!(std::error::Error::source(&reason).is_none());
+    }
 
     #[test]
     fn a_call_that_fails_in_the_second_block_leaves_the_cache_as_it_was() {

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -158,4 +160,161 @@ fn inspect_prints_no_control_characters_of_the_file() {
     let output = bitnet(&["inspect", path(&out)]);
     assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("\\u{1b}[2J"), "{}", text(&output.stdout));
+}
+
+/// A long name does not widen the rows of all other tensors.
+#[test]
+fn inspect_shows_the_beginning_of_a_long_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("x.safetensors");
+    let entry = |name: &str| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
+    let names = (0..1000).map(|index| index.to_string()).chain(["n".repeat(65535)]);
+    let head = format!("{{{}}}", names.map(|name| entry(&name)).collect::<Vec<_>>().join(","));
+    fs::write(&file, [&(head.len() as u64).to_le_bytes()[..], head.as_bytes()].concat()).expect("written");
+    let output = bitnet(&["inspect", path(&file)]);
+    assert!(output.status.success() && output.stdout.len() < 1_000_000, "{}", output.stdout.len());
+    assert!(text(&output.stdout).contains("nnn... (65535 characters)"));
+}
+
+/// A model of one layer would answer, and wrongly.
+#[test]
+fn inspect_and_run_refuse_a_configuration_of_fewer_layers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("model");
+    assert!(synth("hf-offline", "1", &out).status.success());
+    let config = fs::read_to_string(out.join("config.json")).expect("written");
+    let one = config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    assert_ne!(one, config);
+    fs::write(out.join("config.json"), one).expect("written");
+    let (json, sound) = inspected(&out);
+    let problem = json["problems"][0].as_str().expect("a problem");
+    assert!(!sound && problem.contains("`model.layers.1.input_layernorm.weight`: expected tensors of 1 layers"));
+    let run = bitnet(&["run", "--model", path(&out), "--tokens", "1"]);
+    assert!(!run.status.success() && text(&run.stderr).contains(problem), "{run:?}");
+}
+
+/// One safetensors file is a part of a checkpoint: inspect says whether it is whole, and it cannot be run.
+#[test]
+fn one_safetensors_file_is_a_part_of_a_checkpoint() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("model");
+    assert!(synth("hf-offline", "1", &out).status.success());
+    let other = directory.path().join("m.bin");
+    fs::copy(out.join("model.safetensors"), &other).expect("copied");
+    for file in [&out.join("model.safetensors"), &other] {
+        let (json, sound) = inspected(file);
+        assert!(sound && json["format"] == "safetensors" && json["config"].is_null(), "{json:#}");
+        let run = bitnet(&["run", "--model", path(file), "--tokens", "1"]);
+        let said = text(&run.stderr);
+        assert!(!run.status.success() && said.contains("a safetensors file"), "{said}");
+        assert!(said.contains("name its directory, which also holds config.json"), "{said}");
+    }
+    let whole = fs::read(&other).expect("copied");
+    fs::write(&other, &whole[..whole.len() - 1]).expect("written");
+    assert!(!inspected(&other).1);
+    // What is of neither format is not one of the two for inspect and the other for run.
+    let notes = directory.path().join("notes");
+    fs::write(&notes, "my notes are longer than eight bytes").expect("written");
+    let (json, sound) = inspected(&notes);
+    let problem = json["problems"][0].as_str().expect("a problem");
+    assert!(!sound && json["format"] == "unknown" && problem.contains("not a GGUF file"), "{json:#}");
+    let run = bitnet(&["run", "--model", path(&notes), "--tokens", "1"]);
+    assert!(text(&run.stderr).contains(problem), "{run:?}");
+}
+
+/// Waits for a program to end, but not forever.
+#[cfg(unix)]
+fn ended(mut child: Child, deadline: Duration) -> Output {
+    let begin = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begin.elapsed() > deadline {
+            child.kill().expect("killed");
+            panic!("not ended after {deadline:?}");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("ended")
+}
+
+#[cfg(unix)]
+fn start(program: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove("BITNET_TRACE_DIR").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("a child")
+}
+
+#[cfg(unix)]
+const BITNET: &str = env!("CARGO_BIN_EXE_bitnet");
+
+/// Far more than is needed, on a machine with much else to do.
+#[cfg(unix)]
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[cfg(unix)]
+#[test]
+fn synth_does_not_wait_for_the_writer_of_a_pipe() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = Command::new("mkfifo").arg(directory.path().join("config.json")).status().expect("mkfifo runs");
+    assert!(made.success());
+    let child = start(BITNET, &["synth", "--shape", "tiny", "--format", "hf-offline", path(directory.path())]);
+    let said = text(&ended(child, DEADLINE).stderr);
+    assert!(said.contains("exists and is not a checkpoint directory"), "{said}");
+}
+
+/// A signal to end leaves nothing of a gigabyte that is half written.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_synth_and_nothing_is_left() {
+    for (format, signal, status) in [("i2_s", "-INT", 130), ("i2_s", "-TERM", 143), ("hf-bf16", "-TERM", 143)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let child =
+            start(BITNET, &["synth", "--shape", "2b-4t", "--format", format, path(&directory.path().join("out"))]);
+        // The temporary file shows that the handlers are there: they are registered before it is made.
+        let begin = Instant::now();
+        while fs::read_dir(directory.path()).expect("the directory").next().is_none() {
+            assert!(begin.elapsed() < DEADLINE, "nothing was begun");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
+        assert!(killed.success());
+        let output = ended(child, DEADLINE);
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(text(&output.stderr).contains("nothing was written"), "{output:?}");
+        assert_eq!(fs::read_dir(directory.path()).expect("the directory").count(), 0, "{format} {signal}");
+    }
+}
+
+/// As every other program, synth leaves the permissions to the umask.
+#[cfg(unix)]
+#[test]
+fn synth_follows_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    for (umask, file, folder) in [("077", 0o600, 0o700), ("027", 0o640, 0o750), ("002", 0o664, 0o775)] {
+        for format in ["i2_s", "hf-offline"] {
+            let out = directory.path().join(format!("{format}-{umask}"));
+            let script = format!("umask {umask}; exec \"$0\" synth --shape tiny --format {format} \"$1\"");
+            let output = ended(start("sh", &["-c", &script, BITNET, path(&out)]), DEADLINE);
+            assert!(output.status.success(), "{output:?}");
+            let mode = |path: &Path| fs::metadata(path).expect("written").permissions().mode() & 0o7777;
+            if format == "i2_s" {
+                assert_eq!(mode(&out), file, "{umask}");
+            } else {
+                let files = ["config.json", "model.safetensors"].map(|name| mode(&out.join(name)));
+                assert_eq!((mode(&out), files), (folder, [file; 2]), "{umask}");
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_to_is_named() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("model.gguf");
+    assert!(synth("i2_s", "1", &out).status.success());
+    let output = Command::new(BITNET).args(["inspect", path(&out)]).stdout(full).output().expect("bitnet starts");
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.starts_with("error: cannot write to standard output: "), "{said}");
 }

@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::gguf::{self, Array, Metadata, Value};
-use super::stored::Contents;
-use super::{CONFIG, Checkpoint, LARGEST_JSON, Place, TENSORS, safetensors, shards};
+use super::stored::{Contents, Problems};
+use super::{CONFIG, Checkpoint, LARGEST_JSON, Place, TENSORS, is_safetensors, map_tensors, safetensors, shards};
 use crate::bytes::{map, read};
 use crate::config::{Activation, Config, Flavour};
 use crate::error::{Error, Result};
 use crate::transformer::Transformer;
 
-/// The contents of a checkpoint. It can be run if there are no problems.
+/// The contents of a checkpoint, or of one file of one. If there are no problems, a checkpoint can be run, and a
+/// safetensors file, which is a part of one, is whole.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
@@ -30,7 +31,8 @@ pub struct Inspection {
     pub tensors: Vec<Row>,
     /// Sums by type.
     pub totals: Vec<Total>,
-    /// What is wrong, in words. The first one is what `bitnet run` says.
+    /// What is wrong, in words. The first one is what `bitnet run` says. If there are very many, the last one says how many
+    /// are left out.
     pub problems: Vec<String>,
 }
 
@@ -82,36 +84,42 @@ impl Inspection {
             totals: Vec::new(),
             problems: Vec::new(),
         };
+        let mut problems = Problems::default();
         match Place::of(path)? {
-            Place::Gguf(file) => inspection.file(&file)?,
-            Place::HuggingFace(directory) => inspection.directory(&directory)?,
+            Place::Gguf(file) => inspection.file(&file, &mut problems)?,
+            Place::HuggingFace(directory) => inspection.directory(&directory, &mut problems)?,
         }
         inspection.total();
-        if inspection.problems.is_empty() && (inspection.format != "safetensors" || path.is_dir()) {
+        if problems.is_empty() && (inspection.format != "safetensors" || path.is_dir()) {
             // What only shows when the weights are read, such as tensors that are missing.
             let loaded = Checkpoint::open(path).and_then(|checkpoint| Transformer::load(&checkpoint));
-            inspection.problems.extend(loaded.err().map(|error| described(&error)));
+            problems.extend(loaded.err());
+        }
+        inspection.problems = problems.iter().map(described).collect();
+        if problems.more() > 0 {
+            inspection.problems.push(format!("and {} more problems", problems.more()));
         }
         Ok(inspection)
     }
 
-    fn file(&mut self, file: &Path) -> Result<()> {
+    fn file(&mut self, file: &Path, problems: &mut Problems) -> Result<()> {
         let name = file.display().to_string();
         let bytes = map(file)?;
-        if bytes.starts_with(gguf::MAGIC) || file.extension().is_some_and(|extension| extension == "gguf") {
+        if is_safetensors(file, &bytes) {
+            "safetensors".clone_into(&mut self.format);
+            self.add(safetensors::scan(&name, &bytes), problems);
+        } else {
             let scan = gguf::scan(&name, &bytes);
             self.format = scan.version.map_or_else(|| "unknown".to_owned(), |version| format!("GGUF {version}"));
             self.metadata = scan.metadata.iter().map(|(key, value)| (key.to_owned(), json(value))).collect();
-            self.add(&scan.contents);
-            self.config(gguf_config(&scan.metadata, &scan.contents));
-        } else {
-            "safetensors".clone_into(&mut self.format);
-            self.add(&safetensors::scan(&name, &bytes));
+            let config = gguf_config(&scan.metadata, &scan.contents);
+            self.add(scan.contents, problems);
+            self.config(config, problems);
         }
         Ok(())
     }
 
-    fn directory(&mut self, directory: &Path) -> Result<()> {
+    fn directory(&mut self, directory: &Path, problems: &mut Problems) -> Result<()> {
         let file = directory.join(CONFIG);
         let config = read(&file, LARGEST_JSON);
         let single = directory.join(TENSORS);
@@ -121,26 +129,26 @@ impl Inspection {
             config => config.and_then(|json| Config::from_json(&json, &file.display().to_string())),
         };
         "safetensors".clone_into(&mut self.format);
-        self.config(config);
+        self.config(config, problems);
         if single.exists() || !index.exists() {
-            match map(&single) {
-                Ok(bytes) => self.add(&safetensors::scan(&single.display().to_string(), &bytes)),
-                Err(error) => self.problems.push(described(&error)),
+            match map_tensors(directory) {
+                Ok(bytes) => self.add(safetensors::scan(&single.display().to_string(), &bytes), problems),
+                Err(error) => problems.push(error),
             }
             return Ok(());
         }
         match shards::Index::read(directory) {
             Ok(index) => index.scan().for_each(|contents| match contents {
-                Ok(contents) => self.add(&contents),
-                Err(error) => self.problems.push(described(&error)),
+                Ok(contents) => self.add(contents, problems),
+                Err(error) => problems.push(error),
             }),
-            Err(error) => self.problems.push(described(&error)),
+            Err(error) => problems.push(error),
         }
         Ok(())
     }
 
-    fn add(&mut self, contents: &Contents) {
-        self.problems.extend(contents.problems.iter().map(described));
+    fn add(&mut self, contents: Contents, problems: &mut Problems) {
+        problems.append(contents.problems);
         self.tensors.extend(contents.tensors.iter().map(|tensor| Row {
             file: tensor.file.to_string(),
             name: tensor.name.clone(),
@@ -151,10 +159,10 @@ impl Inspection {
         }));
     }
 
-    fn config(&mut self, config: Result<Config>) {
+    fn config(&mut self, config: Result<Config>, problems: &mut Problems) {
         match config {
             Ok(config) => self.config = config_json(&config),
-            Err(error) => self.problems.push(described(&error)),
+            Err(error) => problems.push(error),
         }
     }
 

@@ -30,9 +30,13 @@ use crate::error::{Error, Result};
 pub(crate) const CONFIG: &str = "config.json";
 /// The tensors of a Hugging Face checkpoint that is in one part.
 pub(crate) const TENSORS: &str = "model.safetensors";
+/// How the `.bin` files begin that older versions of transformers wrote instead, which hold a program to run.
+const PICKLED: &str = "pytorch_model";
+/// The most files that a message names.
+const MOST_NAMED: usize = 5;
 
 /// The largest JSON file that is read. The tokenizer of 2B-4T has 17 MB.
-const LARGEST_JSON: u64 = 256 << 20;
+pub(crate) const LARGEST_JSON: u64 = 256 << 20;
 
 /// A checkpoint mapped into memory and checked to be what its configuration says.
 #[derive(Debug)]
@@ -98,6 +102,45 @@ impl Place {
     }
 }
 
+/// Whether a file is of safetensors, by its name or its beginning, and not of GGUF.
+fn is_safetensors(file: &Path, bytes: &[u8]) -> bool {
+    file.extension() == Some(OsStr::new("safetensors")) || safetensors::is_one(bytes)
+}
+
+/// Maps the one file of tensors of a directory.
+///
+/// # Errors
+///
+/// If there is none, which says so if there are tensors of another format, or it cannot be mapped.
+fn map_tensors(directory: &Path) -> Result<Bytes> {
+    let single = directory.join(TENSORS);
+    if single.symlink_metadata().is_ok() {
+        return map(&single);
+    }
+    let entries = fs::read_dir(directory).map_err(Error::read(directory))?;
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.file_name().into())).collect();
+    names.sort();
+    let those = |extension: &str, start: &str| {
+        let fits = |name: &&PathBuf| {
+            name.extension() == Some(OsStr::new(extension))
+                && name.as_os_str().as_encoded_bytes().starts_with(start.as_bytes())
+        };
+        let found = names.iter().filter(fits).take(MOST_NAMED).map(|name| name.display().to_string());
+        Some(found.collect::<Vec<_>>().join(", ")).filter(|found| !found.is_empty())
+    };
+    let reason = if let Some(gguf) = those("gguf", "") {
+        format!("{CONFIG}, but no {TENSORS}; to use a GGUF file, name the file: {gguf}")
+    } else if let Some(pickled) = those("bin", PICKLED) {
+        format!(
+            "{CONFIG}, but no {TENSORS}; {pickled} is not read: convert it to safetensors (`from_pretrained`, then \
+             `save_pretrained` of transformers)"
+        )
+    } else {
+        return map(&single);
+    };
+    Err(Error::Format { file: directory.display().to_string(), reason })
+}
+
 impl Checkpoint {
     /// Opens a checkpoint: a directory with `config.json` and `model.safetensors` (or the files of
     /// `model.safetensors.index.json`), a `.gguf` file, or a directory that holds exactly one and no `config.json`.
@@ -123,7 +166,7 @@ impl Checkpoint {
         let (place, contents) = if !single.exists() && directory.join(shards::INDEX).exists() {
             (directory.join(shards::INDEX), shards::open(&directory)?)
         } else {
-            let contents = safetensors::open(&single.display().to_string(), &map(&single)?)?;
+            let contents = safetensors::open(&single.display().to_string(), &map_tensors(&directory)?)?;
             (single, vec![contents])
         };
         Ok(Self::new(config, place.display().to_string(), contents, None, Beside::Directory(directory)))
@@ -131,12 +174,14 @@ impl Checkpoint {
 
     fn gguf(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
-        if file.extension() == Some(OsStr::new("safetensors")) {
-            let reason = format!("one file of a checkpoint; name its directory, which also holds {CONFIG}");
+        let bytes = map(file)?;
+        if is_safetensors(file, &bytes) {
+            let reason =
+                format!("a safetensors file, one file of a checkpoint; name its directory, which also holds {CONFIG}");
             return Err(Error::Format { file: name, reason });
         }
         let directory = file.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &map(file)?)? })
+        Ok(Self { beside: Beside::Directory(directory), ..Self::from_gguf(&name, &bytes)? })
     }
 
     /// A checkpoint of a GGUF file in memory; `name` stands for the file in messages. It has no files beside it.

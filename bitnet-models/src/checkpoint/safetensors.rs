@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::stored::{Contents, DAMAGED, StoredTensor, StoredType, overlaps, place};
-use crate::error::{Error, Result};
+use super::stored::{Contents, DAMAGED, LONGEST_NAME, Problems, StoredTensor, StoredType, overlaps, place};
+use crate::error::{Error, Result, Short};
 
 /// The number of bytes before the head: they hold its length as a u64.
 const PREFIX: usize = 8;
@@ -25,7 +25,8 @@ const METADATA: &str = "__metadata__";
 
 /// Reads as much as possible of a file; what is wrong with it is among the problems.
 pub(crate) fn scan(file: &str, bytes: &Bytes) -> Contents {
-    let mut contents = Contents { file: file.into(), bytes: bytes.clone(), tensors: Vec::new(), problems: Vec::new() };
+    let mut contents =
+        Contents { file: file.into(), bytes: bytes.clone(), tensors: Vec::new(), problems: Problems::default() };
     match head(bytes) {
         Err(reason) => {
             let reason = format!("not a whole safetensors file ({} bytes): {reason}; {DAMAGED}", bytes.len());
@@ -59,7 +60,7 @@ fn add(contents: &mut Contents, data: usize, entries: Vec<(String, Info)>) {
     for (name, info) in entries {
         let file = contents.file.clone();
         if !seen.insert(name.clone()) {
-            let reason = format!("the tensor `{name}` a second time; {DAMAGED}");
+            let reason = format!("the tensor `{}` a second time; {DAMAGED}", Short(&name));
             contents.problems.push(Error::Format { file: file.to_string(), reason });
             continue;
         }
@@ -89,7 +90,7 @@ fn add(contents: &mut Contents, data: usize, entries: Vec<(String, Info)>) {
         end = end.max(tensor.offset.saturating_add(tensor.length.unwrap_or(0)));
         contents.tensors.push(tensor);
     }
-    contents.problems.extend(overlaps(&contents.tensors));
+    overlaps(&contents.tensors, &mut contents.problems);
     // Holes are not allowed by the format, and bytes after the last tensor are the sign of a lost one.
     let used: u64 = contents.tensors.iter().filter_map(|tensor| tensor.length).fold(data as u64, u64::saturating_add);
     let whole = contents.bytes.len() as u64;
@@ -99,6 +100,13 @@ fn add(contents: &mut Contents, data: usize, entries: Vec<(String, Info)>) {
         );
         contents.problems.push(Error::Format { file: contents.file.to_string(), reason });
     }
+}
+
+/// Whether a file begins as one of this format: the length of a head that the file has room for, and a `{`.
+pub(super) fn is_one(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<PREFIX>() else { return false };
+    let length = u64::from_le_bytes(*length);
+    length <= LARGEST_HEAD as u64 && length <= rest.len() as u64 && rest.first() == Some(&b'{')
 }
 
 /// The type of a name, and the bits of a value; `None` for a name that is not known.
@@ -139,6 +147,10 @@ impl<'de> Deserialize<'de> for Entries {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
+                    if name.len() > LONGEST_NAME {
+                        let reason = format_args!("a name of {} bytes; expected at most {LONGEST_NAME}", name.len());
+                        return Err(serde::de::Error::custom(reason));
+                    }
                     if name == METADATA {
                         map.next_value::<serde::de::IgnoredAny>()?;
                     } else if entries.len() < MOST_TENSORS {

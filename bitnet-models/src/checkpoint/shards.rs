@@ -2,7 +2,7 @@
 //!
 //! Source: `save_pretrained` of transformers: `model.safetensors.index.json` with the object `weight_map`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::safetensors;
 use super::stored::{Contents, DAMAGED};
 use crate::bytes::{map, read};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Short};
 
 /// The name of the index.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -43,8 +43,8 @@ impl Index {
         for (tensor, shard) in raw.weight_map {
             if shard.is_empty() || shard == "." || shard == ".." || shard.contains(['/', '\\', ':', '\0']) {
                 return Err(index.error(format!(
-                    "`weight_map` places `{tensor}` in {shard:?}; expected the name of a file beside the index, without \
-                     a path"
+                    "`weight_map` places `{}` in {shard:?}; expected the name of a file beside the index, without a path",
+                    Short(&tensor)
                 )));
             }
             index.shards.entry(shard).or_default().push(tensor);
@@ -70,13 +70,12 @@ impl Index {
             let mut contents = safetensors::scan(&path.display().to_string(), &bytes);
             contents.tensors.retain(|tensor| tensors.binary_search(&tensor.name).is_ok());
             if contents.problems.is_empty() && contents.tensors.len() < tensors.len() {
-                let missing = tensors.iter().find(|name| contents.tensors.iter().all(|tensor| tensor.name != **name));
-                let missing = missing.map_or("", String::as_str);
-                contents.problems.push(
-                    self.error(format!(
-                        "`weight_map` places `{missing}` in {shard}, which does not have it; {DAMAGED}"
-                    )),
-                );
+                let there: HashSet<&str> = contents.tensors.iter().map(|tensor| &*tensor.name).collect();
+                let missing = tensors.iter().find(|name| !there.contains(name.as_str())).map_or("", String::as_str);
+                contents.problems.push(self.error(format!(
+                    "`weight_map` places `{}` in {shard}, which does not have it; {DAMAGED}",
+                    Short(missing)
+                )));
             }
             Ok(contents)
         })

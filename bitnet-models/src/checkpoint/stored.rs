@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Error;
+use crate::error::{Error, Short};
 
 /// The types that a checkpoint's tensors are stored in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +60,13 @@ pub(crate) struct StoredTensor {
 impl StoredTensor {
     /// Type and shape, as in `F32 [256, 64]`.
     pub(crate) fn describe(&self) -> String {
-        format!("{} {:?}", self.kind, self.shape)
+        format!("{} {:?}", Short(&self.kind.to_string()), self.shape)
     }
 
     pub(crate) fn error(&self, expected: impl Into<String>, found: impl Into<String>) -> Error {
         Error::Tensor {
             file: self.file.to_string(),
-            tensor: self.name.clone(),
+            tensor: Short(&self.name).to_string(),
             expected: expected.into(),
             found: found.into(),
         }
@@ -82,17 +82,19 @@ impl StoredTensor {
 /// What to do about a file that contradicts itself.
 pub(super) const DAMAGED: &str = "the file is damaged: download it or convert it again";
 
+/// The longest name of a tensor and the longest key, in bytes: the limit of the GGUF specification, here for all formats.
+pub(super) const LONGEST_NAME: usize = 65535;
+
 /// Finds tensors whose data begins before the data of another one ends, in the order of the file.
-pub(super) fn overlaps(tensors: &[StoredTensor]) -> Vec<Error> {
+pub(super) fn overlaps(tensors: &[StoredTensor], problems: &mut Problems) {
     let mut order: Vec<&StoredTensor> = tensors.iter().filter(|tensor| tensor.length.is_some_and(|n| n > 0)).collect();
     order.sort_by_key(|tensor| tensor.offset);
-    let mut problems = Vec::new();
     let mut furthest: Option<(&StoredTensor, u64)> = None;
     for tensor in order {
         let end = tensor.offset.saturating_add(tensor.length.unwrap_or(0));
         match furthest {
             Some((other, other_end)) if tensor.offset < other_end => {
-                let expected = format!("data after that of `{}`, which ends at byte {other_end}", other.name);
+                let expected = format!("data after that of `{}`, which ends at byte {other_end}", Short(&other.name));
                 problems.push(tensor.misplaced(&expected));
                 if end > other_end {
                     furthest = Some((tensor, end));
@@ -101,7 +103,6 @@ pub(super) fn overlaps(tensors: &[StoredTensor]) -> Vec<Error> {
             _ => furthest = Some((tensor, end)),
         }
     }
-    problems
 }
 
 /// Gives a tensor its data in the file, or an error if a part of it lies outside.
@@ -128,12 +129,58 @@ pub(crate) struct Contents {
     /// The whole file.
     pub(crate) bytes: Bytes,
     pub(crate) tensors: Vec<StoredTensor>,
-    pub(crate) problems: Vec<Error>,
+    pub(crate) problems: Problems,
 }
 
 impl Contents {
     /// The contents if nothing is wrong with them, else the first problem.
     pub(crate) fn sound(mut self) -> Result<Self, Error> {
-        if self.problems.is_empty() { Ok(self) } else { Err(self.problems.swap_remove(0)) }
+        if self.problems.is_empty() { Ok(self) } else { Err(self.problems.kept.swap_remove(0)) }
+    }
+}
+
+/// The most problems that are kept. A damaged file can have as many as it has tensors, and nobody reads them all.
+const MOST_PROBLEMS: usize = 100;
+
+/// What is wrong, in the order in which it was found: the first problems, and how many more there are.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    kept: Vec<Error>,
+    more: usize,
+}
+
+impl Problems {
+    pub(crate) fn push(&mut self, problem: Error) {
+        if self.kept.len() < MOST_PROBLEMS {
+            self.kept.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Adds those of a part, such as one file of several.
+    pub(crate) fn append(&mut self, part: Self) {
+        self.extend(part.kept);
+        self.more += part.more;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Those that are kept.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Error> {
+        self.kept.iter()
+    }
+
+    /// How many there are besides.
+    pub(crate) fn more(&self) -> usize {
+        self.more
+    }
+}
+
+impl Extend<Error> for Problems {
+    fn extend<T: IntoIterator<Item = Error>>(&mut self, problems: T) {
+        problems.into_iter().for_each(|problem| self.push(problem));
     }
 }

@@ -1,6 +1,7 @@
 //! Makes layers from the tensors of a checkpoint, by the names that transformers gives them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use candle_core::{Device, Tensor};
@@ -34,11 +35,13 @@ pub struct Weights<'a> {
     tensors: &'a Tensors,
     flavour: Flavour,
     prefix: String,
+    /// The names in the file of the tensors that became layers, of this value and all that [`Self::at`] made of it.
+    used: Arc<Mutex<HashSet<&'a str>>>,
 }
 
 impl<'a> Weights<'a> {
     pub(super) fn new(tensors: &'a Tensors, flavour: Flavour) -> Self {
-        Self { tensors, flavour, prefix: String::new() }
+        Self { tensors, flavour, prefix: String::new(), used: Arc::default() }
     }
 
     /// The tensors whose names begin with this prefix and `name`.
@@ -179,7 +182,10 @@ impl<'a> Weights<'a> {
     fn tensor(&self, name: &str, expected: impl FnOnce() -> String) -> Result<&'a StoredTensor> {
         let name = self.stored_name(name);
         match self.tensors.by_name.get(&name) {
-            Some(tensor) => Ok(tensor),
+            Some(tensor) => {
+                self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(&tensor.name);
+                Ok(tensor)
+            }
             None => Err(Error::Tensor {
                 file: self.tensors.place.clone(),
                 tensor: name,
@@ -187,6 +193,48 @@ impl<'a> Weights<'a> {
                 found: "no such tensor".to_owned(),
             }),
         }
+    }
+
+    /// Checks that the checkpoint has no tensors besides those that became layers: one that is left over is of a model
+    /// that computes something else, such as one with more layers or with biases.
+    ///
+    /// # Errors
+    ///
+    /// If there is one; the first by name.
+    pub(crate) fn nothing_left(&self, config: &Config) -> Result<()> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |tensor: &&StoredTensor| !used.contains(&*tensor.name) && !self.is_ignored(&tensor.name, config);
+        let Some(tensor) = self.tensors.by_name.values().filter(left).min_by_key(|tensor| &tensor.name) else {
+            return Ok(());
+        };
+        let in_gguf = self.flavour == Flavour::Gguf;
+        let layer = tensor.name.strip_prefix(if in_gguf { "blk." } else { "model.layers." });
+        let layer = layer.and_then(|name| name.split('.').next()?.parse::<usize>().ok());
+        Err(match layer.filter(|layer| *layer >= config.num_hidden_layers) {
+            Some(layer) => tensor.error(
+                format!(
+                    "tensors of {} layers, the `{}` of the configuration",
+                    config.num_hidden_layers,
+                    if in_gguf { "block_count" } else { "num_hidden_layers" }
+                ),
+                format!("one of layer {layer}, counted from 0; configuration and tensors must be of one checkpoint"),
+            ),
+            None => tensor.error(
+                "only tensors that docs/FORMATS.md lists",
+                format!(
+                    "{}, which would be left out of the computation; convert the original checkpoint again, or remove \
+                     the tensor if it has no effect",
+                    tensor.describe()
+                ),
+            ),
+        })
+    }
+
+    /// Whether transformers ignores a tensor too: the angles of the rotary embedding, which old versions stored, and the
+    /// head of a model whose head is the embeddings. The converters to GGUF leave both out.
+    fn is_ignored(&self, name: &str, config: &Config) -> bool {
+        let head = config.tie_word_embeddings && name == "lm_head.weight";
+        self.flavour != Flavour::Gguf && (head || name.ends_with(".rotary_emb.inv_freq"))
     }
 
     fn name(&self, name: &str) -> String {

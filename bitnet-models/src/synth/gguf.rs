@@ -6,7 +6,9 @@ use std::path::Path;
 use half::f16;
 
 use super::values::{embedding, embedding_value, norm, scale, ternary};
-use super::{Counted, Format, Kind, MARK, RMS_NORM_EPS, ROPE_THETA, Synth, parent, refuse_foreign, write_error};
+use super::{
+    Counted, Format, Kind, MARK, PREFIX, RMS_NORM_EPS, ROPE_THETA, Synth, parent, refuse_foreign, write_error,
+};
 use crate::bytes::map;
 use crate::checkpoint::gguf::types::{F16, F32, I2_S, I2_S_TAIL, TQ1_0, TQ2_0};
 use crate::checkpoint::gguf::writer::{Planned, head, padding};
@@ -18,7 +20,7 @@ use crate::error::{Error, Result};
 /// The key by which a file is known to be written here.
 const KEY: &str = "general.quantized_by";
 
-pub(super) fn write(synth: &Synth, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+pub(super) fn write(synth: &Synth, out: &Path, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<()> {
     if out.symlink_metadata().is_ok() {
         let ours = map(out).is_ok_and(|bytes| {
             let head = scan("", &bytes);
@@ -34,9 +36,9 @@ pub(super) fn write(synth: &Synth, out: &Path, progress: &mut dyn FnMut(u64, u64
         return Err(Error::Format { file: out.display().to_string(), reason: "the tensors are too large".to_owned() });
     };
     let data = planned.iter().filter_map(Planned::length).map(|length| length + padding(length)).sum::<u64>();
-    let file = tempfile::Builder::new().prefix(".bitnet-synth-").tempfile_in(parent(out)).map_err(write_error(out))?;
+    let file = temporary().tempfile_in(parent(out)).map_err(write_error(out))?;
     let total = head.len() as u64 + data;
-    let mut to = Counted { to: BufWriter::new(file), written: 0, total, progress };
+    let mut to = Counted { to: BufWriter::new(file), written: 0, total, go_on };
     let mut put_all = || -> io::Result<()> {
         to.put(&head)?;
         for ((name, kind), planned) in tensors.iter().zip(&planned) {
@@ -48,21 +50,24 @@ pub(super) fn write(synth: &Synth, out: &Path, progress: &mut dyn FnMut(u64, u64
     };
     put_all().map_err(write_error(out))?;
     let file = to.to.into_inner().map_err(|error| write_error(out)(error.into_error()))?;
-    publish(&file, out).map_err(write_error(out))?;
     file.persist(out).map_err(|error| write_error(out)(error.error))?;
     Ok(())
 }
 
-/// Gives a temporary file the permissions of an ordinary one.
+/// Makes temporary files with the permissions of an ordinary one, from which the system takes those of the umask.
 #[cfg(unix)]
-fn publish(file: &tempfile::NamedTempFile, _: &Path) -> io::Result<()> {
+fn temporary() -> tempfile::Builder<'static, 'static> {
     use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).permissions(std::fs::Permissions::from_mode(0o666));
+    builder
 }
 
 #[cfg(not(unix))]
-fn publish(_: &tempfile::NamedTempFile, _: &Path) -> io::Result<()> {
-    Ok(())
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX);
+    builder
 }
 
 fn plan(synth: &Synth, name: &str, kind: Kind) -> Planned {

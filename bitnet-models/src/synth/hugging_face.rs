@@ -8,26 +8,26 @@ use half::bf16;
 use serde_json::{Map, Value, json};
 
 use super::values::{embedding, embedding_value, master, norm, scale, ternary};
-use super::{Counted, Format, Kind, MARK, ROPE_THETA, Synth, parent, refuse_foreign, write_error};
-use crate::checkpoint::{CONFIG, TENSORS, pack};
+use super::{Counted, Format, Kind, MARK, PREFIX, ROPE_THETA, Synth, parent, refuse_foreign, write_error};
+use crate::bytes::read;
+use crate::checkpoint::{CONFIG, LARGEST_JSON, TENSORS, pack};
 use crate::config::Activation;
 use crate::error::Result;
 
 /// The key of `config.json` by which a checkpoint is known to be written here.
 const KEY: &str = "synthesized_by";
 
-pub(super) fn write(synth: &Synth, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+pub(super) fn write(synth: &Synth, out: &Path, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<()> {
     let replaced = out.symlink_metadata().is_ok();
     if replaced && !is_ours(out) {
         return Err(refuse_foreign(out, "checkpoint directory"));
     }
-    let directory =
-        tempfile::Builder::new().prefix(".bitnet-synth-").tempdir_in(parent(out)).map_err(write_error(out))?;
+    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent(out)).map_err(write_error(out))?;
     let new = directory.path().join("new");
     fs::create_dir(&new).map_err(write_error(out))?;
     let config = format!("{:#}\n", config(synth));
     fs::write(new.join(CONFIG), config).map_err(write_error(out))?;
-    tensors(synth, &new.join(TENSORS), progress).map_err(write_error(out))?;
+    tensors(synth, &new.join(TENSORS), go_on).map_err(write_error(out))?;
     // The old one goes with the temporary directory.
     if replaced {
         fs::rename(out, directory.path().join("old")).map_err(write_error(out))?;
@@ -42,7 +42,7 @@ fn is_ours(out: &Path) -> bool {
         entry.is_ok_and(|entry| [CONFIG, TENSORS].iter().any(|name| entry.file_name() == *name))
     };
     let marked = || {
-        let config: Value = serde_json::from_slice(&fs::read(out.join(CONFIG)).ok()?).ok()?;
+        let config: Value = serde_json::from_slice(&read(&out.join(CONFIG), LARGEST_JSON).ok()?).ok()?;
         Some(config[KEY] == MARK)
     };
     !out.is_symlink() && fs::read_dir(out).is_ok_and(|mut entries| entries.all(only)) && marked() == Some(true)
@@ -86,7 +86,7 @@ fn config(synth: &Synth) -> Value {
     })
 }
 
-fn tensors(synth: &Synth, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> io::Result<()> {
+fn tensors(synth: &Synth, path: &Path, go_on: &mut dyn FnMut(u64, u64) -> bool) -> io::Result<()> {
     let online = synth.format == Format::HfBf16;
     let mut head = Map::new();
     let mut end = 0;
@@ -102,7 +102,7 @@ fn tensors(synth: &Synth, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> io
     head.resize(head.len().next_multiple_of(8), b' ');
 
     let total = 8 + head.len() as u64 + end as u64;
-    let mut to = Counted { to: BufWriter::new(File::create(path)?), written: 0, total, progress };
+    let mut to = Counted { to: BufWriter::new(File::create(path)?), written: 0, total, go_on };
     to.put(&(head.len() as u64).to_le_bytes())?;
     to.put(&head)?;
     for (name, kind) in synth.tensors() {

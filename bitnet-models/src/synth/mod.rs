@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 /// What marks a checkpoint as made here, so that it may be replaced.
 const MARK: &str = "bitnet synth";
 
+/// How the names of temporary files and directories begin, which are beside the place that is written to.
+const PREFIX: &str = ".bitnet-synth-";
+
 /// Sizes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -64,10 +67,30 @@ impl Synth {
     ///
     /// If something is there that was not written by this function, or a file cannot be written.
     pub fn write(&self, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
-        match self.format {
-            Format::HfOffline | Format::HfBf16 => hugging_face::write(self, out, progress),
-            Format::I2S | Format::Tq1_0 | Format::Tq2_0 => gguf::write(self, out, progress),
-        }
+        let go_on = &mut |written, total| {
+            progress(written, total);
+            true
+        };
+        self.write_while(out, go_on).map(drop)
+    }
+
+    /// As [`Self::write`], as long as `go_on` returns `true`; it is called after each row. Returns whether the checkpoint
+    /// was written. If not, nothing is left of it, and what it would have replaced stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::write`].
+    pub fn write_while(&self, out: &Path, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<bool> {
+        let mut stopped = false;
+        let go_on = &mut |written, total| {
+            stopped = !go_on(written, total);
+            !stopped
+        };
+        let written = match self.format {
+            Format::HfOffline | Format::HfBf16 => hugging_face::write(self, out, go_on),
+            Format::I2S | Format::Tq1_0 | Format::Tq2_0 => gguf::write(self, out, go_on),
+        };
+        if stopped { Ok(false) } else { written.map(|()| true) }
     }
 
     /// The tensors in the order of the file: transformers' names, and what they are.
@@ -189,15 +212,15 @@ struct Counted<'a, W> {
     to: W,
     written: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(u64, u64),
+    /// Gets both numbers; `false` ends the writing.
+    go_on: &'a mut dyn FnMut(u64, u64) -> bool,
 }
 
 impl<W: Write> Counted<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.to.write_all(bytes)?;
         self.written += bytes.len() as u64;
-        (self.progress)(self.written, self.total);
-        Ok(())
+        if (self.go_on)(self.written, self.total) { Ok(()) } else { Err(io::Error::other("stopped")) }
     }
 }
 

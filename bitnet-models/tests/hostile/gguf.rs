@@ -6,7 +6,7 @@ use bitnet_models::Checkpoint;
 use bitnet_models::synth::Format;
 use bytes::Bytes;
 
-use super::{refused, synthetic};
+use super::{load, refused, synthetic};
 
 /// A file that a test changes.
 #[derive(Clone)]
@@ -65,6 +65,56 @@ impl File {
         let at = self.tensor(name) + 4 + 16 + 4;
         let offset = u64::from_le_bytes(*self.0[at..].first_chunk().expect("an offset"));
         self.begin() + usize::try_from(offset).expect("small")
+    }
+
+    /// Adds bytes to the head; the data moves to the next multiple of the alignment.
+    fn insert(mut self, at: usize, bytes: &[u8]) -> Self {
+        let (end, begin) = (self.after("output_norm.weight") + 4 + 8 + 4 + 8, self.begin());
+        let data = self.0.split_off(begin);
+        self.0.truncate(end);
+        self.0.splice(at..at, bytes.iter().copied());
+        self.0.resize(self.0.len().next_multiple_of(32), 0);
+        self.0.extend(data);
+        self
+    }
+
+    /// Adds one to the number of tensors or keys.
+    fn count(self, at: usize) -> Self {
+        let count = u64::from_le_bytes(*self.0[at..].first_chunk().expect("a number"));
+        self.put(at, &(count + 1).to_le_bytes())
+    }
+
+    /// Adds a key before the others.
+    fn key(self, key: &str, kind: u32, value: &[u8]) -> Self {
+        let key = key.replace('~', "bitnet-b1.58");
+        let pair = [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &kind.to_le_bytes(), value].concat();
+        self.count(16).insert(24, &pair)
+    }
+
+    fn text(self, key: &str, text: &str) -> Self {
+        self.key(key, 8, &[&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat())
+    }
+
+    /// Adds a vector of F32 after the other tensors.
+    fn vector(mut self, name: &str, values: &[f32]) -> Self {
+        self.0.resize(self.0.len().next_multiple_of(32), 0);
+        let offset = (self.0.len() - self.begin()) as u64;
+        let end = self.after("output_norm.weight") + 4 + 8 + 4 + 8;
+        let info = [
+            &(name.len() as u64).to_le_bytes()[..],
+            name.as_bytes(),
+            &1u32.to_le_bytes(),
+            &(values.len() as u64).to_le_bytes(),
+            &0u32.to_le_bytes(),
+            &offset.to_le_bytes(),
+        ];
+        let mut file = self.count(8).insert(end, &info.concat());
+        file.0.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        file
+    }
+
+    fn load(&self) -> Result<(), String> {
+        load(Checkpoint::from_gguf("x.gguf", &Bytes::from(self.0.clone())))
     }
 
     fn message(&self, case: &str) -> String {
@@ -283,12 +333,87 @@ fn metadata() {
             u32("~.feed_forward_length", 768),
             &["blk.0.ffn_gate.weight", "[768, 256]", "[512, 256]"],
         ),
-        ("more blocks than there are", u32("~.block_count", u32::MAX), &["blk.2.attn_norm.weight", "no such tensor"]),
+        ("more blocks than there are", u32("~.block_count", 65536), &["blk.2.attn_norm.weight", "no such tensor"]),
+        ("more blocks than any model has", u32("~.block_count", u32::MAX), &["block_count", "at most 65536"]),
         ("an alignment of 3", aligned(4, 3), &["general.alignment", "a power of two", "3"]),
         ("an alignment of 0", aligned(4, 0), &["general.alignment", "a power of two"]),
         ("an alignment that moves the data", aligned(4, 1 << 31), &["inside the file"]),
         ("an alignment that is a float", aligned(6, 32), &["general.alignment", "expected an integer"]),
     ]);
+}
+
+/// Another program would compute something else with these.
+#[test]
+fn tensors_that_are_left_over() {
+    let file = File::new(Format::I2S);
+    let freqs = file.clone().vector("rope_freqs.weight", &[8.0; 32]);
+    check(vec![
+        (
+            "fewer blocks than there are",
+            file.clone().value("~.block_count", &1u32.to_le_bytes()),
+            &["`blk.1.attn_k.weight`", "tensors of 1 layers, the `block_count`", "one of layer 1, counted from 0"],
+        ),
+        (
+            "a bias",
+            file.clone().vector("blk.0.attn_q.bias", &[50.0; 256]),
+            &["`blk.0.attn_q.bias`", "F32 [256]", "left out of the computation"],
+        ),
+        ("factors of the frequencies", freqs, &["`rope_freqs.weight`", "F32 [32]", "left out of the computation"]),
+        ("a name of no layer", file.clone().vector("blk.one.attn_q.bias", &[1.0]), &["blk.one", "left out"]),
+    ]);
+    // Optional, and used.
+    assert_eq!(file.clone().vector("blk.0.attn_q.scale", &[0.5]).load(), Ok(()));
+}
+
+#[test]
+fn scaled_positions() {
+    let file = File::new(Format::I2S);
+    let factor = |key: &str, factor: f32| file.clone().key(key, 6, &factor.to_le_bytes());
+    let typed = |kind: &str, factor: f32| {
+        let scaled = file.clone().key("~.rope.scaling.factor", 6, &factor.to_le_bytes());
+        scaled.text("~.rope.scaling.type", kind)
+    };
+    for accepted in [typed("none", 4.0), typed("linear", 1.0), typed("linear", 0.0), factor("~.rope.scale_linear", 1.0)]
+    {
+        assert_eq!(accepted.load(), Ok(()));
+    }
+    check(vec![
+        (
+            "a factor without a type",
+            factor("~.rope.scaling.factor", 4.0),
+            &["`bitnet-b1.58.rope.scaling.factor`: expected 1", "found 4"],
+        ),
+        ("the older key", factor("~.rope.scale_linear", 4.0), &["`bitnet-b1.58.rope.scale_linear`", "found 4"]),
+        ("linear", typed("linear", 4.0), &["rope.scaling.factor", "found 4"]),
+        ("YaRN", typed("yarn", 1.0), &["rope.scaling.type", "found \"yarn\""]),
+        ("longer queries", factor("~.rope.scaling.attn_factor", 0.5), &["rope.scaling.attn_factor", "found 0.5"]),
+    ]);
+}
+
+/// The name of the tensor that the others overlap is not in every message in full, and there are not as many messages
+/// as tensors.
+#[test]
+fn many_tensors_over_one_of_a_long_name() {
+    let tensors = 20_000u64;
+    let name = "n".repeat(65535);
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend((tensors + 1).to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    let mut add = |name: &str, size: u64, offset: u64| {
+        bytes.extend((name.len() as u64).to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(size.to_le_bytes());
+        bytes.extend(24u32.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
+    };
+    add(&name, 32 * tensors, 0);
+    (0..tensors).for_each(|index| add(&format!("t{index}"), 8, 32 * index));
+    bytes.resize(bytes.len().next_multiple_of(32) + 32 * usize::try_from(tensors).expect("small"), 0);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("x.gguf");
+    fs::write(&file, &bytes).expect("written");
+    super::few_short_problems(&file, tensors);
 }
 
 /// A key as long as is allowed, before an array of many texts: the head is read in the time that its bytes take.

@@ -6,6 +6,9 @@ mod gguf;
 mod safetensors;
 mod shards;
 
+use std::path::Path;
+
+use bitnet_models::checkpoint::inspect::Inspection;
 use bitnet_models::synth::{Format, Shape, Synth};
 use bitnet_models::{Activation, Checkpoint, Result, Transformer};
 use tempfile::TempDir;
@@ -21,6 +24,16 @@ fn synthetic(format: Format) -> TempDir {
 /// Reads all of a checkpoint, as a run does.
 fn load(checkpoint: Result<Checkpoint>) -> std::result::Result<(), String> {
     checkpoint.and_then(|checkpoint| Transformer::load(&checkpoint)).map(drop).map_err(|error| error.to_string())
+}
+
+/// Checks that of at least so many problems of a checkpoint 100 are shown, and shortly.
+fn few_short_problems(path: &Path, at_least: u64) {
+    let inspection = Inspection::of(path).expect("something to show");
+    let (last, kept) = inspection.problems.split_last().expect("problems");
+    assert!(kept.len() == 100 && kept.iter().all(|problem| problem.len() < 1000), "{}", kept.len());
+    let more = last.strip_prefix("and ").and_then(|rest| rest.strip_suffix(" more problems"));
+    let more: u64 = more.and_then(|more| more.parse().ok()).unwrap_or_else(|| panic!("{last}"));
+    assert!(more + 100 >= at_least && more < 2 * at_least, "{more}");
 }
 
 /// The message of a checkpoint that must be refused.

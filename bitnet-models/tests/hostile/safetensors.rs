@@ -7,7 +7,7 @@ use bitnet_models::synth::Format;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{refused, synthetic};
+use super::{few_short_problems, load, refused, synthetic};
 
 /// The files of a checkpoint, apart.
 #[derive(Clone)]
@@ -56,11 +56,30 @@ impl Files {
         self
     }
 
+    /// Adds a vector of F32 after the other tensors.
+    fn vector(mut self, name: &str, values: &[f32]) -> Self {
+        let start = self.data.len();
+        self.data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        let offsets = [start, self.data.len()];
+        self.tensor(name, |tensor| *tensor = json!({"dtype": "F32", "shape": [values.len()], "data_offsets": offsets}))
+    }
+
+    /// The file of tensors whose first bytes say that the head has this length.
+    fn file(&self, length: u64) -> Vec<u8> {
+        [&length.to_le_bytes()[..], self.head.as_bytes(), &self.data].concat()
+    }
+
+    fn open(&self, length: u64) -> bitnet_models::Result<Checkpoint> {
+        let config = self.config.to_string();
+        Checkpoint::from_safetensors("x", config.as_bytes(), &Bytes::from(self.file(length)))
+    }
+
+    fn load(&self) -> Result<(), String> {
+        load(self.open(self.head.len() as u64))
+    }
+
     fn message(&self, length: u64, case: &str) -> String {
-        let mut tensors = length.to_le_bytes().to_vec();
-        tensors.extend(self.head.as_bytes());
-        tensors.extend(&self.data);
-        refused(Checkpoint::from_safetensors("x", self.config.to_string().as_bytes(), &Bytes::from(tensors)), case)
+        refused(self.open(length), case)
     }
 }
 
@@ -183,8 +202,13 @@ fn configurations() {
         ),
         (
             "more blocks than there are",
-            with("num_hidden_layers", json!(u64::MAX)),
+            with("num_hidden_layers", json!(65536)),
             &["model.layers.2.input_layernorm.weight", "no such tensor"],
+        ),
+        (
+            "more blocks than any model has",
+            with("num_hidden_layers", json!(u64::MAX)),
+            &["`num_hidden_layers`", "at most 65536"],
         ),
         (
             "no quantisation",
@@ -199,4 +223,49 @@ fn configurations() {
         ),
         ("a head that is not there", with("tie_word_embeddings", json!(false)), &["lm_head.weight", "no such tensor"]),
     ]);
+}
+
+/// transformers would load these with a warning, or compute something else.
+#[test]
+fn tensors_that_are_left_over() {
+    let files = Files::new(Format::HfOffline);
+    let bias = "model.layers.0.self_attn.q_proj.bias";
+    check(vec![
+        (
+            "fewer layers than there are",
+            files.clone().config("num_hidden_layers", json!(1)),
+            &["`model.layers.1.input_layernorm.weight`", "1 layers, the `num_hidden_layers`", "one of layer 1"],
+        ),
+        ("a bias", files.clone().vector(bias, &[50.0; 256]), &[bias, "F32 [256]", "left out of the computation"]),
+        (
+            "a scale of weights that have none",
+            Files::new(Format::HfBf16).vector(SCALE, &[2.0]),
+            &[SCALE, "F32 [1]", "left out of the computation"],
+        ),
+    ]);
+    // What transformers ignores.
+    let angles = files.clone().vector("model.layers.0.self_attn.rotary_emb.inv_freq", &[1.0; 32]);
+    assert_eq!(angles.load(), Ok(()));
+    assert_eq!(files.clone().vector("lm_head.weight", &[1.0; 4]).load(), Ok(()));
+}
+
+#[test]
+fn many_tensors_over_one_of_a_long_name() {
+    let tensors = 20_000u64;
+    let entry = |name: &str, start: u64, length: u64| {
+        let offsets = [start, start + length];
+        format!("\"{name}\":{}", json!({"dtype": "U8", "shape": [length], "data_offsets": offsets}))
+    };
+    let with = |name: &str| {
+        let entries = (0..tensors).map(|index| entry(&format!("t{index}"), 8 * index, 8));
+        let entries: Vec<String> = [entry(name, 0, 8 * tensors)].into_iter().chain(entries).collect();
+        let data = vec![0; 8 * usize::try_from(tensors).expect("small")];
+        Files { head: format!("{{{}}}", entries.join(",")), data, ..Files::new(Format::HfOffline) }
+    };
+    let files = with(&"n".repeat(65535));
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("config.json"), files.config.to_string()).expect("written");
+    fs::write(directory.path().join("model.safetensors"), files.file(files.head.len() as u64)).expect("written");
+    few_short_problems(directory.path(), tensors);
+    check(vec![("a longer name", with(&"n".repeat(65536)), &["a name of 65536 bytes; expected at most 65535"])]);
 }

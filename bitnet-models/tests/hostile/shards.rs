@@ -9,7 +9,7 @@ use bitnet_models::synth::Format;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{load, refused, synthetic};
+use super::{few_short_problems, load, refused, synthetic};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
@@ -110,7 +110,7 @@ fn names_that_lead_elsewhere_and_files_that_are_not_there() {
     assert_eq!(inspection.tensors.len(), 1);
     assert!(inspection.problems.iter().any(|problem| problem.contains(SHARDS[1])), "{:?}", inspection.problems);
     let message = refused(Checkpoint::open(model.join(SHARDS[0])), "one file of two");
-    assert!(message.contains("one file of a checkpoint; name its directory"), "{message}");
+    assert!(message.contains("a safetensors file, one file of a checkpoint; name its directory"), "{message}");
     let message = refused(Checkpoint::open(&model), "a directory");
     assert!(message.contains(SHARDS[1]) && message.contains("a directory; expected a regular file"), "{message}");
 }
@@ -152,4 +152,56 @@ fn a_directory_may_have_the_name_of_a_file() {
     let named = directory.path().join("model.gguf");
     fs::rename(directory.path().join("model"), &named).expect("renamed");
     assert_eq!(load(Checkpoint::open(&named)), Ok(()));
+}
+
+/// As many tensors as a file may have, and one that it does not have: each is looked up once.
+#[test]
+fn many_tensors_of_which_one_is_not_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let names: Vec<String> = (0..65536).map(|index| format!("t{index:06}")).collect();
+    let entry = |name: &String| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
+    let head = format!("{{{}}}", names.iter().map(entry).collect::<Vec<_>>().join(","));
+    let file = [&(head.len() as u64).to_le_bytes()[..], head.as_bytes()].concat();
+    fs::write(directory.path().join(SHARDS[0]), file).expect("written");
+    let places = names.iter().map(String::as_str).chain(["z"]).map(|name| (name.to_owned(), json!(SHARDS[0])));
+    write_index(directory.path(), &json!({"weight_map": places.collect::<serde_json::Map<_, _>>()}));
+    let source = synthetic(Format::HfOffline);
+    fs::copy(source.path().join("model/config.json"), directory.path().join("config.json")).expect("copied");
+    let begin = std::time::Instant::now();
+    let message = refused(Checkpoint::open(directory.path()), "a tensor that is not there");
+    assert!(message.contains("places `z` in model-00001"), "{message}");
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+}
+
+/// A hostile index can name as many files as it has tensors.
+#[test]
+fn many_files_that_are_not_there() {
+    let directory = sharded();
+    let model = directory.path().join("model");
+    let places = (0..5000).map(|index| (format!("t{index}"), json!(format!("f{index}"))));
+    write_index(&model, &json!({"weight_map": places.collect::<serde_json::Map<_, _>>()}));
+    few_short_problems(&model, 5000);
+}
+
+#[test]
+fn tensors_of_another_format_beside_a_configuration_are_named() {
+    let (source, gguf) = (synthetic(Format::HfOffline), synthetic(Format::I2S));
+    let model = source.path().join("model");
+    fs::remove_file(model.join("model.safetensors")).expect("removed");
+    let problem = |case: &str| {
+        let message = refused(Checkpoint::open(&model), case);
+        let inspection = Inspection::of(&model).expect("something to show");
+        assert!(inspection.problems[0].starts_with(&message), "{case}: {message}: {:?}", inspection.problems);
+        message
+    };
+    assert!(problem("no tensors").contains("cannot read"));
+    fs::write(model.join("pytorch_model-00001-of-00002.bin"), b"PK").expect("written");
+    let message = problem("pickled tensors");
+    let said = "no model.safetensors; pytorch_model-00001-of-00002.bin is not read: convert it to safetensors";
+    assert!(message.contains(said), "{message}");
+    fs::copy(gguf.path().join("model"), model.join("i2_s.gguf")).expect("copied");
+    let message = problem("a GGUF file");
+    let said = "no model.safetensors; to use a GGUF file, name the file: i2_s.gguf";
+    assert!(message.contains(said), "{message}");
+    assert_eq!(load(Checkpoint::open(model.join("i2_s.gguf"))), Ok(()));
 }

@@ -13,6 +13,8 @@ use crate::printable;
 
 /// The longest value of a key that is shown whole, in characters.
 const LONGEST: usize = 60;
+/// The longest cell of a table that is shown whole, in characters: a long one widens its column in all rows.
+const LONGEST_CELL: usize = 120;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -77,10 +79,12 @@ fn show(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
 /// A heading and aligned columns.
 fn section(out: &mut impl Write, heading: &str, rows: &[Vec<String>]) -> io::Result<()> {
     writeln!(out, "\n{heading}")?;
+    let cut = |row: &Vec<String>| row.iter().map(|cell| beginning(cell, LONGEST_CELL)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cut).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    for row in rows {
+    for row in &rows {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(out, "  {}", line.join("  ").trim_end())?;
     }
@@ -96,9 +100,14 @@ fn short(value: &Value) -> String {
         }
         other => other.to_string(),
     };
-    match text.char_indices().nth(LONGEST) {
+    beginning(&text, LONGEST)
+}
+
+/// A text, or its first characters and how many it has.
+fn beginning(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}... ({} characters)", &text[..end], text.chars().count()),
-        None => text,
+        None => text.to_owned(),
     }
 }
 

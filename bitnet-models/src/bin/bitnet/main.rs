@@ -30,7 +30,10 @@ enum Command {
     Run(run::Run),
     /// Measures how fast a checkpoint loads and runs
     Bench(bench::Bench),
-    /// Shows what is in a checkpoint: configuration, tensors, sizes, metadata. Exit code 1 if it cannot be run
+    /// Shows what is in a checkpoint: configuration, tensors, sizes, metadata. Exit code 1 if something is wrong with it
+    ///
+    /// Exit code 0 means that a directory or a GGUF file can be run. A safetensors file is a part of a checkpoint: 0
+    /// means that it is whole, not that there is a model that it belongs to.
     Inspect(inspect::Arguments),
     /// Writes a random checkpoint of a published format and shape
     Synth(synth::Arguments),
@@ -41,14 +44,16 @@ fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Bench(bench) => bench.execute().map(|()| ExitCode::SUCCESS),
         Command::Inspect(arguments) => arguments.execute(),
-        Command::Synth(arguments) => arguments.execute().map(|()| ExitCode::SUCCESS),
+        Command::Synth(arguments) => arguments.execute(),
     };
     match result {
         Ok(code) => code,
         // The reader has what it wanted: `bitnet run ... | head` is not a failure.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {}", printable(&with_reasons(&*error)));
+            // Every other error says what was being done.
+            let written = if error.is::<io::Error>() { "cannot write to standard output: " } else { "" };
+            let _ = writeln!(io::stderr(), "error: {written}{}", printable(&with_reasons(&*error)));
             ExitCode::FAILURE
         }
     }

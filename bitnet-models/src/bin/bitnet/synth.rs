@@ -1,12 +1,17 @@
 //! `bitnet synth`: writes a random checkpoint.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use bitnet_models::Activation;
 use bitnet_models::synth::{Format, Shape, Synth};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::interrupt::Interrupt;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -38,7 +43,8 @@ enum ActivationName {
 }
 
 impl Arguments {
-    pub(crate) fn execute(self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn execute(self) -> Result<ExitCode, Box<dyn Error>> {
+        let interrupt = Interrupt::listen_to(&[SIGINT, SIGTERM])?;
         let activation = match self.activation {
             ActivationName::Relu2 => Activation::Relu2,
             ActivationName::Silu => Activation::Silu,
@@ -47,11 +53,16 @@ impl Arguments {
         // Draws nothing where standard error is not a terminal.
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?);
-        synth.write(&self.out, &mut |written, total| {
+        let written = synth.write_while(&self.out, &mut |written, total| {
             bar.set_length(total);
             bar.set_position(written);
+            !interrupt.pressed()
         })?;
         bar.finish_and_clear();
-        Ok(())
+        if written {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let _ = writeln!(io::stderr(), "stopped; nothing was written");
+        Ok(interrupt.status().into())
     }
 }

@@ -7,8 +7,8 @@ use std::fmt::Display;
 
 use super::metadata::Metadata;
 use crate::checkpoint::stored::StoredTensor;
-use crate::config::{Activation, Config, Flavour};
-use crate::error::Result;
+use crate::config::{Activation, Config, Flavour, MOST_LAYERS};
+use crate::error::{Result, Short};
 
 /// The architectures and the activations of their feed-forward networks.
 const ARCHITECTURES: [(&str, Activation); 3] =
@@ -41,6 +41,10 @@ pub(crate) fn config(metadata: &Metadata, tensors: &[StoredTensor]) -> Result<Co
             return Err(keys.error(key, format!("{head_dim}, the width of a head"), width));
         }
     }
+    let layers = keys.size("block_count")?;
+    if layers > MOST_LAYERS {
+        return Err(keys.error("block_count", format!("at most {MOST_LAYERS}"), layers));
+    }
     keys.no_scaling()?;
     let rms_norm_eps = keys.number("attention.layer_norm_rms_epsilon")?;
     let Some(rms_norm_eps) = rms_norm_eps.filter(|eps| eps.is_finite() && *eps >= 0.0) else {
@@ -55,7 +59,7 @@ pub(crate) fn config(metadata: &Metadata, tensors: &[StoredTensor]) -> Result<Co
         vocab_size: keys.vocab_size(tensors)?,
         hidden_size,
         intermediate_size: keys.size("feed_forward_length")?,
-        num_hidden_layers: keys.size("block_count")?,
+        num_hidden_layers: layers,
         num_attention_heads: heads,
         num_key_value_heads: kv_heads,
         head_dim,
@@ -118,15 +122,24 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The converters write linear scaling by 1, which is none.
+    /// Refuses angles that are not those of the positions. As in `llama_model_base::load_hparams`: the scaling is linear if
+    /// no type is given, `rope.scale_linear` is the factor's older name, a factor of 0 means 1, and the type `none` makes
+    /// the factor void.
     fn no_scaling(&self) -> Result<()> {
-        let kind = self.metadata.string(&self.key("rope.scaling.type"))?.unwrap_or("none");
-        let factor = self.number("rope.scaling.factor")?.unwrap_or(1.0);
-        #[allow(clippy::float_cmp)] // exactly 1, or the angles change
-        match kind {
-            "none" => Ok(()),
-            "linear" if factor == 1.0 => Ok(()),
-            _ => Err(self.error("rope.scaling.type", "no scaling of positions", format!("{kind:?} by {factor}"))),
+        let kind = self.metadata.string(&self.key("rope.scaling.type"))?;
+        if !matches!(kind, None | Some("none" | "linear")) {
+            let found = format!("\"{}\"", Short(kind.unwrap_or_default()));
+            return Err(self.error("rope.scaling.type", "\"none\", or \"linear\" by 1", found));
+        }
+        for key in ["rope.scaling.factor", "rope.scale_linear"] {
+            let factor = self.number(key)?.unwrap_or(1.0);
+            if kind != Some("none") && !matches!(factor, 0.0 | 1.0) {
+                return Err(self.error(key, "1, which is no scaling of positions", factor));
+            }
+        }
+        match self.number("rope.scaling.attn_factor")?.unwrap_or(1.0) {
+            1.0 => Ok(()),
+            factor => Err(self.error("rope.scaling.attn_factor", "1, which is no scaling of queries and keys", factor)),
         }
     }
 

@@ -6,14 +6,11 @@
 use std::fmt;
 
 use super::metadata::{Array, Value};
-use crate::checkpoint::stored::DAMAGED;
-use crate::error::{Error, Result};
+use crate::checkpoint::stored::{DAMAGED, LONGEST_NAME};
+use crate::error::{Error, Result, Short};
 
 /// The largest head that is read. Those of vocabularies of 256k tokens have about 20 MB.
 pub(super) const LARGEST_HEAD: usize = 128 << 20;
-
-/// The longest key, by the specification.
-const LONGEST_NAME: usize = 65535;
 
 /// A place in the head of a file.
 pub(super) struct Cursor<'a> {
@@ -98,9 +95,9 @@ impl<'a> Cursor<'a> {
 
     /// The value of a key: its type as u32, and the value.
     pub(super) fn value(&mut self, key: &str) -> Result<Value> {
-        let at = self.at;
-        let kind = self.u32(format_args!("the type of `{key}`"))?;
-        let what = format_args!("the value of `{key}`");
+        let (at, shown) = (self.at, Short(key));
+        let kind = self.u32(format_args!("the type of `{shown}`"))?;
+        let what = format_args!("the value of `{shown}`");
         Ok(match kind {
             0 => Value::U8(u8::from_le_bytes(self.array(what)?)),
             1 => Value::I8(i8::from_le_bytes(self.array(what)?)),
@@ -111,16 +108,18 @@ impl<'a> Cursor<'a> {
             6 => Value::F32(f32::from_le_bytes(self.array(what)?)),
             7 => Value::Bool(self.bool(what)?),
             8 => Value::String(self.string(what)?.to_owned()),
-            9 => Value::Array(self.values(key)?),
+            9 => Value::Array(self.values(shown)?),
             10 => Value::U64(self.u64(what)?),
             11 => Value::I64(i64::from_le_bytes(self.array(what)?)),
             12 => Value::F64(f64::from_le_bytes(self.array(what)?)),
-            other => return Err(self.error(at, &format!("`{key}` has the type {other}; expected 0 to 12; {DAMAGED}"))),
+            other => {
+                return Err(self.error(at, &format!("`{shown}` has the type {other}; expected 0 to 12; {DAMAGED}")));
+            }
         })
     }
 
     /// The values of an array: their type as u32, their number as u64, and one after the other.
-    fn values(&mut self, key: &str) -> Result<Array> {
+    fn values(&mut self, key: Short<'_>) -> Result<Array> {
         let at = self.at;
         let kind = self.u32(format_args!("the type of the values of `{key}`"))?;
         let what = format_args!("the number of values of `{key}`");

@@ -9,8 +9,8 @@ use super::cursor::Cursor;
 use super::metadata::Metadata;
 use super::types::{length, stored_type};
 use super::{ALIGNMENT, MAGIC};
-use crate::checkpoint::stored::{Contents, DAMAGED, StoredTensor, overlaps, place};
-use crate::error::{Error, Result};
+use crate::checkpoint::stored::{Contents, DAMAGED, Problems, StoredTensor, overlaps, place};
+use crate::error::{Error, Result, Short};
 
 /// More keys, or more tensors, than any model has.
 const MOST: u64 = 1 << 16;
@@ -37,7 +37,12 @@ pub(crate) fn scan(file: &str, bytes: &Bytes) -> Scan {
     let mut scan = Scan {
         version: None,
         metadata: Metadata::new(file.to_owned()),
-        contents: Contents { file: file.into(), bytes: bytes.clone(), tensors: Vec::new(), problems: Vec::new() },
+        contents: Contents {
+            file: file.into(),
+            bytes: bytes.clone(),
+            tensors: Vec::new(),
+            problems: Problems::default(),
+        },
     };
     let mut infos = Vec::new();
     match scan.head(&mut infos) {
@@ -115,7 +120,7 @@ impl Scan {
             let at = cursor.at;
             let key = cursor.name(format_args!("a metadata key"))?;
             if !seen.insert(key) {
-                return Err(cursor.error(at, &format!("the metadata key `{key}` a second time; {DAMAGED}")));
+                return Err(cursor.error(at, &format!("the metadata key `{}` a second time; {DAMAGED}", Short(key))));
             }
             let value = cursor.value(key)?;
             self.metadata.push(key.to_owned(), value);
@@ -125,7 +130,7 @@ impl Scan {
             let at = cursor.at;
             let info = info(&mut cursor)?;
             if !seen.insert(info.name.clone()) {
-                return Err(cursor.error(at, &format!("the tensor `{}` a second time; {DAMAGED}", info.name)));
+                return Err(cursor.error(at, &format!("the tensor `{}` a second time; {DAMAGED}", Short(&info.name))));
             }
             infos.push(info);
         }
@@ -162,7 +167,7 @@ impl Scan {
             contents.problems.extend(problem);
             contents.tensors.push(tensor);
         }
-        contents.problems.extend(overlaps(&contents.tensors));
+        overlaps(&contents.tensors, &mut contents.problems);
         match self.metadata.unsigned("split.count") {
             Ok(Some(parts)) if parts > 1 => contents.problems.push(self.metadata.error(
                 "split.count",
@@ -178,10 +183,11 @@ impl Scan {
 /// Reads the description of a tensor: name, dimensions from the fastest to the slowest, type, offset.
 fn info(cursor: &mut Cursor<'_>) -> Result<Info> {
     let name = cursor.name(format_args!("the name of a tensor"))?.to_owned();
+    let shown = Short(&name);
     let at = cursor.at;
-    let dimensions = cursor.u32(format_args!("the number of dimensions of `{name}`"))?;
+    let dimensions = cursor.u32(format_args!("the number of dimensions of `{shown}`"))?;
     if dimensions > MOST_DIMENSIONS {
-        let reason = format!("`{name}` has {dimensions} dimensions; expected at most {MOST_DIMENSIONS}; {DAMAGED}");
+        let reason = format!("`{shown}` has {dimensions} dimensions; expected at most {MOST_DIMENSIONS}; {DAMAGED}");
         return Err(cursor.error(at, &reason));
     }
     let mut shape = Vec::new();
@@ -189,17 +195,17 @@ fn info(cursor: &mut Cursor<'_>) -> Result<Info> {
     let mut problem = None;
     for _ in 0..dimensions {
         let at = cursor.at;
-        let size = cursor.u64(format_args!("a dimension of `{name}`"))?;
+        let size = cursor.u64(format_args!("a dimension of `{shown}`"))?;
         elements = elements.and_then(|elements| elements.checked_mul(size));
         let Ok(size) = usize::try_from(size) else {
-            return Err(cursor.error(at, &format!("`{name}` has a dimension of {size}; {DAMAGED}")));
+            return Err(cursor.error(at, &format!("`{shown}` has a dimension of {size}; {DAMAGED}")));
         };
         shape.push(size);
     }
     let columns = shape.first().copied().unwrap_or(1) as u64;
     shape.reverse();
-    let kind = cursor.u32(format_args!("the type of `{name}`"))?;
-    let offset = cursor.u64(format_args!("the offset of `{name}`"))?;
+    let kind = cursor.u32(format_args!("the type of `{shown}`"))?;
+    let offset = cursor.u64(format_args!("the offset of `{shown}`"))?;
     let length = match elements.map(|elements| length(kind, elements, columns)) {
         Some(Ok(length)) => length,
         Some(Err(reason)) => {
