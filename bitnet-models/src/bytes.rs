@@ -23,14 +23,7 @@ use crate::error::{Error, Result};
 /// made of them), or cannot be mapped.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
     let refuse = |reason: String| Error::Format { file: path.display().to_string(), reason };
-    // Opening a pipe would wait for its writer.
-    let metadata = fs::metadata(path).map_err(|source| match fs::read_link(path) {
-        Ok(target) if source.kind() == io::ErrorKind::NotFound => refuse(format!(
-            "a symbolic link to {}, which does not exist; download the file again, or copy what the link stands for",
-            target.display()
-        )),
-        _ => Error::Read { path: path.to_owned(), source },
-    })?;
+    let metadata = metadata(path)?;
     if !metadata.is_file() {
         let kind = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
         return Err(refuse(format!("{kind}; expected a regular file")));
@@ -47,7 +40,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
 ///
 /// If it is missing, unreadable, not a regular file, or larger than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let metadata = fs::metadata(path).map_err(Error::read(path))?;
+    let metadata = metadata(path)?;
     let refuse = |reason: String| Error::Format { file: path.display().to_string(), reason };
     if !metadata.is_file() {
         return Err(refuse("expected a regular file, found a directory, device, pipe or socket".to_owned()));
@@ -56,6 +49,21 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(refuse(format!("{} bytes; expected at most {limit}", metadata.len())));
     }
     fs::read(path).map_err(Error::read(path))
+}
+
+/// What a path is, without opening it: opening a pipe would wait for its writer. Names the target of a link that points
+/// nowhere.
+fn metadata(path: &Path) -> Result<fs::Metadata> {
+    fs::metadata(path).map_err(|source| match fs::read_link(path) {
+        Ok(target) if source.kind() == io::ErrorKind::NotFound => Error::Format {
+            file: path.display().to_string(),
+            reason: format!(
+                "a symbolic link to {}, which does not exist; download the file again, or copy what the link stands for",
+                target.display()
+            ),
+        },
+        _ => Error::Read { path: path.to_owned(), source },
+    })
 }
 
 #[cfg(test)]
@@ -83,8 +91,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, link) = (directory.path().join("blob"), directory.path().join("link"));
         std::os::unix::fs::symlink(&file, &link).expect("linked");
-        let message = map(&link).expect_err("dangling").to_string();
-        assert!(message.contains("symbolic link to") && message.contains("blob"), "{message}");
+        for dangling in [map(&link), read(&link, 9).map(Into::into)] {
+            let message = dangling.expect_err("dangling").to_string();
+            assert!(message.contains("symbolic link to") && message.contains("blob"), "{message}");
+        }
         std::fs::write(&file, b"12345").expect("written");
         assert_eq!(map(&link).expect("mapped"), "12345");
     }

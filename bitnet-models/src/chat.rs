@@ -5,13 +5,16 @@
 //! HTML, Python's methods of strings and dictionaries. `strftime_now` is not defined, so that a prompt does not depend on
 //! the day; the templates that know it check for that and have a fixed date instead.
 
-use std::io;
+mod bounds;
+mod cost;
+mod json;
+mod python;
+
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
-use minijinja::{AutoEscape, Environment, ErrorKind, context};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, ErrorKind, context, escape_formatter};
 
 use crate::error::{Error, Result};
 
@@ -20,9 +23,19 @@ pub const SYSTEM: &str = "system";
 /// The role of a message that the model answers.
 pub const USER: &str = "user";
 
-/// The work that a template may do: one step costs 1, as do 64 bytes of text. Lists joined by `+` cost nothing in
-/// minijinja 3.1: a hostile template can still fill the memory with them.
+/// Most bytes of a template. Published ones have up to some 20 kB.
+pub(crate) const LARGEST_TEMPLATE: u64 = 64 << 10;
+
+/// The work that a template may do: one step costs 1, as do 64 bytes of text and each item of a list that is looked through
+/// or kept in a variable. One with tools takes some 1,000 steps for a message.
 const FUEL: u64 = 1_000_000;
+
+/// The bytes of messages that allow a template one step more: it reads them several times.
+const BYTES_PER_FUEL: usize = 4;
+
+/// The stack of the thread on which templates are parsed and rendered, as address space. Of the largest template with the
+/// deepest syntax 32 MB are used, without optimization several times as much.
+const STACK: usize = 256 << 20;
 
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +68,7 @@ impl Message {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
+    /// With the calls of [`bounds`].
     source: String,
     file: String,
     begin: Option<String>,
@@ -68,11 +82,20 @@ impl ChatTemplate {
     ///
     /// If it is not a Jinja template.
     pub fn new(source: impl Into<String>, file: impl Into<String>) -> Result<Self> {
-        let template = Self { source: source.into(), file: file.into(), begin: None, end: None };
-        match Self::environment().template_from_named_str(&template.file, &template.source) {
-            Ok(_) => {}
-            Err(error) => return Err(template.error(&error)),
+        let (source, file) = (source.into(), file.into());
+        let refused = |reason: String| Error::Chat { file: file.clone(), reason };
+        let size = source.len();
+        if u64::try_from(size).is_ok_and(|size| size > LARGEST_TEMPLATE) {
+            return Err(refused(format!("the chat template has {size} bytes; expected at most {LARGEST_TEMPLATE}")));
         }
+        // As Jinja2 reads it.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let source = bounds::write_into(&source).map_err(|reason| refused(format!("chat template, {reason}")))?;
+        let template = Self { source, file, begin: None, end: None };
+        template.on_large_stack(|| {
+            let parsed = Self::environment(FUEL).template_from_named_str(&template.file, &template.source).map(|_| ());
+            parsed.map_err(|error| template.error(&error))
+        })?;
         Ok(template)
     }
 
@@ -90,7 +113,13 @@ impl ChatTemplate {
     ///
     /// If the template refuses the messages, fails, or does more work than a template should.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        let environment = Self::environment();
+        self.on_large_stack(|| self.render_here(messages))
+    }
+
+    fn render_here(&self, messages: &[Message]) -> Result<String> {
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let more = u64::try_from(bytes / BYTES_PER_FUEL).unwrap_or(u64::MAX);
+        let environment = Self::environment(FUEL.saturating_add(more));
         let messages: Vec<Value> =
             messages.iter().map(|message| context!(role => &message.role, content => &message.content)).collect();
         let undefined = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
@@ -108,22 +137,50 @@ impl ChatTemplate {
         rendered.map_err(|error| self.error(&error))
     }
 
-    fn environment<'source>() -> Environment<'source> {
+    /// Parses or renders where there is room for the syntax and the values that a template of its size and fuel can nest.
+    fn on_large_stack<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+            let started = started.map_err(|source| Error::Threads { threads: 1, source })?;
+            started.join().unwrap_or_else(|_| {
+                Err(Error::Chat {
+                    file: self.file.clone(),
+                    reason: "chat template: the library `minijinja` panicked".to_owned(),
+                })
+            })
+        })
+    }
+
+    fn environment<'source>(fuel: u64) -> Environment<'source> {
         let mut environment = Environment::new();
         // Neither setting has delimiters that could contradict each other, the only error there is.
         if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
             environment.set_syntax(syntax);
         }
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_fuel(Some(fuel));
+        // Without the values of its variables: they may be deep.
+        environment.set_debug(false);
+        environment.set_formatter(|out, state, value| {
+            cost::of(state, value)?;
+            escape_formatter(out, state, value)
+        });
+        // It prints all that there is.
+        environment.remove_global("debug");
+        bounds::add_to(&mut environment);
+        environment.set_unknown_method_callback(python::method);
         environment.add_function(
             "raise_exception",
             |message: String| -> std::result::Result<Value, minijinja::Error> {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
-        environment.add_filter("tojson", to_json);
+        environment.add_filter("tojson", json::to_json);
+        environment.add_filter("wordcount", |text: &str| {
+            text.split(|character: char| !character.is_alphanumeric() && character != '_')
+                .filter(|word| !word.is_empty())
+                .count()
+        });
         environment
     }
 
@@ -134,44 +191,6 @@ impl ChatTemplate {
             None => format!("chat template: {what}"),
         };
         Error::Chat { file: self.file.clone(), reason }
-    }
-}
-
-/// `json.dumps` of Python without escapes of what is not ASCII: `", "` and `": "` between items unless it is indented.
-#[allow(clippy::needless_pass_by_value)] // the form of a filter
-fn to_json(value: &Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    options.get::<Option<bool>>("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    let written = match indent.map(|spaces| " ".repeat(spaces.min(MOST_INDENT))) {
-        Some(indent) => {
-            value.serialize(&mut Serializer::with_formatter(&mut json, PrettyFormatter::with_indent(indent.as_bytes())))
-        }
-        None => value.serialize(&mut Serializer::with_formatter(&mut json, Spaced)),
-    };
-    let failed = |error: String| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}"));
-    written.map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(json).map_err(|error| failed(error.to_string()))
-}
-
-/// Most spaces that `tojson` indents a level by.
-const MOST_INDENT: usize = 16;
-
-/// The separators of Python.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { to.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
-        to.write_all(b": ")
     }
 }
 

@@ -369,3 +369,114 @@ fn a_trace_names_the_messages_and_the_rendered_prompt() {
     assert_eq!(facts["prompt"], "System: Be terse.<|eot_id|>User: Hi<|eot_id|>Assistant: ");
     assert_eq!(facts["prompt_tokens"].as_array().map(Vec::len), Some("System: Be terse.User: HiAssistant: ".len() + 2));
 }
+
+/// A GGUF names its own end tokens; what is beside it belongs to another checkpoint.
+#[test]
+fn generation_config_is_read_for_a_directory_only_and_may_name_no_token() {
+    let model = checkpoint();
+    let arguments = ["--tokens", "1,17,200", "--max-new-tokens", "4"];
+    let expected = json_of(model.path(), &arguments);
+    for none in [json!(-1), json!(null), json!([-1])] {
+        write(model.path(), "generation_config.json", &json!({"eos_token_id": none}));
+        assert_eq!(json_of(model.path(), &arguments)["tokens"], expected["tokens"]);
+    }
+
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = synthetic_gguf(directory.path());
+    let expected = json_of(&file, &arguments);
+    write(directory.path(), "generation_config.json", &json!({"eos_token_id": expected["tokens"][0]}));
+    assert_eq!(json_of(&file, &arguments)["tokens"], expected["tokens"]);
+    write(directory.path(), "generation_config.json", &json!({"eos_token_id": "x"}));
+    assert_eq!(json_of(&file, &arguments)["tokens"], expected["tokens"]);
+}
+
+#[test]
+fn a_stop_text_needs_a_tokenizer() {
+    let sum = ["--tokens", "1,2,10,3,4,11", "--stop", "6"];
+    let output = bitnet(Path::new("embedded"), &sum).output().expect("bitnet starts");
+    assert_eq!(output.stdout, b"4,6\n");
+    let model = checkpoint();
+    let arguments = ["--tokens", "1,17", "--stop", "x"];
+    fs::write(model.path().join("tokenizer.json"), "{}").expect("written");
+    assert!(refused(model.path(), &arguments).contains("--stop needs a tokenizer"));
+    fs::remove_file(model.path().join("tokenizer.json")).expect("removed");
+    assert!(refused(model.path(), &arguments).contains("--stop needs a tokenizer"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_warning_does_not_reach_the_terminal_as_it_is_in_a_file() {
+    let model = checkpoint();
+    let named = model.path().join("a\u{1b}[31mb");
+    fs::create_dir(&named).expect("a directory");
+    for file in ["config.json", "model.safetensors"] {
+        fs::rename(model.path().join(file), named.join(file)).expect("moved");
+    }
+    fs::write(named.join("tokenizer.json"), "{}").expect("written");
+    let mut command = bitnet(&named, &["--tokens", "1,17", "--max-new-tokens", "2"]);
+    if cfg!(feature = "trace") {
+        command.arg("--trace-dir").arg(named.join("tokenizer.json"));
+    }
+    let output = command.output().expect("bitnet starts");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(said.matches("warning: ").count(), if cfg!(feature = "trace") { 2 } else { 1 }, "{said}");
+    assert!(!said.contains('\u{1b}') && said.contains("a\\u{1b}[31mb"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_or_a_link_to_nowhere_is_said_so() {
+    let (model, tokenizer) = (checkpoint(), checkpoint());
+    let model = model.path();
+    let message = refused(model, &["--chat", "--prompt", "Hi", "--chat-template", "/dev/zero"]);
+    assert!(message.contains("/dev/zero: expected a regular file"), "{message}");
+    let large = model.join("large.jinja");
+    fs::write(&large, "x".repeat(100_000)).expect("written");
+    let message = refused(model, &["--chat", "--prompt", "Hi", "--chat-template", large.to_str().expect("UTF-8")]);
+    assert!(message.contains("large.jinja: 100000 bytes; expected at most 65536"), "{message}");
+
+    fs::remove_file(model.join("tokenizer.json")).expect("removed");
+    for (file, arguments) in [
+        ("chat_template.jinja", &["--chat", "--prompt", "Hi"][..]),
+        ("tokenizer_config.json", &["--chat", "--prompt", "Hi"]),
+        ("generation_config.json", &["--tokens", "1,17"]),
+        ("tokenizer.json", &["--prompt", "Hi"]),
+    ] {
+        std::os::unix::fs::symlink(model.join("nowhere"), model.join(file)).expect("linked");
+        // The tokenizer is read before the template, which is not reached without one.
+        if file != "tokenizer.json" && arguments.contains(&"--prompt") {
+            fs::copy(tokenizer.path().join("tokenizer.json"), model.join("tokenizer.json")).expect("copied");
+        }
+        let message = refused(model, arguments);
+        assert!(message.contains(&format!("{file}: a symbolic link to ")), "{message}");
+        let _ = fs::remove_file(model.join("tokenizer.json"));
+        let _ = fs::remove_file(model.join(file));
+    }
+    std::os::unix::fs::symlink(model.join("nowhere"), model.join("tokenizer.json")).expect("linked");
+    let output = bitnet(model, &["--tokens", "1,17"]).output().expect("bitnet starts");
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stderr).contains("tokenizer.json: a symbolic link")
+    );
+}
+
+/// Each of these would overflow the stack, fill the memory or not end.
+#[test]
+fn a_hostile_template_is_refused() {
+    let model = checkpoint();
+    let file = model.path().join("chat_template.jinja");
+    for template in [
+        format!("{{{{ 1{} }}}}", "+1".repeat(30_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(300_000)),
+        format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(300_000)),
+        "{% set ns = namespace(x=[]) %}{% for i in range(10000) %}{% for j in range(10) %}{% set ns.x = [ns.x] %}{% endfor %}\
+         {% endfor %}{{ ns.x }}"
+            .to_owned(),
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}".to_owned(),
+        "{{ \"{:>3999999999}\".format(\"a\") }}".to_owned(),
+    ] {
+        fs::write(&file, template).expect("written");
+        let message = refused(model.path(), &["--chat", "--prompt", "Hi"]);
+        assert!(message.contains("chat_template.jinja: chat template, line 1: ") || message.contains("bytes; expected at most"), "{message}");
+    }
+}

@@ -281,7 +281,8 @@ impl Beside {
 
     fn has(&self, file: &str) -> bool {
         match self {
-            Self::Directory(directory) => directory.join(file).exists(),
+            // A link that points nowhere counts: reading it says what is wrong.
+            Self::Directory(directory) => fs::symlink_metadata(directory.join(file)).is_ok(),
             Self::Files(_, files) => files.iter().any(|(name, _)| *name == file),
         }
     }
@@ -289,8 +290,11 @@ impl Beside {
     fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         match self {
             Self::Directory(directory) => {
-                let path = directory.join(file);
-                if path.exists() { Ok(Some(Cow::Owned(read(&path, LARGEST_JSON)?))) } else { Ok(None) }
+                if self.has(file) {
+                    Ok(Some(Cow::Owned(read(&directory.join(file), LARGEST_JSON)?)))
+                } else {
+                    Ok(None)
+                }
             }
             Self::Files(_, files) => {
                 let found = files.iter().find(|(name, _)| *name == file);

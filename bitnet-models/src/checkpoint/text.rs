@@ -1,11 +1,14 @@
 //! What a checkpoint holds for text: the tokenizer, the chat template, and the tokens that end a text.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Checkpoint;
 use super::gguf::Metadata;
-use crate::chat::ChatTemplate;
+use crate::bytes::read;
+use crate::chat::{ChatTemplate, LARGEST_TEMPLATE};
 use crate::error::{Error, Result};
 use crate::tokenizer::{Tokenizer, Vocabulary};
 
@@ -73,16 +76,32 @@ impl Checkpoint {
         Ok(ChatTemplate::new(source, file)?.with_tokens(begin, end))
     }
 
-    /// The ids that end a text: those of the configuration, of `generation_config.json`, and of the tokenizer
-    /// ([`Tokenizer::end_tokens`]).
+    /// The chat template in a file that is not the checkpoint's, with the begin and end token of the checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is too large, or as [`chat_template_of`](Self::chat_template_of).
+    pub fn chat_template_in(&self, path: impl AsRef<Path>) -> Result<ChatTemplate> {
+        let (path, file) = (path.as_ref(), path.as_ref().display().to_string());
+        let source = utf8(read(path, LARGEST_TEMPLATE)?, &file)?;
+        self.chat_template_of(source, file)
+    }
+
+    /// The ids that end a text: those of the configuration, of the `generation_config.json` of a Hugging Face checkpoint,
+    /// and of the tokenizer ([`Tokenizer::end_tokens`]).
     ///
     /// # Errors
     ///
     /// If `generation_config.json` is malformed.
     pub fn end_tokens(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
         let mut ends = self.config.eos_token_ids.clone();
-        let generation: Option<Generation> = self.json_beside(GENERATION_CONFIG)?;
-        ends.extend(generation.and_then(|generation| generation.eos_token_id).map(Ids::into_vec).unwrap_or_default());
+        // A GGUF names its own; what is beside it belongs to another checkpoint.
+        if self.metadata().is_none() {
+            let generation: Option<Generation> = self.json_beside(GENERATION_CONFIG)?;
+            let named = generation.and_then(|generation| generation.eos_token_id).map(Ids::into_vec);
+            // As in transformers, an id below 0 ends no text.
+            ends.extend(named.unwrap_or_default().into_iter().filter_map(|id| u32::try_from(id).ok()));
+        }
         ends.extend(tokenizer.map(Tokenizer::end_tokens).unwrap_or_default());
         ends.sort_unstable();
         ends.dedup();
@@ -103,11 +122,7 @@ impl Checkpoint {
     fn template_beside(&self) -> Result<(String, String)> {
         let file = self.beside_name(CHAT_TEMPLATE);
         if let Some(bytes) = self.beside(CHAT_TEMPLATE)? {
-            let template = String::from_utf8(bytes.into_owned());
-            return match template {
-                Ok(template) => Ok((template, file)),
-                Err(_) => Err(Error::Chat { file, reason: "the chat template is not UTF-8".to_owned() }),
-            };
+            return Ok((utf8(bytes.into_owned(), &file)?, file));
         }
         let file = self.beside_name(TOKENIZER_CONFIG);
         let template = self.tokenizer_config()?.template(&file)?;
@@ -126,6 +141,12 @@ impl Checkpoint {
     }
 }
 
+/// The text of a chat template.
+fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
+    let refused = |_| Error::Chat { file: file.to_owned(), reason: "the chat template is not UTF-8".to_owned() };
+    String::from_utf8(bytes).map_err(refused)
+}
+
 /// `generation_config.json`.
 #[derive(Deserialize)]
 struct Generation {
@@ -135,12 +156,12 @@ struct Generation {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "`eos_token_id`: expected an id or a list of ids")]
 enum Ids {
-    One(u32),
-    Many(Vec<u32>),
+    One(i64),
+    Many(Vec<i64>),
 }
 
 impl Ids {
-    fn into_vec(self) -> Vec<u32> {
+    fn into_vec(self) -> Vec<i64> {
         match self {
             Self::One(id) => vec![id],
             Self::Many(ids) => ids,

@@ -10,6 +10,7 @@ const fn is_printable(byte: u8) -> bool {
 }
 
 /// The character of a byte.
+#[cfg(test)]
 pub(super) fn character(byte: u8) -> char {
     if is_printable(byte) {
         return char::from(byte);

@@ -7,16 +7,26 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::merges;
+use super::added::Added;
+use super::{merges, pieces};
 
 #[derive(Deserialize)]
 struct File<'a> {
     #[serde(borrow)]
     model: Option<Model<'a>>,
+    #[serde(borrow)]
+    added_tokens: Option<Vec<AddedToken<'a>>>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
     post_processor: Option<Value>,
-    /// Only parsed: the library panics over what cannot be.
-    #[serde(rename = "decoder")]
-    _decoder: Option<Value>,
+    decoder: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct AddedToken<'a> {
+    id: u32,
+    #[serde(borrow)]
+    content: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -35,9 +45,16 @@ enum Merge<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
 }
 
-/// The tokens of an object; of the list that a Unigram model has, none.
+/// The tokens of an object; of the list that a Unigram model has, only their bytes.
 #[derive(Default)]
-struct Vocabulary<'a>(HashSet<Cow<'a, str>>);
+struct Vocabulary<'a> {
+    tokens: HashSet<Cow<'a, str>>,
+    listed_bytes: usize,
+}
+
+/// Most bytes of the tokens of a Unigram model: the library makes a tree of them that takes some 100 times as much
+/// memory. The 250,000 of XLM-R have 2 MB.
+const MOST_LISTED_BYTES: usize = 16 << 20;
 
 /// A key that is borrowed where it has no escapes; `Cow` alone always copies.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
@@ -59,12 +76,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocabulary<'a> {
                 while let Some((Key(token), IgnoredAny)) = map.next_entry()? {
                     tokens.insert(token);
                 }
-                Ok(Vocabulary(tokens))
+                Ok(Vocabulary { tokens, listed_bytes: 0 })
             }
 
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Vocabulary::default())
+                let mut listed_bytes = 0;
+                while let Some((Key(token), IgnoredAny)) = seq.next_element()? {
+                    listed_bytes += token.len();
+                }
+                Ok(Vocabulary { tokens: HashSet::new(), listed_bytes })
             }
         }
 
@@ -84,15 +104,39 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
                 Merge::Pair((left, right)) => (&**left, &**right),
                 Merge::Text(text) => merges::parts(index, text)?,
             };
-            merges::check(index, parts, prefix, |token| vocab.0.contains(token))?;
+            merges::check(index, parts, prefix, |token| vocab.tokens.contains(token))?;
         }
     }
+    if let Some(Model { vocab: Vocabulary { listed_bytes, .. }, .. }) = &file.model
+        && *listed_bytes > MOST_LISTED_BYTES
+    {
+        return Err(format!("the tokens of the model have {listed_bytes} bytes; expected at most {MOST_LISTED_BYTES}"));
+    }
+    let mut added = Added::default();
+    for token in file.added_tokens.iter().flatten() {
+        added.count(token.id, &token.content)?;
+    }
+    file.normalizer.as_ref().map_or(Ok(()), pieces::check_normalizer)?;
+    file.pre_tokenizer.as_ref().map_or(Ok(()), pieces::check_pre_tokenizer)?;
+    file.decoder.as_ref().map_or(Ok(()), pieces::check_decoder)?;
     file.post_processor.as_ref().map_or(Ok(()), check_post_processor)
 }
 
-/// A template for one text may only use that text, and special tokens that it defines.
+/// Most pieces of a template, and most ids of one of its special tokens. Published ones have up to 4.
+const MOST_PIECES: usize = 64;
+
+/// A template for one text may only use that text, once, and special tokens that it defines.
 fn check_post_processor(processor: &Value) -> Result<(), String> {
     let list = |key: &str| processor[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = list("single").iter().filter(|piece| piece.get("Sequence").is_some()).count();
+    if texts > 1 {
+        return Err(format!("post_processor.single repeats the text {texts} times; expected once"));
+    }
+    let ids = processor["special_tokens"].as_object().into_iter().flatten();
+    let ids = ids.map(|(_, token)| token["ids"].as_array().map_or(0, Vec::len));
+    if let Some(count) = ids.chain([list("single").len()]).find(|count| *count > MOST_PIECES) {
+        return Err(format!("post_processor has a list of {count} pieces or ids; expected at most {MOST_PIECES}"));
+    }
     for inner in list("processors") {
         check_post_processor(inner)?;
     }
@@ -147,6 +191,43 @@ mod tests {
             json["post_processor"] = json!({"type": "Sequence", "processors": [inner]});
         });
         assert!(message.contains("special_tokens has no \"<s>\""), "{message}");
+    }
+
+    #[test]
+    fn a_prompt_is_not_repeated_and_gets_few_special_tokens() {
+        let template = |single: Vec<Value>, ids: Vec<u32>| {
+            json!({"type": "TemplateProcessing", "single": single, "pair": [],
+                   "special_tokens": {"<s>": {"id": "<s>", "ids": ids, "tokens": vec!["<s>"; ids.len()]}}})
+        };
+        let (text, token) =
+            (json!({"Sequence": {"id": "A", "type_id": 0}}), json!({"SpecialToken": {"id": "<s>", "type_id": 0}}));
+        let twice = template(vec![text.clone(), text.clone()], vec![1]);
+        let message =
+            refused(|json| json["post_processor"] = json!({"type": "Sequence", "processors": vec![twice; 40]}));
+        assert!(message.contains("post_processor.single repeats the text 2 times"), "{message}");
+        for long in [template(vec![token.clone(); 65], vec![1]), template(vec![token, text], vec![1; 65])] {
+            let message = refused(|json| json["post_processor"] = long);
+            assert!(message.contains("65 pieces or ids; expected at most 64"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_tokens_are_limited() {
+        let added = |content: String, id: u32| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                   "normalized": false, "special": true})
+        };
+        let message = refused(|json| json["added_tokens"] = json!([added("x".repeat(1025), 7)]));
+        assert!(message.contains("the special token 7 has 1025 bytes; expected at most 1024"), "{message}");
+        let many: Vec<_> = (0..1100u32).map(|id| added(format!("{id:01000}"), id)).collect();
+        let message = refused(|json| json["added_tokens"] = many.into());
+        assert!(
+            message.contains("the special tokens up to 1048 have 1049000 bytes; expected at most 1048576"),
+            "{message}"
+        );
+        let unigram = json!({"type": "Unigram", "unk_id": 0, "vocab": [["x".repeat((16 << 20) + 1), 0.0]]});
+        let message = refused(|json| json["model"] = unigram);
+        assert!(message.contains("the tokens of the model have 16777217 bytes"), "{message}");
     }
 
     #[test]

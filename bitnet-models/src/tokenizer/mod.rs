@@ -1,10 +1,14 @@
 //! Text to token ids and back: `tokenizer.json` of a checkpoint, or the vocabulary inside a GGUF.
 
+mod added;
 mod bytes;
 mod json;
+mod left_out;
 mod merges;
+mod pieces;
 mod split;
 mod stream;
+mod unwind;
 mod vocabulary;
 
 pub use stream::TextStream;
@@ -23,8 +27,6 @@ pub struct Tokenizer {
     file: String,
     /// Ids that the file names as ends of a text.
     ends: Vec<u32>,
-    /// Bytes that no token stands for; the library would leave them out of the prompt without a word.
-    missing: Vec<u8>,
 }
 
 impl Tokenizer {
@@ -36,16 +38,14 @@ impl Tokenizer {
     /// If it is malformed.
     pub fn from_json(json: &[u8], file: String) -> Result<Self> {
         json::check(json).map_err(|reason| Error::Tokenizer { file: file.clone(), reason })?;
-        let read = || {
+        let read = unwind::caught(|| {
             let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)?;
             tokenizer.with_truncation(None)?.with_padding(None);
             Ok(tokenizer)
-        };
-        match read() {
-            Ok(tokenizer) => Ok(Self { library: tokenizer, file, ends: Vec::new(), missing: Vec::new() }),
-            Err::<_, tokenizers::Error>(error) => {
-                Err(Error::Tokenizer { file, reason: format!("not a tokenizer: {error}") })
-            }
+        });
+        match read {
+            Ok(tokenizer) => Ok(Self { library: tokenizer, file, ends: Vec::new() }),
+            Err(error) => Err(Error::Tokenizer { file, reason: format!("not a tokenizer: {error}") }),
         }
     }
 
@@ -57,9 +57,7 @@ impl Tokenizer {
     /// If the vocabulary is not a byte-level BPE, or contradicts itself or `vocab_size`.
     pub fn from_vocabulary(vocabulary: &Vocabulary, vocab_size: usize, file: String) -> Result<Self> {
         match vocabulary.build(vocab_size) {
-            Ok(tokenizer) => {
-                Ok(Self { library: tokenizer, file, ends: vocabulary.ends(), missing: vocabulary.missing_bytes() })
-            }
+            Ok(tokenizer) => Ok(Self { library: tokenizer, file, ends: vocabulary.ends() }),
             Err(reason) => Err(Error::Tokenizer { file, reason }),
         }
     }
@@ -83,13 +81,11 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        if let Some(byte) = text.bytes().find(|byte| self.missing.contains(byte)) {
-            return Err(self.error(format!(
-                "cannot encode the prompt {text:?}: the vocabulary has no token for the byte {byte:#04x}"
-            )));
+        let fail = |reason: String| self.error(format!("cannot encode the prompt {text:?}: {reason}"));
+        if let Some(part) = unwind::caught(|| left_out::of(&self.library, text)).map_err(fail)? {
+            return Err(fail(format!("the vocabulary has no token for {part}")));
         }
-        let encoding = self.library.encode(text, add_special_tokens);
-        let encoding = encoding.map_err(|error| self.error(format!("cannot encode the prompt {text:?}: {error}")))?;
+        let encoding = unwind::caught(|| self.library.encode(text, add_special_tokens)).map_err(fail)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -99,7 +95,12 @@ impl Tokenizer {
     ///
     /// If the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.library.decode(ids, true).map_err(|error| self.error(format!("cannot decode {ids:?}: {error}")))
+        // The library's decoder of a BPE subtracts 1 from their number.
+        if ids.is_empty() {
+            return Ok(String::new());
+        }
+        let text = unwind::caught(|| self.library.decode(ids, true));
+        text.map_err(|error| self.error(format!("cannot decode {ids:?}: {error}")))
     }
 
     /// Decodes ids as they come.

@@ -7,8 +7,9 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
 use tokenizers::{AddedToken, Tokenizer};
 
+use super::added::Added;
 use super::split::Words;
-use super::{bytes, merges};
+use super::{merges, unwind};
 use crate::checkpoint::gguf::Metadata;
 use crate::error::Result;
 
@@ -27,9 +28,6 @@ const GPT_2: &str = "gpt2";
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
-
-/// Most bytes of a token that is looked for in the text as a whole: the search needs many times as much memory.
-const LONGEST_ADDED_TOKEN: usize = 1024;
 
 /// The values `tokenizer.*` of a GGUF (ggml, `docs/gguf.md`), as they are in the file.
 ///
@@ -120,19 +118,6 @@ impl Vocabulary {
         ends
     }
 
-    /// The bytes of UTF-8 without a token.
-    pub(super) fn missing_bytes(&self) -> Vec<u8> {
-        let single: std::collections::HashSet<char> = self
-            .tokens
-            .iter()
-            .filter_map(|token| {
-                let mut characters = token.chars();
-                characters.next().filter(|_| characters.next().is_none())
-            })
-            .collect();
-        (0..=u8::MAX).filter(|byte| !single.contains(&bytes::character(*byte))).collect()
-    }
-
     /// Builds the tokenizer; the error is the reason.
     pub(super) fn build(&self, vocab_size: usize) -> std::result::Result<Tokenizer, String> {
         match self.model.as_str() {
@@ -163,7 +148,7 @@ impl Vocabulary {
         let vocabulary: Vocab = ids.into_iter().map(|(token, id)| (token.to_owned(), id)).collect();
         let added = self.added_tokens()?;
 
-        let make = || {
+        let make = unwind::caught(|| {
             let model =
                 BPE::builder().vocab_and_merges(vocabulary, pairs).ignore_merges(words.ignore_merges).build()?;
             let mut tokenizer = Tokenizer::new(model);
@@ -172,8 +157,8 @@ impl Vocabulary {
             tokenizer.with_post_processor(post_processor(begin, end)?);
             tokenizer.add_tokens(added)?;
             Ok(tokenizer)
-        };
-        make().map_err(|error: tokenizers::Error| format!("the vocabulary makes no tokenizer: {error}"))
+        });
+        make.map_err(|error| format!("the vocabulary makes no tokenizer: {error}"))
     }
 
     /// Checks the tokens, their types and the ids of special ones; returns the id of each token.
@@ -222,17 +207,12 @@ impl Vocabulary {
 
     /// The tokens that are found in a text before it is cut into words.
     fn added_tokens(&self) -> std::result::Result<Vec<AddedToken>, String> {
-        let mut added = Vec::new();
+        let (mut added, mut count) = (Vec::new(), Added::default());
         for ((token, kind), id) in self.tokens.iter().zip(self.token_types.iter().flatten()).zip(0u32..) {
             if token.is_empty() || ![UNKNOWN, CONTROL, USER_DEFINED].contains(kind) {
                 continue;
             }
-            if token.len() > LONGEST_ADDED_TOKEN {
-                return Err(format!(
-                    "the special token {id} has {} bytes; expected at most {LONGEST_ADDED_TOKEN}",
-                    token.len()
-                ));
-            }
+            count.count(id, token)?;
             added.push(AddedToken::from(token.as_str(), *kind != USER_DEFINED).normalized(false));
         }
         Ok(added)

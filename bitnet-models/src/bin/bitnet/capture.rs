@@ -104,7 +104,7 @@ mod on {
     }
 
     fn warn(message: impl fmt::Display) {
-        let _ = writeln!(io::stderr(), "warning: {message}");
+        let _ = writeln!(io::stderr(), "{}", crate::printable(&format!("warning: {message}")));
     }
 }
 

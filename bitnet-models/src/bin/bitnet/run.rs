@@ -1,7 +1,6 @@
 //! `bitnet run`: generates text and says where the trace is.
 
 use std::error::Error;
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +17,7 @@ use crate::compute::Compute;
 use crate::force::Reference;
 use crate::interrupt::{self, Interrupt};
 use crate::output::{Output, Shown};
+use crate::{printable, with_reasons};
 
 /// Name of the model that is part of the program.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -73,7 +73,8 @@ pub(crate) struct Run {
     #[arg(long)]
     ignore_eos: bool,
 
-    /// End before this text, which is not printed; may be given more than once
+    /// End before this text, which is not printed; may be given more than once. Needs a tokenizer. With --tokens the run
+    /// ends there too, but the ids that the text is made of are printed
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     stop: Vec<String>,
 
@@ -170,6 +171,11 @@ impl Run {
         }
 
         let tokenizer = self.tokenizer(&checkpoint)?;
+        if tokenizer.is_none() && !self.stop.is_empty() {
+            return Err(
+                "--stop needs a tokenizer to find the text, and the checkpoint has none that can be read".into()
+            );
+        }
         let prompt_text = self.prompt_text(&checkpoint)?;
         let prompt = match (&prompt_text, &tokenizer, &self.tokens) {
             (Some(text), Some(tokenizer), _) => {
@@ -233,11 +239,7 @@ impl Run {
             return Ok(Some(prompt.clone()));
         }
         let template = match &self.chat_template {
-            Some(path) => {
-                let unreadable = |source| bitnet_models::Error::Read { path: path.clone(), source };
-                let source = fs::read_to_string(path).map_err(unreadable)?;
-                checkpoint.chat_template_of(source, path.display().to_string())?
-            }
+            Some(path) => checkpoint.chat_template_in(path)?,
             None => checkpoint.chat_template()?,
         };
         let system = self.system.iter().map(|text| Message::new(chat::SYSTEM, text.as_str()));
@@ -258,7 +260,8 @@ impl Run {
         Ok(checkpoint
             .tokenizer()
             .inspect_err(|error| {
-                let _ = writeln!(io::stderr(), "warning: {error}; the tokens are not decoded");
+                let warning = format!("warning: {}; the tokens are not decoded", with_reasons(error));
+                let _ = writeln!(io::stderr(), "{}", printable(&warning));
             })
             .ok())
     }

@@ -128,6 +128,22 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn the_bytes_of_all_special_tokens_are_limited() {
+    let tokens: Vec<_> = (0..1100).map(|id| format!("{id:01000}")).collect();
+    let vocabulary = Vocabulary {
+        model: "gpt2".to_owned(),
+        token_types: Some(vec![CONTROL; tokens.len()]),
+        tokens,
+        ..Vocabulary::default()
+    };
+    let message = Tokenizer::from_vocabulary(&vocabulary, 2000, "v.gguf".to_owned()).expect_err("refused").to_string();
+    assert!(
+        message.contains("the special tokens up to 1048 have 1049000 bytes; expected at most 1048576"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_byte_without_a_token_is_an_error_and_not_left_out_of_the_prompt() {
     let mut vocabulary = vocabulary();
     let at = vocabulary.tokens.iter().position(|token| token == "z").expect("a token");

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use bitnet_models::chat::{ChatTemplate, Message};
 use bitnet_models::checkpoint::inspect::Inspection;
 use bitnet_models::{Checkpoint, KvCache, Tokenizer, Transformer};
 use bytes::Bytes;
@@ -61,7 +62,7 @@ fn encode(tokenizer: &Tokenizer) {
 pub(crate) fn read(data: &[u8]) {
     let Some((reader, data)) = data.split_first() else { return };
     let bytes = || Bytes::copy_from_slice(data);
-    match reader % 6 {
+    match reader % 7 {
         0 => use_all(Checkpoint::from_gguf("input.gguf", &bytes())),
         1 => use_all(Checkpoint::from_safetensors("input", CONFIG, &bytes())),
         // The configuration too: up to the first zero.
@@ -78,6 +79,13 @@ pub(crate) fn read(data: &[u8]) {
         4 => {
             fs::write(folder().join("model.safetensors.index.json"), data).expect("written");
             use_all(Checkpoint::open(folder()));
+        }
+        6 => {
+            let source = String::from_utf8_lossy(data);
+            if let Ok(template) = ChatTemplate::new(source, "input.jinja") {
+                let template = template.with_tokens(Some("<s>".to_owned()), None);
+                let _ = template.render(&[Message::new("system", "Be terse."), Message::new("user", "12+34= \u{e4}")]);
+            }
         }
         _ => {
             let file = folder().join("input.gguf");
