@@ -68,8 +68,9 @@ impl Message {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
-    /// With the calls of [`bounds`].
     source: String,
+    /// The source with the calls of [`bounds`]: it is rendered first, and the prompt is what `source` itself gives.
+    bounded: String,
     file: String,
     begin: Option<String>,
     end: Option<String>,
@@ -90,10 +91,12 @@ impl ChatTemplate {
         }
         // As Jinja2 reads it.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let source = bounds::write_into(&source).map_err(|reason| refused(format!("chat template, {reason}")))?;
-        let template = Self { source, file, begin: None, end: None };
+        let bounded = bounds::write_into(&source).map_err(|reason| refused(format!("chat template, {reason}")))?;
+        let template = Self { source, bounded, file, begin: None, end: None };
         template.on_large_stack(|| {
-            let parsed = Self::environment(FUEL).template_from_named_str(&template.file, &template.source).map(|_| ());
+            let environment = Self::environment(FUEL);
+            let parse = |source| environment.template_from_named_str(&template.file, source).map(|_| ());
+            let parsed = parse(&template.source).and_then(|()| parse(&template.bounded));
             parsed.map_err(|error| template.error(&error))
         })?;
         Ok(template)
@@ -132,9 +135,12 @@ impl ChatTemplate {
             bos_token => undefined(&self.begin),
             eos_token => undefined(&self.end),
         );
-        let rendered =
-            environment.template_from_named_str(&self.file, &self.source).and_then(|template| template.render(values));
-        rendered.map_err(|error| self.error(&error))
+        let render = |source| environment.template_from_named_str(&self.file, source)?.render(&values);
+        // What stays within bounds here does so without the calls.
+        let bounded = render(&self.bounded).map_err(|error| self.error(&error))?;
+        let prompt = render(&self.source).map_err(|error| self.error(&error))?;
+        debug_assert_eq!(bounded, prompt, "the calls change nothing");
+        Ok(prompt)
     }
 
     /// Parses or renders where there is room for the syntax and the values that a template of its size and fuel can nest.

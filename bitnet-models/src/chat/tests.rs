@@ -241,8 +241,8 @@ fn variables_work_as_before() {
             "1Truebuser",
         ),
         (
-            "{{ 2 * 3 ** 2 }}{{ -2 * -messages | length }}{{ 'ab' * 2 ~ 'c' | upper }}{{ 3 * 'a' }}{{ 7 // 2 * 2 }}",
-            "184ababCaaa6",
+            "{{ 2 * 3 ** 2 }}{{ -2 * messages | length }}{{ 'ab' * 2 ~ 'c' | upper }}{{ 3 * 'a' }}{{ 7 // 2 * 2 }}",
+            "18-4ababCaaa6",
         ),
         (
             "{{ 'a' in messages[0].content }}{{ 'a' not in ['b'] }}{{ messages[0]['role'] == 'user' and not messages is string }}",
