@@ -14,11 +14,12 @@ use std::arch::x86_64::{
     _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srai_epi32,
     _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
+use std::array;
 
 use super::avx2;
 use super::packing::{BLOCK, BLOCK_BYTES, QUARTERS, TQ1_BYTES, shift};
 use super::portable::TILE;
-use super::prefetch::ahead;
+use super::prefetch::{STREAMS, ahead};
 
 /// Bytes of a vector.
 const WIDTH: usize = 64;
@@ -45,15 +46,16 @@ pub(super) fn blocks<const MSB: bool>(
     sums: &mut [i32],
 ) {
     assert!(step >= BLOCK_BYTES && activations.len() >= row_bytes.div_ceil(step) * BLOCK);
-    let (pairs, rest) = sums.as_chunks_mut::<2>();
-    let mut rows = data.chunks_exact(row_bytes);
-    for sums in pairs {
-        if let (Some(a), Some(b)) = (rows.next(), rows.next()) {
-            *sums = some_rows::<MSB, 2>([a, b], step, activations);
+    let far = sums.len() / STREAMS;
+    let row = |index: usize| &data[index * row_bytes..][..row_bytes];
+    for index in 0..far {
+        let rows = array::from_fn(|stream| row(index + stream * far));
+        for (stream, sum) in some_rows::<MSB, STREAMS>(rows, step, activations).into_iter().enumerate() {
+            sums[index + stream * far] = sum;
         }
     }
-    for (sum, row) in rest.iter_mut().zip(rows) {
-        [*sum] = some_rows::<MSB, 1>([row], step, activations);
+    for (index, sum) in sums.iter_mut().enumerate().skip(STREAMS * far) {
+        [*sum] = some_rows::<MSB, 1>([row(index)], step, activations);
     }
 }
 
@@ -65,8 +67,9 @@ fn some_rows<const MSB: bool, const ROWS: usize>(rows: [&[u8]; ROWS], step: usiz
     let steps = rows[0].len() / step;
     let activations = activations.as_ptr().cast::<u8>();
     for at in 0..steps {
-        // The rows lie one after another.
-        ahead(rows[0].as_ptr().wrapping_add(ROWS * step * at), ROWS);
+        for row in rows {
+            ahead(row.as_ptr().wrapping_add(step * at), 1);
+        }
         for group in 0..QUARTERS {
             // SAFETY: `blocks` has checked that there are 256 activations for each step.
             let values = unsafe { load(activations.add(BLOCK * at + WIDTH * group)) };
@@ -117,41 +120,64 @@ fn masks<const MSB: bool>() -> [__m512i; QUARTERS] {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn quarters(columns: usize, data: &[u8], activations: &[i8], mut sums: [&mut [i32]; QUARTERS]) {
     assert!(activations.len() >= columns.next_multiple_of(WIDTH));
-    let masks = masks::<false>();
-    let whole = columns / WIDTH * WIDTH;
-    let readable = (1u64 << (columns - whole)) - 1;
-    for (index, row) in data.chunks_exact(columns).enumerate() {
-        let mut totals = [_mm512_setzero_si512(); QUARTERS];
-        let mut at = 0;
-        while at < whole {
-            ahead(row.as_ptr().wrapping_add(at), 1);
-            // SAFETY: 64 bytes from here on are within the row and the activations.
-            let (bytes, values) =
-                unsafe { (load(row.as_ptr().add(at)), load(activations.as_ptr().cast::<u8>().add(at))) };
-            for (total, mask) in totals.iter_mut().zip(masks) {
-                *total = _mm512_dpbusd_epi32(*total, _mm512_and_si512(bytes, mask), values);
-            }
-            at += WIDTH;
+    let count = data.len() / columns;
+    let far = count / STREAMS;
+    let row = |index: usize| &data[index * columns..][..columns];
+    let mut put = |index: usize, row: [i32; QUARTERS]| {
+        for (sums, sum) in sums.iter_mut().zip(row) {
+            sums[index] = sum;
         }
-        if readable > 0 {
-            // SAFETY: only the bytes that are left in the row are read; the activations have zeros behind them.
-            let (bytes, values) = unsafe {
-                (
-                    _mm512_maskz_loadu_epi8(readable, row.as_ptr().add(whole).cast()),
-                    load(activations.as_ptr().cast::<u8>().add(whole)),
-                )
+    };
+    for index in 0..far {
+        let rows = array::from_fn(|stream| row(index + stream * far));
+        for (stream, row) in some_quarters::<STREAMS>(rows, activations).into_iter().enumerate() {
+            put(index + stream * far, row);
+        }
+    }
+    for index in STREAMS * far..count {
+        let [sums] = some_quarters::<1>([row(index)], activations);
+        put(index, sums);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn some_quarters<const ROWS: usize>(rows: [&[u8]; ROWS], activations: &[i8]) -> [[i32; QUARTERS]; ROWS] {
+    let masks = masks::<false>();
+    let columns = rows[0].len();
+    let activations = activations.as_ptr().cast::<u8>();
+    let mut totals = [[_mm512_setzero_si512(); QUARTERS]; ROWS];
+    let mut at = 0;
+    while at < columns {
+        // SAFETY: `quarters` has checked that there are activations up to a whole vector, zeros at the end.
+        let values = unsafe { load(activations.add(at)) };
+        let left = columns - at;
+        for (totals, row) in totals.iter_mut().zip(rows) {
+            let from = row.as_ptr().wrapping_add(at);
+            ahead(from, 1);
+            let bytes = if left >= WIDTH {
+                // SAFETY: so many bytes are left in the row.
+                unsafe { load(from) }
+            } else {
+                // SAFETY: only the bytes that are left in the row are read.
+                unsafe { _mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()) }
             };
             for (total, mask) in totals.iter_mut().zip(masks) {
                 *total = _mm512_dpbusd_epi32(*total, _mm512_and_si512(bytes, mask), values);
             }
         }
-        let [a, b, c, d] = totals;
-        let [of_a, of_b, of_c, of_d] = &mut sums;
-        of_a[index] = _mm512_reduce_add_epi32(a);
-        of_b[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<2>(b));
-        of_c[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<4>(c));
-        of_d[index] = _mm512_reduce_add_epi32(_mm512_srai_epi32::<6>(d));
+        at += WIDTH;
     }
+    let mut sums = [[0; QUARTERS]; ROWS];
+    for (sums, [a, b, c, d]) in sums.iter_mut().zip(totals) {
+        *sums = [
+            _mm512_reduce_add_epi32(a),
+            _mm512_reduce_add_epi32(_mm512_srai_epi32::<2>(b)),
+            _mm512_reduce_add_epi32(_mm512_srai_epi32::<4>(c)),
+            _mm512_reduce_add_epi32(_mm512_srai_epi32::<6>(d)),
+        ];
+    }
+    sums
 }
 
 /// See [`super::portable::base3`].

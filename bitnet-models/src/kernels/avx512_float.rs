@@ -38,15 +38,18 @@ pub(super) fn rows(dtype: FloatType, data: &[u8], stride: usize, x: &[f32], out:
 fn rows_of<const D: u8>(dtype: FloatType, data: &[u8], stride: usize, x: &[f32], out: &mut [f32]) {
     let Some(row_bytes) = dtype.row_bytes(x.len()) else { return portable::float_rows(dtype, data, stride, x, out) };
     assert!(out.is_empty() || data.len() >= (out.len() - 1) * stride + row_bytes);
-    let (fours, rest) = out.as_chunks_mut::<ROWS>();
-    let whole = fours.len() * ROWS;
-    for (index, out) in fours.iter_mut().enumerate() {
+    let far = out.len() / ROWS;
+    for index in 0..far {
         // SAFETY: the rows are within the data, as checked above.
-        *out = unsafe { some_rows::<D, ROWS>(dtype, &data[index * ROWS * stride..], stride, x) };
+        let some =
+            unsafe { some_rows::<D, ROWS>(dtype, &data[index * stride..], far * stride, x, stride == row_bytes) };
+        for (stream, sum) in some.into_iter().enumerate() {
+            out[index + stream * far] = sum;
+        }
     }
-    for (index, out) in rest.iter_mut().enumerate() {
+    for index in ROWS * far..out.len() {
         // SAFETY: as above.
-        [*out] = unsafe { some_rows::<D, 1>(dtype, &data[(whole + index) * stride..], stride, x) };
+        [out[index]] = unsafe { some_rows::<D, 1>(dtype, &data[index * stride..], stride, x, stride == row_bytes) };
     }
 }
 
@@ -55,7 +58,13 @@ fn rows_of<const D: u8>(dtype: FloatType, data: &[u8], stride: usize, x: &[f32],
 /// `data` has `R` rows, `stride` bytes apart, of the length of `x` and the type `D`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
-unsafe fn some_rows<const D: u8, const R: usize>(dtype: FloatType, data: &[u8], stride: usize, x: &[f32]) -> [f32; R] {
+unsafe fn some_rows<const D: u8, const R: usize>(
+    dtype: FloatType,
+    data: &[u8],
+    stride: usize,
+    x: &[f32],
+    in_a_row: bool,
+) -> [f32; R] {
     let whole = x.len() / LANES * LANES;
     // Bytes of 16 elements.
     let bytes = match D {
@@ -63,13 +72,13 @@ unsafe fn some_rows<const D: u8, const R: usize>(dtype: FloatType, data: &[u8], 
         F16 | BF16 => 2 * LANES,
         _ => Q8_BYTES / 2,
     };
-    // The rows of a matrix lie one after another, those of keys do not.
-    let in_a_row = stride == bytes * (whole / LANES);
     let mut lanes = [_mm512_setzero_ps(); R];
     let mut at = 0;
     while at < whole {
         if in_a_row {
-            ahead(data.as_ptr().wrapping_add(R * bytes * (at / LANES)), (R * bytes).div_ceil(LINE));
+            for row in 0..R {
+                ahead(data.as_ptr().wrapping_add(row * stride + bytes * (at / LANES)), bytes.div_ceil(LINE));
+            }
         }
         // SAFETY: 16 elements from `at` on are within `x` and, by the caller, within each row.
         unsafe {

@@ -22,8 +22,9 @@ pub(super) const Q8_BLOCK: usize = 32;
 /// Bytes of a block of `Q8_0`: an f16 scale, then 32 int8.
 pub(super) const Q8_BYTES: usize = 2 + Q8_BLOCK;
 
-/// Bytes of a task of one token: a few microseconds of reading, so that handing it over costs little beside it.
-const TASK_BYTES: usize = 64 << 10;
+/// Bytes of a task of one token: some microseconds of reading, so that handing it over, and beginning to read in several
+/// places, cost little beside it.
+const TASK_BYTES: usize = 256 << 10;
 
 /// Rows of a task of several tokens: when widened they stay in the second-level cache.
 const TASK_ROWS: usize = 16;

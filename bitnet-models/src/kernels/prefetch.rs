@@ -11,6 +11,9 @@ const AHEAD: usize = 2048;
 /// Bytes that come from memory together.
 pub(super) const LINE: usize = 64;
 
+/// Places that a thread reads at the same time: from one place alone a processor does not have enough lines on their way.
+pub(super) const STREAMS: usize = 4;
+
 /// Asks for the lines of `count` that are read some time after the bytes at `from`.
 #[inline]
 #[target_feature(enable = "avx2")]

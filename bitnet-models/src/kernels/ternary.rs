@@ -15,8 +15,9 @@ use super::packing::{
 use super::parallel;
 use super::portable::{TILE, dot_codes};
 
-/// Bytes of a task of one token: a few microseconds of reading, so that handing it over costs little beside it.
-const TASK_BYTES: usize = 64 << 10;
+/// Bytes of a task of one token: some microseconds of reading, so that handing it over, and beginning to read in several
+/// places, cost little beside it.
+const TASK_BYTES: usize = 128 << 10;
 
 /// Most rows of a task of one token: their sums are on the stack.
 const MOST_ROWS: usize = 256;

@@ -104,19 +104,14 @@ impl Bench {
         let resident = Resident::read();
 
         let memory = Memory::new(self.compute.threads())?;
-        let (mut prefills, mut decodes, mut shares, mut reads) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        #[allow(clippy::cast_precision_loss)] // sizes of memory
-        let part = model.bytes_per_token() as f64 / bandwidth::BYTES as f64;
+        let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
+        // The fastest: what the machine can do is not what others on it leave at the moment.
+        let mut read = memory.read();
         for _ in 0..self.rounds {
             let (mut cache, prefill) = run.prefill()?;
             prefills.push(prefill);
-            // Before and after, as the machine may have become busier or faster in between.
-            let before = memory.read();
-            let decode = run.decode(&mut cache)?;
-            let read = (before + memory.read()) / 2;
-            decodes.push(decode);
-            reads.push(read);
-            shares.push(read.as_secs_f64() * part / decode.as_secs_f64());
+            decodes.push(run.decode(&mut cache)?);
+            read = read.min(memory.read());
         }
         drop(memory);
         let tracing = tracing::measure(self.rounds.into(), || {
@@ -124,8 +119,9 @@ impl Bench {
             run.decode(&mut cache)
         })?;
 
-        let (prefill, decode, read) = (median(prefills), median(decodes), median(reads));
-        shares.sort_by(f64::total_cmp);
+        let (prefill, decode) = (median(prefills), median(decodes));
+        #[allow(clippy::cast_precision_loss)] // sizes of memory
+        let part = model.bytes_per_token() as f64 / bandwidth::BYTES as f64;
         #[allow(clippy::cast_precision_loss)] // counts of tokens and sizes of memory
         Ok(Report {
             model: self.model.display().to_string(),
@@ -140,7 +136,7 @@ impl Bench {
             decode_tokens_per_second: 1.0 / decode.as_secs_f64(),
             weight_bytes_per_token: model.bytes_per_token(),
             read_bytes_per_second: bandwidth::BYTES as f64 / read.as_secs_f64(),
-            bandwidth_share: shares[shares.len() / 2],
+            bandwidth_share: read.as_secs_f64() * part / decode.as_secs_f64(),
             resident_bytes: resident.map(|resident| resident.now),
             peak_resident_bytes: resident.map(|resident| resident.most),
             tracing: tracing.map(|times| {
