@@ -27,5 +27,5 @@ fn the_corpus_is_read() {
         whole += 1;
     }
     let _ = std::fs::remove_dir_all(readers::base());
-    assert!(count >= 15 && whole >= 5, "{count} files, {whole} whole checkpoints");
+    assert!(count >= 16 && whole >= 5, "{count} files, {whole} whole checkpoints");
 }

@@ -23,6 +23,7 @@ fn text_method(state: &State, text: &str, name: &str, arguments: &[Value]) -> Re
     let tuple = |parts: [&str; 3]| Value::from(Tuple::from(parts.map(Value::from)));
     Ok(Some(match name {
         "format" => {
+            check_fields(text)?;
             pay_for_format(state, text, arguments)?;
             return Ok(None);
         }
@@ -67,6 +68,25 @@ fn text_method(state: &State, text: &str, name: &str, arguments: &[Value]) -> Re
 
 fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason.to_owned())
+}
+
+/// Refuses characters in the fields of a format over which minijinja 3.1 panics: it looks for their ends byte by byte. A
+/// `[` goes on to its `]`, whatever is between.
+fn check_fields(format: &str) -> Result<()> {
+    let mut rest = format;
+    while let Some((_, behind)) = rest.split_once('{') {
+        if let Some(escaped) = behind.strip_prefix('{') {
+            rest = escaped;
+            continue;
+        }
+        let (field, after) = behind.split_once('}').unwrap_or((behind, ""));
+        let read = if field.contains('[') { behind } else { field };
+        if let Some(character) = read.chars().find(|character| !character.is_ascii()) {
+            return Err(invalid(&format!("format: a field has the character {character:?}; expected ASCII")));
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// Pays for what the fields of a format may become, before any of it is made: each of them may be as wide as any number

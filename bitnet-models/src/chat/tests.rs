@@ -276,3 +276,14 @@ fn variables_work_as_before() {
         assert_eq!(template.render(&[Message::new("user", "a"), Message::new("user", "b")]).expect(source), expected);
     }
 }
+
+/// Each of the refused ones makes the library panic.
+#[test]
+fn the_fields_of_a_format_are_ascii() {
+    let rendered = |source: &str| ChatTemplate::new(source, "t.jinja").expect(source).render(&[]);
+    assert_eq!(rendered("{{ 'ä{{ö}}{:>3}ü'.format('a') }}").expect("written"), "ä{ö}  aü");
+    for format in ["{é}", "{:>9{é}}", "{a[é]}", "{a[}é]}", "{:{b[é}]}}", "{é", "{{{é}"] {
+        let message = rendered(&format!("{{{{ '{format}'.format('a') }}}}")).expect_err(format).to_string();
+        assert!(message.contains("a field has the character 'é'; expected ASCII"), "{format}: {message}");
+    }
+}
