@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "trace")]
+use bitnet_models::generate::{Options, generate};
 use bitnet_models::kernels::Kernel;
 use bitnet_models::synth::{Format, Shape, Synth};
 use bitnet_models::{Activation, Checkpoint, KvCache, Transformer, tiny};
@@ -129,4 +131,23 @@ fn a_kernel_that_the_processor_lacks_is_refused() {
             Err(error) => assert!(!kernel.is_supported() && error.to_string().contains(kernel.name()), "{error}"),
         }
     }
+}
+
+/// A prompt's other logits choose nothing.
+#[cfg(feature = "trace")]
+#[test]
+fn without_all_logits_the_tokens_are_the_same() {
+    let model = load(&tiny::checkpoint().expect("embedded"));
+    let of = |all_logits| {
+        let session = bitnet_trace::TraceSession::builder().in_memory().filter("stage=logits").start();
+        let session = session.expect("a session");
+        let options = Options { all_logits, ignore_eos: true, max_new_tokens: 3, ..Options::default() };
+        let tokens = session.in_scope(|| generate(&model, &TOKENS, &options)).expect("tokens");
+        let trace = session.finish().expect("nothing lost");
+        (tokens, trace.records().iter().map(|record| record.shape.clone()).collect::<Vec<_>>())
+    };
+    let ((all, of_all), (last, of_last)) = (of(true), of(false));
+    assert_eq!(all, last);
+    let shapes = |tokens| [[1, tokens, 14], [1, 1, 14], [1, 1, 14]].map(Vec::from).to_vec();
+    assert_eq!((of_all, of_last), (shapes(TOKENS.len()), shapes(1)));
 }

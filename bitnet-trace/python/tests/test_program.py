@@ -145,3 +145,28 @@ def test_threads_that_call_a_new_model_at_once_are_both_recorded_once(tmp_path: 
         ("Slow", 1.0),
         ("Slow", 2.0),
     ]
+
+
+BROKEN = """
+import torch
+from torch import nn
+
+
+class Broken(nn.Identity):
+    def modules(self):
+        raise RuntimeError("no modules")
+
+    def named_modules(self, *args, **kwargs):
+        raise RuntimeError("no modules")
+
+
+model = Broken()
+model.weight = nn.Parameter(torch.ones(1))
+for value in (1, 2):
+    assert model(value) == value
+nn.Sequential(nn.Identity())(model.weight)
+"""
+
+
+def test_a_model_that_cannot_be_followed_still_runs(tmp_path: Path) -> None:
+    assert [one[0] for one in seen(traced(tmp_path, BROKEN))] == ["0", "Sequential"]

@@ -110,9 +110,11 @@ class Follower:
         try:
             capture.__enter__()
             self._captures.append(capture)
+            self._known.update(module.modules())
         except Exception as error:  # noqa: BLE001 - tracing never fails the program
             sys.stderr.write(f"bitnet-trace: warning: {type(module).__name__} is not traced: {error}\n")
-        self._known.update(module.modules())
+        # Also one that cannot be captured: it is not tried again.
+        self._known.add(module)
 
 
 def _is_function(module: torch.nn.Module) -> bool:
